@@ -1,0 +1,71 @@
+//! What an agent is told to run: everything it needs without asking back.
+
+use super::{AppId, HealthCheck, InstanceId, Resources, TaskId, Time, Volume};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    pub task_id: TaskId,
+    pub instance_id: InstanceId,
+    pub app_id: AppId,
+    pub app_version: Time,
+    pub spec: TaskSpec,
+    /// False once the task shall stop.
+    pub run: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskSpec {
+    pub command: TaskCommand,
+    /// `None`: a command task that sees the host's programs (DESIGN 2.14).
+    pub image: Option<TaskImage>,
+    pub user: Option<String>,
+    /// Complete environment but for `MESOS_SANDBOX`, in order.
+    pub env: Vec<(String, String)>,
+    pub resources: Resources,
+    /// Hard CPU ceiling in millicpu; `None` = no ceiling.
+    pub cpu_limit_milli: Option<u64>,
+    /// Hard memory ceiling in bytes; `None` = no ceiling.
+    pub mem_limit_bytes: Option<u64>,
+    pub network: TaskNetwork,
+    pub volumes: Vec<Volume>,
+    pub kill_grace_ms: u64,
+    pub privileged: bool,
+    pub health_checks: Vec<HealthCheck>,
+    /// Host ports in definition order, for checks by index.
+    pub host_ports: Vec<u16>,
+    pub tty: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TaskCommand {
+    /// `/bin/sh -c LINE`.
+    Shell(String),
+    /// Arguments: to the image's entrypoint, or the whole command line without an image.
+    Args(Vec<String>),
+    /// The image's own command.
+    ImageDefault,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskImage {
+    pub reference: String,
+    pub force_pull: bool,
+    /// `docker run` options the app gave, in order.
+    pub parameters: Vec<(String, String)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TaskNetwork {
+    Host,
+    /// The agent's own bridge with these ports published.
+    Bridge(Vec<PublishedPort>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedPort {
+    pub host_port: u16,
+    pub container_port: u16,
+    pub tcp: bool,
+    pub udp: bool,
+}

@@ -1,0 +1,72 @@
+//! Deployments: a change under way, in steps whose actions run side by side.
+
+use super::{App, AppId, DeploymentId, Time};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Apps by path: the root group, flattened.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    pub apps: BTreeMap<AppId, App>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ActionKind {
+    Start,
+    Stop,
+    Scale,
+    Restart,
+}
+
+impl ActionKind {
+    /// Marathon's name of the action.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ActionKind::Start => "StartApplication",
+            ActionKind::Stop => "StopApplication",
+            ActionKind::Scale => "ScaleApplication",
+            ActionKind::Restart => "RestartApplication",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeploymentAction {
+    pub kind: ActionKind,
+    pub app_id: AppId,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    pub actions: Vec<DeploymentAction>,
+}
+
+/// Steps in order. Empty when nothing changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    pub steps: Vec<Step>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployment {
+    pub id: DeploymentId,
+    pub version: Time,
+    pub plan: Plan,
+    /// Index into `plan.steps` of the step under way.
+    pub current_step: u32,
+    /// The affected apps as they were; one that was created is absent.
+    pub original: Group,
+    /// The affected apps as they shall be; one that is removed is absent.
+    pub target: Group,
+}
+
+impl Deployment {
+    /// Every app the deployment touches, in order, once.
+    pub fn affected(&self) -> Vec<AppId> {
+        let mut ids: Vec<AppId> =
+            self.original.apps.keys().chain(self.target.apps.keys()).cloned().collect();
+        ids.sort();
+        ids.dedup();
+        ids
+    }
+}

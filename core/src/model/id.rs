@@ -1,0 +1,108 @@
+//! Identifiers. Each kind is its own type, so that one cannot stand where another belongs.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+macro_rules! string_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub String);
+
+        impl $name {
+            /// Wrap text that is already known to be well formed.
+            pub fn new(text: impl Into<String>) -> Self {
+                Self(text.into())
+            }
+
+            /// The identifier's text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+string_id!(
+    /// Absolute path of an app: `/prod/web` (Marathon's app id, always with its leading slash).
+    AppId
+);
+string_id!(
+    /// One wanted copy of an app: `<safe app id>.instance-<uuid>` (Marathon 1.8).
+    InstanceId
+);
+string_id!(
+    /// One run of an instance on one agent: `<instance id>._app.<incarnation>` (Marathon 1.8).
+    TaskId
+);
+string_id!(
+    /// A node's agent; equal to the text of its [`NodeId`].
+    AgentId
+);
+string_id!(
+    /// Lower-case hex SHA-256 of a node's Ed25519 public key (SPKI DER).
+    NodeId
+);
+string_id!(
+    /// UUID of a deployment, chosen by the leader.
+    DeploymentId
+);
+
+impl AppId {
+    /// Path segments from the root: `/prod/web` gives `prod`, `web`.
+    pub fn segments(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.0.split('/').filter(|s| !s.is_empty())
+    }
+
+    /// Segments joined with `_`, used inside task ids: `/prod/web` gives `prod_web`.
+    pub fn safe(&self) -> String {
+        self.segments().collect::<Vec<_>>().join("_")
+    }
+
+    /// Service discovery name: segments reversed, joined with `.` (`web.prod`).
+    pub fn task_name(&self) -> String {
+        self.segments().rev().collect::<Vec<_>>().join(".")
+    }
+}
+
+impl InstanceId {
+    /// Compose the id of a new instance from its app and a UUID text.
+    pub fn compose(app: &AppId, uuid: &str) -> Self {
+        Self(format!("{}.instance-{uuid}", app.safe()))
+    }
+
+    /// The id of this instance's run number `incarnation` (1-based).
+    pub fn task(&self, incarnation: u32) -> TaskId {
+        TaskId(format!("{}._app.{incarnation}", self.0))
+    }
+}
+
+impl TaskId {
+    /// The instance this task is a run of, if the id has the form this cluster makes.
+    pub fn instance(&self) -> Option<InstanceId> {
+        let (rest, n) = self.0.rsplit_once('.')?;
+        n.parse::<u32>().ok()?;
+        let (instance, _container) = rest.rsplit_once('.')?;
+        Some(InstanceId(instance.to_string()))
+    }
+}
+
+impl NodeId {
+    /// The agent id of this node.
+    pub fn agent(&self) -> AgentId {
+        AgentId(self.0.clone())
+    }
+}

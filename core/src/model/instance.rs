@@ -1,0 +1,115 @@
+//! Instances and their tasks.
+
+use super::{AgentId, AppId, InstanceId, Resources, TaskId, Time};
+use serde::{Deserialize, Serialize};
+
+/// One wanted copy of an app, served by successive tasks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    pub id: InstanceId,
+    pub app_id: AppId,
+    /// Version of the app this instance was created from.
+    pub version: Time,
+    pub goal: Goal,
+    /// When it was created, or when its last task ended.
+    pub since: Time,
+    /// Number of the current or next task, from 1.
+    pub incarnation: u32,
+    /// `None`: waits for a place.
+    pub task: Option<Task>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Goal {
+    Running,
+    /// To be stopped and then forgotten.
+    Decommissioned,
+}
+
+/// One run on one agent. Its state never goes back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    pub id: TaskId,
+    pub agent_id: AgentId,
+    /// The agent's name when the task was placed.
+    pub host: String,
+    /// Host ports, in definition order (a mapping without host port takes none).
+    pub ports: Vec<u16>,
+    pub resources: Resources,
+    pub state: TaskState,
+    /// Sequence of the last report applied; older ones change nothing.
+    pub last_sequence: u32,
+    pub staged_at: Time,
+    pub started_at: Option<Time>,
+    /// The container's own address, on networks that have one.
+    pub ip: Option<String>,
+    /// Last word of the health checks; `None` while unknown or without checks.
+    pub healthy: Option<bool>,
+    /// The last message of the agent: progress while staging ("pulling ..."), reason at the end.
+    pub message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum TaskState {
+    Staging,
+    Starting,
+    Running,
+    Finished,
+    Failed,
+    Killed,
+    Error,
+    Lost,
+}
+
+impl TaskState {
+    /// Whether nothing can follow.
+    pub fn is_terminal(self) -> bool {
+        self >= TaskState::Finished
+    }
+
+    /// Whether a task in this state makes its app wait before the next launch (Marathon,
+    /// section 8: every ending but a kill).
+    pub fn delays_launch(self) -> bool {
+        self.is_terminal() && self != TaskState::Killed
+    }
+
+    /// Mesos' name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TaskState::Staging => "TASK_STAGING",
+            TaskState::Starting => "TASK_STARTING",
+            TaskState::Running => "TASK_RUNNING",
+            TaskState::Finished => "TASK_FINISHED",
+            TaskState::Failed => "TASK_FAILED",
+            TaskState::Killed => "TASK_KILLED",
+            TaskState::Error => "TASK_ERROR",
+            TaskState::Lost => "TASK_LOST",
+        }
+    }
+}
+
+/// What an agent reports of a task. Kept by the agent until the master has committed it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskStatus {
+    pub task_id: TaskId,
+    /// Counts the reports of one task from 1; a master ignores one it has already seen.
+    pub sequence: u32,
+    pub state: TaskState,
+    pub message: String,
+    pub healthy: Option<bool>,
+    pub ip: Option<String>,
+    /// Exit code, or 128 + signal; only at the end.
+    pub exit_code: Option<i32>,
+}
+
+/// Marathon's `lastTaskFailure`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskFailure {
+    pub task_id: TaskId,
+    pub agent_id: AgentId,
+    pub host: String,
+    pub state: TaskState,
+    pub message: String,
+    pub at: Time,
+    pub version: Time,
+}

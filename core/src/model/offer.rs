@@ -1,0 +1,29 @@
+//! Offers and demands: what an agent has free now, and what wants to run. Never stored in Raft.
+
+use super::{AgentId, App, InstanceId, PortRange, Resources};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What one agent has free at this moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    pub id: String,
+    pub agent_id: AgentId,
+    pub hostname: String,
+    /// Everything the agent lends, minus what its assignments up to `generation` take.
+    pub free: Resources,
+    /// Free host ports: those of the range that no assignment holds and nothing listens on.
+    pub ports: Vec<PortRange>,
+    pub attributes: BTreeMap<String, String>,
+    /// The assignment set this offer already accounts for.
+    pub generation: u64,
+}
+
+/// An instance that wants a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Demand<'a> {
+    pub instance_id: InstanceId,
+    pub app: &'a App,
+    /// Agents of the app's current tasks: (agent's name, agent's attributes) per task.
+    pub placed: Vec<(String, BTreeMap<String, String>)>,
+}

@@ -1,0 +1,54 @@
+//! The replicated state: what every master holds and a snapshot contains.
+
+use super::{
+    Agent, AgentId, App, AppId, Cluster, Deployment, DeploymentId, Instance, InstanceId, Node,
+    NodeId, TaskFailure, Time,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Versions kept per app besides those that tasks still run (Marathon's `zk_max_versions`).
+pub const APP_VERSIONS_MAX: u32 = 50;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// `None` until the founder wrote it.
+    pub cluster: Option<Cluster>,
+    pub nodes: BTreeMap<NodeId, Node>,
+    pub agents: BTreeMap<AgentId, Agent>,
+    pub apps: BTreeMap<AppId, AppRecord>,
+    pub instances: BTreeMap<InstanceId, Instance>,
+    pub deployments: BTreeMap<DeploymentId, Deployment>,
+    /// Log index of the last applied entry.
+    pub applied_index: u64,
+    /// Latest leader time seen: cluster time never goes back.
+    pub now: Time,
+}
+
+/// An app and what the cluster remembers about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppRecord {
+    pub app: App,
+    /// Earlier versions, oldest first, without the current one.
+    pub versions: Vec<App>,
+    pub delay: LaunchDelay,
+    pub last_failure: Option<TaskFailure>,
+}
+
+/// Marathon's backoff: no launch before `until`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchDelay {
+    /// Current delay in milliseconds; 0 = none yet.
+    pub delay_ms: u64,
+    pub until: Time,
+}
+
+impl AppRecord {
+    /// The definition of `version`, current or kept.
+    pub fn at_version(&self, version: Time) -> Option<&App> {
+        if self.app.version == version {
+            return Some(&self.app);
+        }
+        self.versions.iter().rev().find(|a| a.version == version)
+    }
+}

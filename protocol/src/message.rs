@@ -1,0 +1,121 @@
+//! Frames between a master and an agent.
+//!
+//! The agent dials the leader and opens one bidirectional stream, the *session*. It sends
+//! [`ToMaster`] and reads [`ToAgent`]. For what streams (logs, exec, images), the master opens
+//! further bidirectional streams on the same connection: one [`StreamRequest`] frame, one
+//! [`StreamReply`] frame back, then as each kind says.
+
+use bramble_core::model::{Agent, Assignment, Offer, TaskId, TaskStatus};
+use serde::{Deserialize, Serialize};
+
+/// What an agent says on its session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToMaster {
+    /// First frame. The master commits the agent before it answers [`ToAgent::Welcome`].
+    Hello { agent: Agent },
+    /// Replaces the agent's earlier offer.
+    Offer(Offer),
+    /// Re-sent on every new session until acknowledged.
+    Statuses(Vec<TaskStatus>),
+    /// An incremental set did not follow on the agent's: send a complete one.
+    Resync,
+}
+
+/// What the leader says on a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToAgent {
+    Welcome,
+    Assignments(AssignmentSet),
+    /// These reports are committed: the agent may drop them from its ledger.
+    Acknowledge(Vec<StatusKey>),
+}
+
+/// The tasks of one agent, complete or as a difference.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssignmentSet {
+    /// Log index this set was computed at. An agent refuses an older one.
+    pub generation: u64,
+    /// `None`: `put` is everything. Else: a difference against that generation.
+    pub base: Option<u64>,
+    pub put: Vec<Assignment>,
+    /// Tasks the cluster no longer knows (their end is committed).
+    pub remove: Vec<TaskId>,
+}
+
+/// Names one report of one task.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StatusKey {
+    pub task_id: TaskId,
+    pub sequence: u32,
+}
+
+/// First frame of a stream the master opens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StreamRequest {
+    /// After the reply: raw bytes of the log until the end (or for ever with `follow`, until the
+    /// task's files are gone or the reader stops).
+    Logs {
+        task_id: TaskId,
+        stderr: bool,
+        follow: bool,
+        /// Only the last this many lines; `None` = all that is kept.
+        tail_lines: Option<u32>,
+    },
+    /// After the reply: [`ExecInput`] frames from the master, [`ExecOutput`] frames back.
+    Exec { task_id: TaskId, command: Vec<String>, tty: bool, rows: u16, columns: u16 },
+    /// After the reply: raw bytes of an archive from the master until it finishes its side; the
+    /// agent sends [`LoadProgress`] frames, the last of which is `Done` or `Failed`.
+    LoadImage,
+    /// The reply is followed by one `Vec<ImageSummary>` frame.
+    ListImages,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StreamReply {
+    Ready,
+    /// No such task or image here.
+    NotFound(String),
+    Failed(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExecInput {
+    Stdin(Vec<u8>),
+    StdinClosed,
+    Resize { rows: u16, columns: u16 },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExecOutput {
+    Stdout(Vec<u8>),
+    Stderr(Vec<u8>),
+    /// Last frame. 128 + signal when a signal ended it.
+    Exited(i32),
+    /// Last frame: it could not be started.
+    Failed(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LoadProgress {
+    /// Bytes of the archive read so far.
+    Read(u64),
+    /// One line for the user: what is being unpacked.
+    Note(String),
+    Done(Vec<ImageSummary>),
+    Failed(String),
+}
+
+/// An image an agent holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageSummary {
+    /// Normalised reference with tag: `docker.io/library/nginx:latest`.
+    pub reference: String,
+    /// `sha256:...` of the image's manifest or, for docker-save archives, its config.
+    pub digest: String,
+    /// `linux/amd64` and so on.
+    pub platform: String,
+    /// Unpacked bytes on disk (layers shared with other images counted in full).
+    pub size_bytes: u64,
+    /// Seconds since 1970 when it was loaded or pulled here.
+    pub created_unix_s: u64,
+}

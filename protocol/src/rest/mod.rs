@@ -1,0 +1,1 @@
+//! REST JSON types and their forms.
