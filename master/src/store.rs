@@ -1,0 +1,61 @@
+//! The read view of the replicated state, and word of its changes.
+
+use bramble_core::event::Event;
+use bramble_core::model::State;
+use std::sync::{PoisonError, RwLock};
+use tokio::sync::{broadcast, watch};
+
+/// Events kept for a subscriber that lags; beyond it the subscriber is told that it missed some.
+const EVENTS_BUFFERED_MAX: usize = 1024;
+
+/// One change: the log index and what followed from it.
+#[derive(Clone, Debug)]
+pub struct Published {
+    pub index: u64,
+    pub events: Vec<Event>,
+}
+
+/// Read by everyone, written only by the consensus room.
+pub struct Store {
+    state: RwLock<State>,
+    index: watch::Sender<u64>,
+    events: broadcast::Sender<Published>,
+}
+
+impl Store {
+    /// Start from a recovered (or empty) state.
+    pub fn new(state: State) -> Self {
+        let index = watch::Sender::new(state.applied_index);
+        Self { state: RwLock::new(state), index, events: broadcast::Sender::new(EVENTS_BUFFERED_MAX) }
+    }
+
+    /// Look at the state. `look` must be short: it holds up writes.
+    pub fn read<R>(&self, look: impl FnOnce(&State) -> R) -> R {
+        look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A level trigger: its value is the last applied index.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.index.subscribe()
+    }
+
+    /// Every change from now on, in order.
+    pub fn events(&self) -> broadcast::Receiver<Published> {
+        self.events.subscribe()
+    }
+
+    /// Change the state and tell everyone. For the consensus room alone.
+    pub fn write<R>(&self, change: impl FnOnce(&mut State) -> (R, Vec<Event>)) -> R {
+        let (result, index, events) = {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            let (result, events) = change(&mut state);
+            (result, state.applied_index, events)
+        };
+        if !events.is_empty() {
+            // No receiver is no error: nobody listens yet.
+            let _ = self.events.send(Published { index, events });
+        }
+        self.index.send_replace(index);
+        result
+    }
+}
