@@ -6,6 +6,7 @@
 pub mod codec;
 pub mod executor;
 pub mod message;
+pub mod native;
 pub mod rest;
 pub mod timestamp;
 

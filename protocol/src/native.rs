@@ -1,0 +1,123 @@
+//! JSON of bramble's own endpoints under `/v1/bramble/`: what the master answers and the client
+//! verbs read. Amounts are in Marathon's units (cores, MiB), so that one table can show both.
+//!
+//! Nothing of the Marathon-compatible surface belongs here.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Value of the `Upgrade` header of an exec request. After the 101 both directions carry frames
+/// of [`crate::codec`]: [`crate::message::ExecInput`] up, [`crate::message::ExecOutput`] down.
+/// Closing either direction ends the session.
+pub const EXEC_UPGRADE: &str = "bramble-exec/1";
+
+/// `GET /v1/bramble/status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// `None`: not founded yet.
+    pub cluster: Option<String>,
+    /// Name of the node that answers.
+    pub node: String,
+    /// Version of bramble.
+    pub version: String,
+    /// `host:port` of the leader's API; `None` while there is none.
+    pub leader: Option<String>,
+    /// Whether the node that answers leads.
+    pub elected: bool,
+    pub uptime_seconds: u64,
+    pub agents: Vec<AgentView>,
+    pub apps: u64,
+    /// Tasks that have not ended.
+    pub tasks: u64,
+    pub deployments: u64,
+}
+
+/// One item of `GET /v1/bramble/agents`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentView {
+    pub id: String,
+    pub name: String,
+    /// As the cluster recorded it.
+    pub reachable: bool,
+    /// Whether a session stands on the master that answers.
+    pub connected: bool,
+    pub total: Amounts,
+    /// What tasks that have not ended take.
+    pub used: Amounts,
+    /// Tasks that have not ended.
+    pub tasks: u64,
+    /// Host ports it lends, as inclusive ranges.
+    pub ports: Vec<(u16, u16)>,
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// Cores, MiB, MiB, whole GPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Amounts {
+    pub cpus: f64,
+    pub mem: f64,
+    pub disk: f64,
+    pub gpus: u32,
+}
+
+/// One item of `GET /v1/bramble/images`: an image and who holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageView {
+    pub reference: String,
+    pub digest: String,
+    pub platform: String,
+    pub size_bytes: u64,
+    /// Seconds since 1970; the oldest of its holders.
+    pub created_unix_s: u64,
+    /// Ids of the agents that hold it.
+    pub agents: Vec<String>,
+}
+
+/// One line of the answer to `POST /v1/bramble/images`. The last one is `Done` or `Failed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LoadLine {
+    /// Bytes of the archive that the slowest agent has read.
+    Read(u64),
+    /// One line for the user.
+    Note(String),
+    Done(Vec<ImageView>),
+    Failed(String),
+}
+
+/// `GET /v1/bramble/token`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    pub token: String,
+}
+
+/// Body of every refusal under `/v1/bramble/`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    pub message: String,
+    /// What an ambiguous task name could have meant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn load_lines_have_one_key() {
+        let rows = [
+            (LoadLine::Read(5), r#"{"read":5}"#),
+            (LoadLine::Note("layer 1".into()), r#"{"note":"layer 1"}"#),
+            (LoadLine::Done(vec![]), r#"{"done":[]}"#),
+            (LoadLine::Failed("cut off".into()), r#"{"failed":"cut off"}"#),
+        ];
+        for (line, text) in rows {
+            assert_eq!(serde_json::to_string(&line).expect("serializes"), text);
+            assert_eq!(serde_json::from_str::<LoadLine>(text).expect("parses"), line);
+        }
+    }
+}
