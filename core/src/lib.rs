@@ -9,6 +9,7 @@ pub mod command;
 pub mod converge;
 pub mod deploy;
 pub mod event;
+pub mod health;
 pub mod machine;
 pub mod model;
 pub mod place;
