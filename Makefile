@@ -1,0 +1,47 @@
+# `make run` and `make test` are all a newcomer needs.
+SHELL := /bin/bash
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+# Containers, cgroups and namespaces need root; a test binary asks for it itself.
+ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=CI,PATH)
+JOBS ?= 2
+ARGS ?=
+
+.PHONY: run test test-vm bench verify fix build lint deny
+
+run: build
+	@$(ROOT) $$(cat target/bramble-path) up $(ARGS)
+
+build:
+	@cross/prerequisites.sh run
+	@mkdir -p target && cross/build.sh | tail -n 1 > target/bramble-path
+
+# The binary under test is the debug one, so that nothing is built twice.
+test:
+	@cross/prerequisites.sh test
+	cargo build --locked -j $(JOBS) -p bramble
+	CARGO_BUILD_JOBS=$(JOBS) tests/run-as-root.sh cargo test --locked --workspace
+
+test-vm:
+	@cross/prerequisites.sh vm
+	cargo build --locked -j $(JOBS) -p bramble
+	tests/vm/run.sh
+
+bench: build
+	@cross/prerequisites.sh bench
+	$(ROOT) python3 tests/bench/run.py $$(cat target/bramble-path)
+
+# Read-only; what CI checks.
+verify: lint deny test
+
+lint:
+	@cross/prerequisites.sh test
+	cargo fmt --all --check
+	cargo clippy --locked -j $(JOBS) --workspace --all-targets -- -D warnings
+
+deny:
+	@command -v cargo-deny >/dev/null || cargo install --locked -j $(JOBS) cargo-deny
+	cargo deny check bans licenses sources
+
+fix:
+	cargo fmt --all
+	cargo clippy --workspace --all-targets --fix --allow-dirty

@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Install what this machine lacks for a purpose: run | test | vm | bench.
+# Debian, Ubuntu and Raspberry Pi OS; elsewhere it says exactly what is missing.
+set -euo pipefail
+
+purpose=${1:-run}
+packages=()
+missing_for_others=()
+
+# need COMMAND-OR-FILE PACKAGE WHY
+need() {
+    if [[ $1 == /* ]]; then [[ -e $1 ]] && return; else command -v "$1" >/dev/null && return; fi
+    packages+=("$2")
+    missing_for_others+=("  $2: $3")
+}
+
+export PATH="$HOME/.cargo/bin:/usr/sbin:/sbin:$PATH"
+if ! command -v cargo >/dev/null; then
+    echo "bramble is built with Rust 1.88 or newer, and there is no cargo here." >&2
+    echo "Install Rust with rustup (see the Rust project's install page), then run this again." >&2
+    exit 1
+fi
+need cc gcc "links the binary"
+need pkg-config pkg-config "finds libseccomp"
+need nft nftables "publishes container ports (without it a slower proxy does)"
+need ip iproute2 "shows networks while testing"
+need curl curl "the hello line"
+pkg-config --exists libseccomp 2>/dev/null || {
+    packages+=(libseccomp-dev)
+    missing_for_others+=("  libseccomp-dev: compiles the system call filter")
+}
+case $purpose in
+test | bench)
+    need busybox busybox-static "test images"
+    need python3 python3 "reports"
+    ;;
+vm)
+    need busybox busybox-static "the guest's userland"
+    need qemu-system-x86_64 qemu-system-x86 "boots the guest"
+    need cpio cpio "packs the guest's initramfs"
+    ;;
+esac
+[[ ${#packages[@]} -eq 0 ]] && exit 0
+
+say() {
+    echo "This machine lacks:" >&2
+    printf '%s\n' "${missing_for_others[@]}" >&2
+}
+if ! command -v apt-get >/dev/null; then
+    say
+    echo "There is no apt-get here: install these with your own package manager." >&2
+    exit 1
+fi
+as_root=()
+if [[ $(id -u) -ne 0 ]]; then
+    if ! command -v sudo >/dev/null; then
+        say
+        echo "Run as root: apt-get install -y --no-install-recommends ${packages[*]}" >&2
+        exit 1
+    fi
+    as_root=(sudo)
+fi
+echo "Installing: ${packages[*]}"
+"${as_root[@]}" apt-get update -q
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -q --no-install-recommends "${packages[@]}"
