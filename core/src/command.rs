@@ -68,6 +68,8 @@ pub struct Placed {
 pub enum Rejection {
     #[error("the cluster is already founded")]
     AlreadyFounded,
+    #[error("the cluster is not founded yet")]
+    NotFounded,
     #[error("an app with id [{0}] already exists")]
     AppExists(AppId),
     #[error("app '{0}' does not exist")]
@@ -77,6 +79,8 @@ pub enum Rejection {
     PathTaken(AppId, AppId),
     #[error("app is locked by deployments {0:?}")]
     Locked(Vec<DeploymentId>),
+    #[error("{max} deployments are running already")]
+    DeploymentsFull { max: u32 },
     #[error("deployment {0} does not exist")]
     DeploymentUnknown(DeploymentId),
     #[error("deployment {id} is at step {at}, not {from}")]

@@ -17,6 +17,9 @@ pub struct State {
     pub nodes: BTreeMap<NodeId, Node>,
     pub agents: BTreeMap<AgentId, Agent>,
     pub apps: BTreeMap<AppId, AppRecord>,
+    /// Apps already removed whose instances still stop. Answers never show them.
+    #[serde(default)]
+    pub leaving: BTreeMap<AppId, AppRecord>,
     pub instances: BTreeMap<InstanceId, Instance>,
     pub deployments: BTreeMap<DeploymentId, Deployment>,
     /// Log index of the last applied entry.

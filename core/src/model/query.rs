@@ -1,0 +1,204 @@
+//! Questions about the state that several rooms ask. Read only: nothing here changes anything.
+
+use super::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Tasks of an app by what they do (Marathon's `tasksStaged` and so on).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TaskCounts {
+    pub staged: u32,
+    pub running: u32,
+    /// Without health checks a task counts neither here nor as unhealthy.
+    pub healthy: u32,
+    pub unhealthy: u32,
+}
+
+/// What the tasks of one agent take.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub resources: Resources,
+    pub ports: BTreeSet<u16>,
+}
+
+impl App {
+    /// Whether a task of this app does its work: running and, with health checks, healthy.
+    pub fn is_ready(&self, task: &Task) -> bool {
+        task.state == TaskState::Running
+            && (self.health_checks.is_empty() || task.healthy == Some(true))
+    }
+}
+
+impl State {
+    /// The record of an app, also while it leaves.
+    pub fn record(&self, app_id: &AppId) -> Option<&AppRecord> {
+        self.apps.get(app_id).or_else(|| self.leaving.get(app_id))
+    }
+
+    /// The definition an instance runs: its app at the instance's version.
+    pub fn app_of(&self, instance: &Instance) -> Option<&App> {
+        self.record(&instance.app_id)?.at_version(instance.version)
+    }
+
+    /// The app definitions as one group.
+    pub fn root(&self) -> Group {
+        Group { apps: self.apps.iter().map(|(id, r)| (id.clone(), r.app.clone())).collect() }
+    }
+
+    /// Instances of an app in id order, whatever their goal.
+    pub fn instances_of<'a>(&'a self, app_id: &'a AppId) -> impl Iterator<Item = &'a Instance> {
+        self.instances.values().filter(move |i| i.app_id == *app_id)
+    }
+
+    /// Find the instance whose present task has this id, and that task.
+    pub fn task(&self, task_id: &TaskId) -> Option<(&Instance, &Task)> {
+        let instance = self.instances.get(&task_id.instance()?)?;
+        let task = instance.task.as_ref().filter(|t| t.id == *task_id)?;
+        Some((instance, task))
+    }
+
+    /// Tasks on an agent, in instance order.
+    pub fn tasks_on<'a>(
+        &'a self,
+        agent_id: &'a AgentId,
+    ) -> impl Iterator<Item = (&'a Instance, &'a Task)> {
+        self.instances
+            .values()
+            .filter_map(|i| i.task.as_ref().map(|t| (i, t)))
+            .filter(move |(_, t)| t.agent_id == *agent_id)
+    }
+
+    /// Add up what the tasks of an agent take.
+    pub fn used_on(&self, agent_id: &AgentId) -> Usage {
+        let mut usage = Usage::default();
+        for (_, task) in self.tasks_on(agent_id) {
+            usage.resources = usage.resources.plus(&task.resources);
+            usage.ports.extend(task.ports.iter().copied());
+        }
+        usage
+    }
+
+    /// Deployments under way that touch an app.
+    pub fn deployments_touching<'a>(
+        &'a self,
+        app_id: &'a AppId,
+    ) -> impl Iterator<Item = &'a Deployment> {
+        self.deployments.values().filter(move |d| d.touches(app_id))
+    }
+
+    /// Deployments that lock any of these apps, in id order.
+    pub fn locked_by<'a>(&self, apps: impl IntoIterator<Item = &'a AppId>) -> Vec<DeploymentId> {
+        let ids: BTreeSet<DeploymentId> = apps
+            .into_iter()
+            .flat_map(|app| self.deployments.values().filter(|d| d.touches(app)))
+            .map(|d| d.id.clone())
+            .collect();
+        ids.into_iter().collect()
+    }
+
+    /// Whether an app's restart belongs to a step that its deployment has not reached yet.
+    pub fn awaits_restart(&self, app_id: &AppId) -> bool {
+        self.deployments.values().any(|d| {
+            d.plan.steps.iter().skip(d.current_step as usize + 1).any(|step| {
+                step.actions.iter().any(|a| a.kind == ActionKind::Restart && a.app_id == *app_id)
+            })
+        })
+    }
+
+    /// Count an app's tasks by state and health.
+    pub fn counts(&self, app_id: &AppId) -> TaskCounts {
+        let mut counts = TaskCounts::default();
+        for task in self.instances_of(app_id).filter_map(|i| i.task.as_ref()) {
+            match task.state {
+                TaskState::Staging | TaskState::Starting => counts.staged += 1,
+                TaskState::Running => counts.running += 1,
+                _ => {}
+            }
+            match task.healthy {
+                Some(true) => counts.healthy += 1,
+                Some(false) => counts.unhealthy += 1,
+                None => {}
+            }
+        }
+        counts
+    }
+
+    /// Instances that wait for a place and may launch at `now`, longest waiting first.
+    pub fn demands(&self, now: Time) -> Vec<Demand<'_>> {
+        let mut waiting: Vec<(&Instance, &App)> = self
+            .instances
+            .values()
+            .filter(|i| i.is_waiting())
+            .filter_map(|i| {
+                let record = self.apps.get(&i.app_id)?;
+                (record.delay.until <= now).then_some(())?;
+                Some((i, record.at_version(i.version)?))
+            })
+            .collect();
+        waiting.sort_by_key(|(i, _)| i.since);
+        let apps: BTreeSet<&AppId> = waiting.iter().map(|(i, _)| &i.app_id).collect();
+        let placed = self.places_of(&apps);
+        waiting
+            .into_iter()
+            .map(|(instance, app)| Demand {
+                instance_id: instance.id.clone(),
+                app,
+                placed: placed.get(&instance.app_id).cloned().unwrap_or_default(),
+            })
+            .collect()
+    }
+
+    /// Name and attributes of the agents that hold tasks of these apps, first placed first:
+    /// CLUSTER without a value follows the first one.
+    fn places_of(
+        &self,
+        apps: &BTreeSet<&AppId>,
+    ) -> BTreeMap<&AppId, Vec<(String, BTreeMap<String, String>)>> {
+        let mut tasks: Vec<(&AppId, &Task)> = self
+            .instances
+            .values()
+            .filter(|i| apps.contains(&i.app_id))
+            .filter_map(|i| Some((&i.app_id, i.task.as_ref()?)))
+            .collect();
+        tasks.sort_by_key(|(_, t)| t.staged_at);
+        let mut places: BTreeMap<&AppId, Vec<_>> = BTreeMap::new();
+        for (app_id, task) in tasks {
+            let attributes =
+                self.agents.get(&task.agent_id).map(|a| a.attributes.clone()).unwrap_or_default();
+            places.entry(app_id).or_default().push((task.host.clone(), attributes));
+        }
+        places
+    }
+
+    /// When the next launch delay after `now` ends that keeps an instance waiting.
+    ///
+    /// `now` is the caller's clock: [`State::now`] stands still while nothing is written, and a
+    /// moment already past would make the caller wake again and again.
+    pub fn next_wake(&self, now: Time) -> Option<Time> {
+        self.instances
+            .values()
+            .filter(|i| i.is_waiting())
+            .filter_map(|i| self.apps.get(&i.app_id))
+            .map(|record| record.delay.until)
+            .filter(|until| *until > now)
+            .min()
+    }
+}
+
+impl Instance {
+    /// Whether it wants to run and has no place.
+    pub fn is_waiting(&self) -> bool {
+        self.goal == Goal::Running && self.task.is_none()
+    }
+}
+
+impl Deployment {
+    /// Whether it touches an app.
+    pub fn touches(&self, app_id: &AppId) -> bool {
+        self.original.apps.contains_key(app_id) || self.target.apps.contains_key(app_id)
+    }
+
+    /// The actions under way.
+    pub fn current_actions(&self) -> &[DeploymentAction] {
+        self.plan.steps.get(self.current_step as usize).map_or(&[], |s| &s.actions)
+    }
+}

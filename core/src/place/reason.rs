@@ -1,0 +1,153 @@
+//! Why an offer does not suit an instance: Marathon's funnel (section 2.5 of its contract).
+
+use crate::model::BYTES_PER_MIB;
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    UnfulfilledRole,
+    /// `rule` is the constraint as the user wrote it: `rack UNLIKE r1`.
+    UnfulfilledConstraint {
+        rule: String,
+    },
+    NoCorrespondingReservationFound,
+    AgentMaintenance,
+    InsufficientCpus {
+        need_milli: u64,
+        free_milli: u64,
+    },
+    InsufficientMemory {
+        need_bytes: u64,
+        free_bytes: u64,
+    },
+    InsufficientDisk {
+        need_bytes: u64,
+        free_bytes: u64,
+    },
+    InsufficientGpus {
+        need: u32,
+        free: u32,
+    },
+    /// `wanted` ports in all; `missing` are the fixed ones among them that are not free.
+    InsufficientPorts {
+        wanted: u32,
+        missing: Vec<u16>,
+    },
+    DeclinedScarceResources,
+}
+
+impl Reason {
+    /// Marathon's names of all reasons, in the order in which they decline.
+    pub const FUNNEL: [&'static str; 10] = [
+        "UnfulfilledRole",
+        "UnfulfilledConstraint",
+        "NoCorrespondingReservationFound",
+        "AgentMaintenance",
+        "InsufficientCpus",
+        "InsufficientMemory",
+        "InsufficientDisk",
+        "InsufficientGpus",
+        "InsufficientPorts",
+        "DeclinedScarceResources",
+    ];
+
+    /// Marathon's name.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Reason::UnfulfilledRole => "UnfulfilledRole",
+            Reason::UnfulfilledConstraint { .. } => "UnfulfilledConstraint",
+            Reason::NoCorrespondingReservationFound => "NoCorrespondingReservationFound",
+            Reason::AgentMaintenance => "AgentMaintenance",
+            Reason::InsufficientCpus { .. } => "InsufficientCpus",
+            Reason::InsufficientMemory { .. } => "InsufficientMemory",
+            Reason::InsufficientDisk { .. } => "InsufficientDisk",
+            Reason::InsufficientGpus { .. } => "InsufficientGpus",
+            Reason::InsufficientPorts { .. } => "InsufficientPorts",
+            Reason::DeclinedScarceResources => "DeclinedScarceResources",
+        }
+    }
+
+    /// Tell a person what is missing and by how much.
+    pub fn describe(&self) -> String {
+        match self {
+            Reason::UnfulfilledRole => "no resources of the accepted roles are offered".to_string(),
+            Reason::UnfulfilledConstraint { rule } => format!("constraint [{rule}] does not hold"),
+            Reason::NoCorrespondingReservationFound => "no reservation matches".to_string(),
+            Reason::AgentMaintenance => "the agent is in maintenance".to_string(),
+            Reason::InsufficientCpus { need_milli, free_milli } => {
+                short("cpus", *need_milli, *free_milli, 1000, "")
+            }
+            Reason::InsufficientMemory { need_bytes, free_bytes } => {
+                short("memory", *need_bytes, *free_bytes, BYTES_PER_MIB, " MiB")
+            }
+            Reason::InsufficientDisk { need_bytes, free_bytes } => {
+                short("disk", *need_bytes, *free_bytes, BYTES_PER_MIB, " MiB")
+            }
+            Reason::InsufficientGpus { need, free } => {
+                short("gpus", u64::from(*need), u64::from(*free), 1, "")
+            }
+            Reason::InsufficientPorts { wanted, missing } if missing.is_empty() => {
+                format!("{wanted} host ports are wanted, fewer are free")
+            }
+            Reason::InsufficientPorts { missing, .. } => {
+                let list: Vec<String> = missing.iter().map(u16::to_string).collect();
+                format!("host port {} is not free", list.join(", "))
+            }
+            Reason::DeclinedScarceResources => "the agent keeps scarce resources back".to_string(),
+        }
+    }
+}
+
+fn short(what: &str, need: u64, free: u64, unit: u64, name: &str) -> String {
+    format!(
+        "{what}: needs {}{name}, {}{name} free, {}{name} short",
+        amount(need, unit),
+        amount(free, unit),
+        amount(need.saturating_sub(free), unit)
+    )
+}
+
+/// `value / unit` with up to three decimals, rounded to the nearest.
+fn amount(value: u64, unit: u64) -> String {
+    let thousandths = (u128::from(value) * 1000 + u128::from(unit) / 2) / u128::from(unit);
+    let text = format!("{}.{:03}", thousandths / 1000, thousandths % 1000);
+    text.trim_end_matches('0').trim_end_matches('.').to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_says_how_much_is_missing() {
+        let cases = [
+            (
+                Reason::InsufficientCpus { need_milli: 2000, free_milli: 1750 },
+                "cpus: needs 2, 1.75 free, 0.25 short",
+            ),
+            (
+                Reason::InsufficientMemory {
+                    need_bytes: 256 * BYTES_PER_MIB,
+                    free_bytes: 100 * BYTES_PER_MIB + BYTES_PER_MIB / 2,
+                },
+                "memory: needs 256 MiB, 100.5 MiB free, 155.5 MiB short",
+            ),
+            (Reason::InsufficientGpus { need: 1, free: 0 }, "gpus: needs 1, 0 free, 1 short"),
+            (
+                Reason::InsufficientPorts { wanted: 3, missing: vec![80, 443] },
+                "host port 80, 443 is not free",
+            ),
+            (
+                Reason::InsufficientPorts { wanted: 3, missing: vec![] },
+                "3 host ports are wanted, fewer are free",
+            ),
+            (
+                Reason::UnfulfilledConstraint { rule: "rack LIKE r1".into() },
+                "constraint [rack LIKE r1] does not hold",
+            ),
+        ];
+        for (reason, text) in cases {
+            assert_eq!(reason.describe(), text);
+            assert!(Reason::FUNNEL.contains(&reason.as_str()));
+        }
+    }
+}
