@@ -1,1 +1,28 @@
-//! Network parts.
+//! What touches a network: QUIC with mutual TLS, identity, the join token, mDNS.
+//!
+//! Everything here authenticates keys and roles only. Whether a node is still a member is a
+//! question to the Raft state, asked by the callers.
+
+mod authority;
+mod certificate;
+mod discovery;
+mod durable;
+mod endpoint;
+mod frame;
+mod identity;
+mod join;
+mod tls;
+mod token;
+mod transport;
+
+pub use authority::{AuthorityError, ClusterCa};
+pub use certificate::{CertificateError, Peer, cluster_id_of, peer_of};
+pub use discovery::{
+    Announced, Announcement, Browse, Discovery, DiscoveryError, Found, SERVICE_TYPE,
+};
+pub use durable::{DurableError, write_private};
+pub use endpoint::{Alpn, Endpoint, EndpointError, EndpointOptions, Link};
+pub use frame::{FrameError, read_frame, read_frame_within, write_frame};
+pub use identity::{Identity, IdentityError, NodeKey, node_id_of};
+pub use join::{Admit, AdmitFuture, JoinError, Joined, answer_join, join};
+pub use token::{JoinToken, TokenError};

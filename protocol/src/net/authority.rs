@@ -1,0 +1,161 @@
+//! The cluster's certificate authority: says which key is a node of this cluster, in which role.
+//!
+//! It never sees a node's private key. Its certificates carry no meaningful expiry, because a Pi
+//! has no clock at boot; a node is put out by removing it from the membership.
+
+use super::certificate::{CertificateError, cluster_id_of, role_text};
+use super::durable::{DurableError, write_private};
+use super::identity::{IdentityError, NodeKey};
+use crate::codec::{CodecError, from_bytes, to_bytes};
+use bramble_core::model::{NodeId, NodeRole};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SubjectPublicKeyInfo, date_time_ymd,
+};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Validity years of every certificate. They lie on both sides of `tls::VERIFY_AT_UNIX_S`.
+const YEAR_FIRST: i32 = 1975;
+const YEAR_LAST: i32 = 4096;
+/// Common name of every CA; its organization is the cluster id.
+const CA_NAME: &str = "bramble cluster authority";
+
+#[derive(Debug, Error)]
+pub enum AuthorityError {
+    #[error("making the authority's key")]
+    Key(#[source] IdentityError),
+    #[error("signing a certificate")]
+    Sign(#[source] rcgen::Error),
+    #[error("the public key ({bytes} bytes) is no Ed25519 key (SPKI DER)")]
+    PublicKey {
+        bytes: usize,
+        #[source]
+        source: rcgen::Error,
+    },
+    #[error("reading {}", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the authority's file is damaged")]
+    Decode(#[source] CodecError),
+    #[error("encoding the authority")]
+    Encode(#[source] CodecError),
+    #[error("saving the authority")]
+    Save(#[source] DurableError),
+    #[error("the authority's certificate is unusable")]
+    Certificate(#[source] CertificateError),
+}
+
+/// The authority with its private key.
+pub struct ClusterCa {
+    key: NodeKey,
+    certificate: Vec<u8>,
+}
+
+/// The authority's file. Field names are the format.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    pkcs8: Vec<u8>,
+    certificate: Vec<u8>,
+}
+
+impl ClusterCa {
+    /// Make a new authority for the cluster `cluster_id`.
+    ///
+    /// # Errors
+    /// When the system gives no randomness or signing fails.
+    pub fn mint(cluster_id: &str) -> Result<ClusterCa, AuthorityError> {
+        let key = NodeKey::generate().map_err(AuthorityError::Key)?;
+        let mut params = dated();
+        params.distinguished_name.push(DnType::CommonName, CA_NAME);
+        params.distinguished_name.push(DnType::OrganizationName, cluster_id);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let pair = signing_pair(&key)?;
+        let certificate = params.self_signed(&pair).map_err(AuthorityError::Sign)?.der().to_vec();
+        Ok(ClusterCa { key, certificate })
+    }
+
+    /// The authority's own certificate, DER.
+    pub fn certificate(&self) -> &[u8] {
+        &self.certificate
+    }
+
+    /// The cluster this is the authority of.
+    ///
+    /// # Errors
+    /// When its certificate names none.
+    pub fn cluster_id(&self) -> Result<String, AuthorityError> {
+        cluster_id_of(&self.certificate).map_err(AuthorityError::Certificate)
+    }
+
+    /// Issue a node's certificate (DER) for a public key (SPKI DER).
+    ///
+    /// # Errors
+    /// When the public key is none, or signing fails.
+    pub fn issue(
+        &self,
+        public_key_spki: &[u8],
+        node_id: &NodeId,
+        role: NodeRole,
+    ) -> Result<Vec<u8>, AuthorityError> {
+        let subject_key = SubjectPublicKeyInfo::from_der(public_key_spki)
+            .map_err(|source| AuthorityError::PublicKey { bytes: public_key_spki.len(), source })?;
+        let mut params = dated();
+        params.distinguished_name.push(DnType::CommonName, node_id.as_str());
+        params.distinguished_name.push(DnType::OrganizationalUnitName, role_text(role));
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let pair = signing_pair(&self.key)?;
+        let own = CertificateDer::from(self.certificate.as_slice());
+        let issuer = Issuer::from_ca_cert_der(&own, pair).map_err(AuthorityError::Sign)?;
+        let issued = params.signed_by(&subject_key, &issuer).map_err(AuthorityError::Sign)?;
+        Ok(issued.der().to_vec())
+    }
+
+    /// Write key and certificate to one file of mode 0600.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), AuthorityError> {
+        let stored =
+            Stored { pkcs8: self.key.pkcs8().to_vec(), certificate: self.certificate.clone() };
+        let bytes = to_bytes(&stored).map_err(AuthorityError::Encode)?;
+        write_private(path, &bytes).map_err(AuthorityError::Save)
+    }
+
+    /// Read what [`ClusterCa::save`] wrote.
+    ///
+    /// # Errors
+    /// When the file is missing or damaged.
+    pub fn load(path: &Path) -> Result<ClusterCa, AuthorityError> {
+        let bytes = fs::read(path)
+            .map_err(|source| AuthorityError::Read { path: path.to_path_buf(), source })?;
+        let stored: Stored = from_bytes(&bytes).map_err(AuthorityError::Decode)?;
+        let key = NodeKey::from_stored(stored.pkcs8, path).map_err(AuthorityError::Key)?;
+        cluster_id_of(&stored.certificate).map_err(AuthorityError::Certificate)?;
+        Ok(ClusterCa { key, certificate: stored.certificate })
+    }
+}
+
+fn dated() -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.not_before = date_time_ymd(YEAR_FIRST, 1, 1);
+    params.not_after = date_time_ymd(YEAR_LAST, 1, 1);
+    params
+}
+
+fn signing_pair(key: &NodeKey) -> Result<KeyPair, AuthorityError> {
+    let der = PrivatePkcs8KeyDer::from(key.pkcs8());
+    KeyPair::from_pkcs8_der_and_sign_algo(&der, &rcgen::PKCS_ED25519).map_err(AuthorityError::Sign)
+}

@@ -1,0 +1,243 @@
+//! A node's key, and the identity it gets when a cluster admits it.
+//!
+//! The key is made once, never leaves its file (0600) and is never replaced by this module: a file
+//! that cannot be read is an error, because a new key would be a new node.
+
+use super::certificate::{CertificateError, peer_of};
+use super::durable::{DurableError, write_private};
+use super::tls::{TlsError, verify_issued};
+use bramble_core::model::NodeId;
+use ring::rand::SystemRandom;
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use thiserror::Error;
+
+/// File names in an identity's directory.
+const KEY_FILE: &str = "node.key";
+const CERTIFICATE_FILE: &str = "node.crt";
+const CA_FILE: &str = "ca.crt";
+/// DER head of every Ed25519 SubjectPublicKeyInfo (RFC 8410); 32 key bytes follow.
+const SPKI_HEAD: [u8; 12] =
+    [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+/// Bytes of a raw Ed25519 public key.
+const KEY_BYTES: usize = 32;
+
+#[derive(Debug, Error)]
+pub enum IdentityError {
+    #[error("reading {}", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("saving a part of the node's identity")]
+    Save(#[source] DurableError),
+    #[error("setting mode 0600 on {}", path.display())]
+    Protect {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("making a key: the system gave no randomness")]
+    Generate,
+    #[error("{} holds no Ed25519 key (PKCS#8): {reason}", path.display())]
+    NotAKey { path: PathBuf, reason: ring::error::KeyRejected },
+    #[error("the node's certificate is unusable")]
+    Certificate(#[source] CertificateError),
+    #[error("the certificate is for node {certified}, the key is that of node {own}")]
+    OtherKey { certified: NodeId, own: NodeId },
+    #[error("the certificate was not issued by the cluster's CA")]
+    NotIssued(#[source] TlsError),
+}
+
+/// The node id of a public key: lower-case hex SHA-256 of its SPKI DER.
+pub fn node_id_of(public_key_spki: &[u8]) -> NodeId {
+    NodeId(hex::encode(Sha256::digest(public_key_spki)))
+}
+
+/// Check an Ed25519 signature under a public key given as SPKI DER.
+pub(super) fn verify_signature(public_key_spki: &[u8], message: &[u8], signature: &[u8]) -> bool {
+    match public_key_spki.strip_prefix(&SPKI_HEAD) {
+        Some(raw) if raw.len() == KEY_BYTES => {
+            UnparsedPublicKey::new(&ED25519, raw).verify(message, signature).is_ok()
+        }
+        _ => false,
+    }
+}
+
+/// A node's Ed25519 key pair.
+#[derive(Clone)]
+pub struct NodeKey {
+    pkcs8: Arc<[u8]>,
+    pair: Arc<Ed25519KeyPair>,
+    spki: Vec<u8>,
+    node_id: NodeId,
+}
+
+impl NodeKey {
+    /// Read the key at `path`, or make one and save it there first.
+    ///
+    /// # Errors
+    /// When the file is unreadable, holds no key, or cannot be written. An existing file is never
+    /// replaced.
+    pub fn load_or_create(path: &Path) -> Result<NodeKey, IdentityError> {
+        match fs::read(path) {
+            Ok(pkcs8) => {
+                protect(path)?;
+                NodeKey::from_pkcs8(pkcs8)
+                    .map_err(|reason| IdentityError::NotAKey { path: path.to_path_buf(), reason })
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let key = NodeKey::generate()?;
+                write_private(path, &key.pkcs8).map_err(IdentityError::Save)?;
+                Ok(key)
+            }
+            Err(source) => Err(IdentityError::Read { path: path.to_path_buf(), source }),
+        }
+    }
+
+    /// Make a key that is stored nowhere yet.
+    ///
+    /// # Errors
+    /// When the system gives no randomness.
+    pub fn generate() -> Result<NodeKey, IdentityError> {
+        let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
+            .map_err(|_| IdentityError::Generate)?;
+        NodeKey::from_pkcs8(document.as_ref().to_vec()).map_err(|_| IdentityError::Generate)
+    }
+
+    fn from_pkcs8(pkcs8: Vec<u8>) -> Result<NodeKey, ring::error::KeyRejected> {
+        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&pkcs8)?;
+        let mut spki = SPKI_HEAD.to_vec();
+        spki.extend_from_slice(pair.public_key().as_ref());
+        let node_id = node_id_of(&spki);
+        Ok(NodeKey { pkcs8: pkcs8.into(), pair: Arc::new(pair), spki, node_id })
+    }
+
+    /// The id that follows from this key.
+    pub fn node_id(&self) -> NodeId {
+        self.node_id.clone()
+    }
+
+    /// The public key, SPKI DER.
+    pub fn public_key(&self) -> &[u8] {
+        &self.spki
+    }
+
+    /// Sign a message (Ed25519, 64 bytes).
+    pub fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.pair.sign(message).as_ref().to_vec()
+    }
+
+    /// The private key, for the TLS configuration and the CA file only.
+    pub(super) fn pkcs8(&self) -> &[u8] {
+        &self.pkcs8
+    }
+
+    pub(super) fn from_stored(pkcs8: Vec<u8>, path: &Path) -> Result<NodeKey, IdentityError> {
+        NodeKey::from_pkcs8(pkcs8)
+            .map_err(|reason| IdentityError::NotAKey { path: path.to_path_buf(), reason })
+    }
+}
+
+impl fmt::Debug for NodeKey {
+    /// Shows the public half only, so that no log can leak the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeKey").field("node_id", &self.node_id).finish_non_exhaustive()
+    }
+}
+
+/// A key file that others may read is closed, not refused: it may come from a careless restore.
+fn protect(path: &Path) -> Result<(), IdentityError> {
+    let mode = fs::metadata(path)
+        .map_err(|source| IdentityError::Read { path: path.to_path_buf(), source })?
+        .mode();
+    if mode & 0o077 != 0 {
+        tracing::warn!(path = %path.display(), mode, "key file was open to others, closing it");
+        fs::set_permissions(path, Permissions::from_mode(0o600))
+            .map_err(|source| IdentityError::Protect { path: path.to_path_buf(), source })?;
+    }
+    Ok(())
+}
+
+/// What an admitted node proves itself with.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub key: NodeKey,
+    /// This node's certificate, DER.
+    pub certificate: Vec<u8>,
+    /// The cluster's CA certificate, DER.
+    pub ca: Vec<u8>,
+}
+
+impl Identity {
+    /// The path of the node's key in an identity's directory, for [`NodeKey::load_or_create`].
+    pub fn key_path(directory: &Path) -> PathBuf {
+        directory.join(KEY_FILE)
+    }
+
+    /// Put the parts together, checking that they belong together.
+    ///
+    /// # Errors
+    /// When the certificate is for another key or not issued by this CA.
+    pub fn new(key: NodeKey, certificate: Vec<u8>, ca: Vec<u8>) -> Result<Identity, IdentityError> {
+        let certified = peer_of(&certificate).map_err(IdentityError::Certificate)?.node_id;
+        if certified != key.node_id() {
+            return Err(IdentityError::OtherKey { certified, own: key.node_id() });
+        }
+        verify_issued(&certificate, &ca).map_err(IdentityError::NotIssued)?;
+        Ok(Identity { key, certificate, ca })
+    }
+
+    /// Write all parts into `directory`. The certificate comes last: its presence says that the
+    /// identity is complete.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn save(&self, directory: &Path) -> Result<(), IdentityError> {
+        let parts: [(&str, &[u8]); 3] = [
+            (KEY_FILE, self.key.pkcs8()),
+            (CA_FILE, &self.ca),
+            (CERTIFICATE_FILE, &self.certificate),
+        ];
+        for (name, bytes) in parts {
+            write_private(&directory.join(name), bytes).map_err(IdentityError::Save)?;
+        }
+        Ok(())
+    }
+
+    /// Read the identity in `directory`; `None` while the node is admitted nowhere.
+    ///
+    /// # Errors
+    /// When a part is unreadable or the parts do not belong together.
+    pub fn load(directory: &Path) -> Result<Option<Identity>, IdentityError> {
+        let Some(certificate) = read_part(&directory.join(CERTIFICATE_FILE))? else {
+            return Ok(None);
+        };
+        let missing = |path: PathBuf| IdentityError::Read {
+            path,
+            source: io::Error::from(io::ErrorKind::NotFound),
+        };
+        let ca_path = directory.join(CA_FILE);
+        let ca = read_part(&ca_path)?.ok_or_else(|| missing(ca_path))?;
+        let key_path = Identity::key_path(directory);
+        let pkcs8 = read_part(&key_path)?.ok_or_else(|| missing(key_path.clone()))?;
+        protect(&key_path)?;
+        let key = NodeKey::from_stored(pkcs8, &key_path)?;
+        Identity::new(key, certificate, ca).map(Some)
+    }
+}
+
+fn read_part(path: &Path) -> Result<Option<Vec<u8>>, IdentityError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(IdentityError::Read { path: path.to_path_buf(), source }),
+    }
+}
