@@ -1,1 +1,55 @@
-//! placeholder
+//! The harness: real `bramble` processes, each in a network namespace and directories of its own.
+//!
+//! Every node leaves nothing behind: its drop stops it, removes what it made, and says loudly
+//! what was still there. Waiting is always for something that can be seen, with a bound.
+
+mod answer;
+mod binary;
+mod image;
+mod leftovers;
+mod node;
+mod process;
+
+pub use answer::Answer;
+pub use binary::bramble;
+pub use image::BusyboxImage;
+pub use leftovers::Leftovers;
+pub use node::{Node, NodeBuilder};
+pub use process::{alive, cgroup_processes, children_named, is_zombie};
+
+use std::time::{Duration, Instant};
+
+/// Longest wait for anything these tests expect. Generous: the machine may be slow and shared.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Pause between two looks at something that gives no event.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Look until `found` gives something; panics with `what` when it does not in [`PATIENCE`].
+pub fn eventually<T>(what: &str, found: impl FnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, found)
+}
+
+/// Like [`eventually`], with a bound of its own.
+pub fn within<T>(bound: Duration, what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = found() {
+            return value;
+        }
+        assert!(start.elapsed() < bound, "not seen within {bound:?}: {what}");
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Whether the tests can run containers here. With `CI=true` they must.
+pub fn can_run_containers(test: &str) -> bool {
+    if nix::unistd::geteuid().is_root() {
+        return true;
+    }
+    assert!(
+        std::env::var("CI").as_deref() != Ok("true"),
+        "{test} needs root, and CI skips nothing"
+    );
+    eprintln!("SKIPPED {test}: it runs real containers and needs root (use `make test`)");
+    false
+}
