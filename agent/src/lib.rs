@@ -1,1 +1,11 @@
-//! placeholder
+//! The agent: runs what the cluster assigned to this machine and reports what became of it.
+//!
+//! The session brings assignments in; the ledger makes them durable before anything acts on them;
+//! the reconciler brings what runs towards what is wanted; statuses wait in the ledger until the
+//! master has committed them. No master is no reason to stop.
+
+pub mod inventory;
+pub mod ledger;
+
+#[cfg(test)]
+mod samples;
