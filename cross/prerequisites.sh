@@ -38,6 +38,7 @@ vm)
     need busybox busybox-static "the guest's userland"
     need qemu-system-x86_64 qemu-system-x86 "boots the guest"
     need cpio cpio "packs the guest's initramfs"
+    need /sbin/depmod kmod "finds the guest's modules"
     ;;
 esac
 [[ ${#packages[@]} -eq 0 ]] && exit 0
