@@ -1,10 +1,25 @@
 //! Deployments: what to do for a change ([`plan`]), and what comes next ([`advance`], [`keep`]).
 //!
-//! Everything is computed from the state alone, each time anew: a new leader needs no hand-over.
+//! Everything is computed from the state alone, each time anew: a wake-up says "look again", and
+//! a new leader needs no hand-over. Nothing here changes a state.
+
+mod crowd;
+mod keep;
+mod plan;
+mod restart;
+mod scale;
+mod select;
+mod upgrade;
+
+pub use keep::keep;
+pub use plan::{plan, plan_with_restarts};
 
 use crate::command::Command;
-use crate::model::{AppId, Deployment, Group, Plan, State, Time};
-use std::collections::BTreeSet;
+use crate::model::{ActionKind, AppId, Deployment, DeploymentAction, InstanceId, State, Time};
+use crowd::Crowd;
+
+/// Instances named by one command at most: keeps a log entry within one stored value.
+pub const INSTANCES_PER_COMMAND_MAX: usize = 200;
 
 /// Where new ids come from; the leader's is random, a test's counts.
 pub trait IdSource {
@@ -30,30 +45,97 @@ pub enum Status {
     StepDone,
 }
 
-/// Plan the steps from `original` to `target`.
-pub fn plan(original: &Group, target: &Group) -> Plan {
-    plan_with_restarts(original, target, &BTreeSet::new())
-}
-
-/// Plan the steps, restarting `restarts` even where their definition stays.
-pub fn plan_with_restarts(original: &Group, target: &Group, restarts: &BTreeSet<AppId>) -> Plan {
-    let _ = (original, target, restarts);
-    Plan::default()
+/// What one app needs next.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Moves {
+    add: u32,
+    stop: Vec<InstanceId>,
+    done: bool,
 }
 
 /// Compute what a deployment needs next.
+///
+/// Asked again after its commands were applied and before anything else changed, it gives nothing
+/// new. `now` is kept for what will depend on time; today only the state decides.
 pub fn advance(
     deployment: &Deployment,
     state: &State,
-    now: Time,
+    _now: Time,
     ids: &mut dyn IdSource,
 ) -> Advance {
-    let _ = (deployment, state, now, ids);
-    Advance { commands: Vec::new(), status: Status::Waiting }
+    let mut commands = Vec::new();
+    let mut done = true;
+    for action in deployment.current_actions() {
+        let moves = moves(deployment, state, action);
+        done &= moves.done;
+        commands.extend(to_commands(&action.app_id, moves, ids));
+    }
+    commands.extend(keep_finished(deployment, state, ids));
+    if !commands.is_empty() {
+        return Advance { commands, status: Status::Acting };
+    }
+    if !done {
+        return Advance { commands, status: Status::Waiting };
+    }
+    let id = deployment.id.clone();
+    let from_step = deployment.current_step;
+    Advance {
+        commands: vec![Command::AdvanceDeployment { id, from_step }],
+        status: Status::StepDone,
+    }
 }
 
-/// Keep the instance count of every app that no deployment touches.
-pub fn keep(state: &State, ids: &mut dyn IdSource) -> Vec<Command> {
-    let _ = (state, ids);
-    Vec::new()
+fn moves(deployment: &Deployment, state: &State, action: &DeploymentAction) -> Moves {
+    let crowd = Crowd::of(state, &action.app_id);
+    let Some(app) = crowd.app else {
+        // Removed, or about to be: all of it stops.
+        return crowd.stop_all();
+    };
+    match action.kind {
+        ActionKind::Start => Moves { done: true, ..Moves::default() },
+        ActionKind::Stop => crowd.stop_all(),
+        ActionKind::Scale => {
+            let before = deployment.original.apps.get(&action.app_id).map_or(0, |a| a.instances);
+            scale::moves(state, app, &crowd, app.instances > before)
+        }
+        ActionKind::Restart => restart::moves(app, &crowd),
+    }
 }
+
+/// Apps whose step is behind keep their count while later steps are under way: no one else does,
+/// as [`keep`] leaves apps of a deployment alone.
+fn keep_finished(deployment: &Deployment, state: &State, ids: &mut dyn IdSource) -> Vec<Command> {
+    let behind = deployment.plan.steps.iter().take(deployment.current_step as usize);
+    let current = deployment.current_actions();
+    let later = deployment.plan.steps.iter().skip(deployment.current_step as usize + 1);
+    let later: Vec<&AppId> = later.flat_map(|s| &s.actions).map(|a| &a.app_id).collect();
+    let mut commands = Vec::new();
+    for action in behind.flat_map(|s| &s.actions) {
+        let id = &action.app_id;
+        // A new app's Start is behind long before its Scale.
+        if later.contains(&id) || current.iter().any(|a| a.app_id == *id) {
+            continue;
+        }
+        commands.extend(to_commands(id, keep::moves(state, id), ids));
+    }
+    commands
+}
+
+/// Stops come first: what they free at once may be what the new ones need.
+fn to_commands(app_id: &AppId, moves: Moves, ids: &mut dyn IdSource) -> Vec<Command> {
+    let mut commands: Vec<Command> = moves
+        .stop
+        .chunks(INSTANCES_PER_COMMAND_MAX)
+        .map(|ids| Command::Decommission { ids: ids.to_vec() })
+        .collect();
+    let new: Vec<InstanceId> =
+        (0..moves.add).map(|_| InstanceId::compose(app_id, &ids.uuid())).collect();
+    commands.extend(
+        new.chunks(INSTANCES_PER_COMMAND_MAX)
+            .map(|ids| Command::AddInstances { app_id: app_id.clone(), ids: ids.to_vec() }),
+    );
+    commands
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,20 @@
 //! Each family of commands has a file. Every one of them checks first and changes after, so that
 //! a rejection changes nothing; none of them reads a clock, draws an id or panics.
 
-use crate::command::{Entry, Rejection};
+mod apps;
+mod assign;
+mod backoff;
+mod deployments;
+mod draft;
+mod instances;
+mod membership;
+mod service_ports;
+mod status;
+
+pub use deployments::DEPLOYMENTS_MAX;
+pub use service_ports::{SERVICE_PORT_BEGIN, SERVICE_PORT_END};
+
+use crate::command::{Command, Entry, Rejection};
 use crate::event::Event;
 use crate::model::State;
 
@@ -12,7 +25,28 @@ use crate::model::State;
 /// # Errors
 /// The command is refused; but for `applied_index` and `now` the state is as it was.
 pub fn apply(state: &mut State, entry: &Entry) -> Result<Vec<Event>, Rejection> {
+    // Cluster time never goes back: a new leader's clock may be behind the last one's.
     state.now = state.now.max(entry.now);
     state.applied_index = entry.index;
-    Ok(Vec::new())
+    match &entry.command {
+        Command::Found { cluster, founder } => membership::found(state, cluster, founder),
+        Command::AdmitNode { node } => membership::admit(state, node),
+        Command::RotateToken { join_secret_sha256 } => {
+            membership::rotate_token(state, join_secret_sha256)
+        }
+        Command::RegisterAgent { agent } => membership::register_agent(state, agent),
+        Command::SetReachable { agent_id, reachable } => {
+            membership::set_reachable(state, agent_id, *reachable)
+        }
+        Command::ChangeApps { deployment_id, changes, force } => {
+            apps::change(state, deployment_id, changes, *force)
+        }
+        Command::AdvanceDeployment { id, from_step } => deployments::advance(state, id, *from_step),
+        Command::CancelDeployment { id } => deployments::cancel(state, id),
+        Command::AddInstances { app_id, ids } => instances::add(state, app_id, ids),
+        Command::Decommission { ids } => Ok(instances::decommission(state, ids)),
+        Command::Assign { assignments } => Ok(assign::assign(state, assignments)),
+        Command::RecordStatus { statuses } => Ok(status::record(state, statuses)),
+        Command::ResetDelay { app_id } => deployments::reset_delay(state, app_id),
+    }
 }

@@ -1,8 +1,6 @@
 //! The app: Marathon's definition, normalised to its 1.5+ form and to integers.
 
-use super::{
-    AppId, Check, Container, HealthCheck, ReadinessCheck, Resources, Time, Volume,
-};
+use super::{AppId, Check, Container, HealthCheck, ReadinessCheck, Resources, Time, Volume};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

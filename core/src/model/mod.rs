@@ -16,12 +16,14 @@ mod query;
 mod resources;
 mod state;
 mod time;
+mod timestamp;
 
 pub use agent::*;
 pub use app::*;
 pub use assignment::*;
 pub use check::*;
 pub use container::*;
+pub use defaults::*;
 pub use deployment::*;
 pub use id::*;
 pub use instance::*;

@@ -19,11 +19,14 @@ pub struct Offer {
     pub generation: u64,
 }
 
+/// Where a task is, as far as constraints care: the agent's name and attributes.
+pub type TaskPlace = (String, BTreeMap<String, String>);
+
 /// An instance that wants a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Demand<'a> {
     pub instance_id: InstanceId,
     pub app: &'a App,
-    /// Agents of the app's current tasks: (agent's name, agent's attributes) per task.
-    pub placed: Vec<(String, BTreeMap<String, String>)>,
+    /// Agents of the app's current tasks, first placed first.
+    pub placed: Vec<TaskPlace>,
 }

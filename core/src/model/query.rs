@@ -149,10 +149,7 @@ impl State {
 
     /// Name and attributes of the agents that hold tasks of these apps, first placed first:
     /// CLUSTER without a value follows the first one.
-    fn places_of(
-        &self,
-        apps: &BTreeSet<&AppId>,
-    ) -> BTreeMap<&AppId, Vec<(String, BTreeMap<String, String>)>> {
+    fn places_of(&self, apps: &BTreeSet<&AppId>) -> BTreeMap<&AppId, Vec<TaskPlace>> {
         let mut tasks: Vec<(&AppId, &Task)> = self
             .instances
             .values()
@@ -160,7 +157,7 @@ impl State {
             .filter_map(|i| Some((&i.app_id, i.task.as_ref()?)))
             .collect();
         tasks.sort_by_key(|(_, t)| t.staged_at);
-        let mut places: BTreeMap<&AppId, Vec<_>> = BTreeMap::new();
+        let mut places: BTreeMap<&AppId, Vec<TaskPlace>> = BTreeMap::new();
         for (app_id, task) in tasks {
             let attributes =
                 self.agents.get(&task.agent_id).map(|a| a.attributes.clone()).unwrap_or_default();

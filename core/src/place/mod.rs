@@ -1,11 +1,25 @@
 //! Decide where waiting instances run: offers x demands -> decisions, and why not.
+//!
+//! Greedy in the order of the demands; each decision is taken off its offer before the next is
+//! made. It must never look at anything but its arguments.
 
+mod constraint;
+mod ports;
 mod reason;
 
 pub use crate::command::Placed;
+pub(crate) use constraint::field_value;
+pub use ports::with_fixed_ports;
 pub use reason::Reason;
 
-use crate::model::{AgentId, AppId, Demand, InstanceId, Offer};
+use crate::model::{AgentId, App, AppId, Demand, InstanceId, Offer, Resources};
+use constraint::{Host, Rules, Tally};
+use ports::FreePorts;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The role of all resources here: nothing is reserved.
+const ROLE_ANY: &str = "*";
 
 /// What the caller may tune.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,8 +43,128 @@ pub struct Refused {
     pub per_agent: Vec<(AgentId, Vec<Reason>)>,
 }
 
-/// Choose a place for each demand.
-pub fn place(offers: &[Offer], demands: &[Demand<'_>], policy: &Policy) -> Placement {
-    let _ = (offers, demands, policy);
-    Placement::default()
+/// An offer and what is left of it.
+struct Open<'a> {
+    offer: &'a Offer,
+    free: Resources,
+    ports: FreePorts,
 }
+
+/// Choose a place for each demand: on the host with the fewest tasks of its app, among equals on
+/// the one with most free.
+///
+/// All demands of one app are taken to name the same `placed`.
+pub fn place(offers: &[Offer], demands: &[Demand<'_>], policy: &Policy) -> Placement {
+    // A number that somebody wants by name is given to nobody by chance.
+    let named: BTreeSet<u16> =
+        demands.iter().flat_map(|d| d.app.port_requests()).filter_map(|r| r.fixed).collect();
+    let mut open: Vec<Open<'_>> = offers
+        .iter()
+        .map(|offer| Open {
+            offer,
+            free: offer.free,
+            ports: FreePorts::new(&offer.ports, &named, policy.port_seed),
+        })
+        .collect();
+    let mut tallies: BTreeMap<&AppId, Tally> = BTreeMap::new();
+    let mut rules = Rules::default();
+    let mut placement = Placement::default();
+    for demand in demands {
+        let tally =
+            tallies.entry(&demand.app.id).or_insert_with(|| Tally::of(demand.placed.iter()));
+        match choose(&open, demand.app, tally, &mut rules) {
+            Ok(index) => {
+                let chosen = &mut open[index];
+                chosen.free = chosen.free.minus(&demand.app.resources);
+                tally.add(&chosen.offer.hostname, &chosen.offer.attributes);
+                placement.decisions.push(Placed {
+                    instance_id: demand.instance_id.clone(),
+                    agent_id: chosen.offer.agent_id.clone(),
+                    ports: chosen.ports.take(&demand.app.port_requests()),
+                });
+            }
+            Err(per_agent) => placement.refused.push(Refused {
+                instance_id: demand.instance_id.clone(),
+                app_id: demand.app.id.clone(),
+                per_agent,
+            }),
+        }
+    }
+    placement
+}
+
+type Objections = Vec<(AgentId, Vec<Reason>)>;
+
+fn choose(
+    open: &[Open<'_>],
+    app: &App,
+    tally: &Tally,
+    rules: &mut Rules,
+) -> Result<usize, Objections> {
+    let most = open.iter().fold(Resources::default(), |most, o| Resources {
+        cpus_milli: most.cpus_milli.max(o.free.cpus_milli),
+        mem_bytes: most.mem_bytes.max(o.free.mem_bytes),
+        ..most
+    });
+    let mut objections = Vec::new();
+    let mut best = None;
+    for (index, candidate) in open.iter().enumerate() {
+        let reasons = reasons_against(candidate, app, tally, rules);
+        if reasons.is_empty() {
+            let offer = candidate.offer;
+            let key = (
+                tally.tasks_on(&offer.hostname),
+                Reverse(freedom(&candidate.free, &most)),
+                &offer.agent_id,
+            );
+            if best.as_ref().is_none_or(|(least, _)| key < *least) {
+                best = Some((key, index));
+            }
+        }
+        objections.push((candidate.offer.agent_id.clone(), reasons));
+    }
+    best.map(|(_, index)| index).ok_or(objections)
+}
+
+/// How much is free, CPU and memory alike, as parts of what the freest agent has.
+fn freedom(free: &Resources, most: &Resources) -> u128 {
+    let share = |part: u64, whole: u64| u128::from(part) * 1_000_000 / u128::from(whole.max(1));
+    share(free.cpus_milli, most.cpus_milli) + share(free.mem_bytes, most.mem_bytes)
+}
+
+/// All that speaks against an offer, in the order of Marathon's funnel.
+fn reasons_against(open: &Open<'_>, app: &App, tally: &Tally, rules: &mut Rules) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    if app.accepted_resource_roles.as_ref().is_some_and(|r| !r.iter().any(|r| r == ROLE_ANY)) {
+        reasons.push(Reason::UnfulfilledRole);
+    }
+    let host = Host { name: &open.offer.hostname, attributes: &open.offer.attributes };
+    for constraint in &app.constraints {
+        if !rules.hold(constraint, host, tally) {
+            reasons.push(Reason::UnfulfilledConstraint { rule: constraint::text(constraint) });
+        }
+    }
+    let (need, free) = (&app.resources, &open.free);
+    if need.cpus_milli > free.cpus_milli {
+        let (need_milli, free_milli) = (need.cpus_milli, free.cpus_milli);
+        reasons.push(Reason::InsufficientCpus { need_milli, free_milli });
+    }
+    if need.mem_bytes > free.mem_bytes {
+        let (need_bytes, free_bytes) = (need.mem_bytes, free.mem_bytes);
+        reasons.push(Reason::InsufficientMemory { need_bytes, free_bytes });
+    }
+    if need.disk_bytes > free.disk_bytes {
+        let (need_bytes, free_bytes) = (need.disk_bytes, free.disk_bytes);
+        reasons.push(Reason::InsufficientDisk { need_bytes, free_bytes });
+    }
+    if need.gpus > free.gpus {
+        reasons.push(Reason::InsufficientGpus { need: need.gpus, free: free.gpus });
+    }
+    if let Err(reason) = open.ports.check(&app.port_requests()) {
+        reasons.push(reason);
+    }
+    reasons
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+//! An app's instances, sorted by what the deployer asks about them.
+
+use super::Moves;
+use crate::model::{App, AppId, Goal, Instance, InstanceId, State};
+
+pub(super) struct Crowd<'a> {
+    /// The current definition; `None` while the app leaves.
+    pub app: Option<&'a App>,
+    /// Goal Running, of the current configuration.
+    pub new: Vec<&'a Instance>,
+    /// Goal Running, of an earlier configuration.
+    pub old: Vec<&'a Instance>,
+    /// Told to stop, not gone yet.
+    pub stopping: u32,
+    /// Instances of `new` and `old` that do their work.
+    ready: Vec<&'a InstanceId>,
+}
+
+impl<'a> Crowd<'a> {
+    pub fn of(state: &'a State, app_id: &'a AppId) -> Self {
+        let app = state.apps.get(app_id).map(|r| &r.app);
+        let config = app.map(|a| a.last_config_change).unwrap_or_default();
+        let mut crowd = Crowd { app, new: vec![], old: vec![], stopping: 0, ready: vec![] };
+        for instance in state.instances_of(app_id) {
+            if instance.goal == Goal::Decommissioned {
+                crowd.stopping += 1;
+                continue;
+            }
+            let side = if instance.version < config { &mut crowd.old } else { &mut crowd.new };
+            side.push(instance);
+            // An old task is measured by the checks it was started with.
+            let own = state.app_of(instance).or(app);
+            if let (Some(own), Some(task)) = (own, &instance.task)
+                && own.is_ready(task)
+            {
+                crowd.ready.push(&instance.id);
+            }
+        }
+        crowd.ready.sort_unstable();
+        crowd
+    }
+
+    pub fn is_ready(&self, instance: &Instance) -> bool {
+        self.ready.binary_search(&&instance.id).is_ok()
+    }
+
+    /// Instances of goal Running that do their work.
+    pub fn ready_count(&self) -> u32 {
+        count(&self.ready)
+    }
+
+    /// Instances of goal Running.
+    pub fn wanted_count(&self) -> u32 {
+        count(&self.new) + count(&self.old)
+    }
+
+    /// Everything stops; done when nothing is left.
+    pub fn stop_all(&self) -> Moves {
+        Moves {
+            add: 0,
+            stop: self.new.iter().chain(&self.old).map(|i| i.id.clone()).collect(),
+            done: self.wanted_count() == 0 && self.stopping == 0,
+        }
+    }
+}
+
+pub(super) fn count<T>(list: &[T]) -> u32 {
+    u32::try_from(list.len()).unwrap_or(u32::MAX)
+}

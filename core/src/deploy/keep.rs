@@ -1,0 +1,33 @@
+//! Between deployments: keep what was deployed.
+
+use super::crowd::Crowd;
+use super::{IdSource, Moves, scale, to_commands};
+use crate::command::Command;
+use crate::model::{AppId, State};
+use std::collections::BTreeSet;
+
+/// Keep the instance count of every app that no deployment touches. Instances told to stop do not
+/// count; what is left of removed apps is stopped.
+pub fn keep(state: &State, ids: &mut dyn IdSource) -> Vec<Command> {
+    let touched: BTreeSet<&AppId> = state
+        .deployments
+        .values()
+        .flat_map(|d| d.original.apps.keys().chain(d.target.apps.keys()))
+        .collect();
+    state
+        .apps
+        .keys()
+        .chain(state.leaving.keys())
+        .filter(|id| !touched.contains(id))
+        .flat_map(|id| to_commands(id, moves(state, id), ids))
+        .collect()
+}
+
+/// What one app needs to have its count.
+pub(super) fn moves(state: &State, app_id: &AppId) -> Moves {
+    let crowd = Crowd::of(state, app_id);
+    match crowd.app {
+        Some(app) => scale::to_count(state, app, &crowd),
+        None => crowd.stop_all(),
+    }
+}

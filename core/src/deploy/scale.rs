@@ -1,0 +1,25 @@
+//! Bring the number of an app's instances to what is wanted, whatever their configuration.
+
+use super::Moves;
+use super::crowd::Crowd;
+use super::select::choose_to_stop;
+use crate::model::{App, State};
+
+/// The next moves of a Scale action. Scaling `up` waits until all work; scaling down does not:
+/// an app whose tasks keep dying must still be made smaller.
+pub(super) fn moves(state: &State, app: &App, crowd: &Crowd<'_>, up: bool) -> Moves {
+    let Moves { add, stop, .. } = to_count(state, app, crowd);
+    let settled = crowd.wanted_count() == app.instances && crowd.stopping == 0;
+    let working = !up || crowd.ready_count() >= app.instances;
+    Moves { done: add == 0 && stop.is_empty() && settled && working, add, stop }
+}
+
+/// Add what is missing or stop what is too much.
+pub(super) fn to_count(state: &State, app: &App, crowd: &Crowd<'_>) -> Moves {
+    let have = crowd.wanted_count();
+    let surplus = have.saturating_sub(app.instances);
+    // At most one at a time: the next starts only when the last has really ended.
+    let still_there = if app.is_single_instance() { crowd.stopping } else { 0 };
+    let add = app.instances.saturating_sub(have.saturating_add(still_there));
+    Moves { add, stop: choose_to_stop(state, app, crowd, surplus), done: false }
+}

@@ -1,0 +1,100 @@
+//! Give waiting instances their place, if it still holds.
+//!
+//! Offers are seen outside the log, so each decision is checked again here, where the truth is:
+//! this is what makes overcommitting impossible whatever the placer believed.
+
+use crate::command::Placed;
+use crate::event::{Event, RefusedAssignment};
+use crate::model::{Agent, AgentId, App, Goal, Protocol, State, Task, TaskId, TaskState, Usage};
+use std::collections::BTreeMap;
+
+pub(super) fn assign(state: &mut State, assignments: &[Placed]) -> Vec<Event> {
+    let mut usage: BTreeMap<AgentId, Usage> = BTreeMap::new();
+    let mut events = Vec::new();
+    for placed in assignments {
+        let agent_id = placed.agent_id.clone();
+        let used = usage.entry(agent_id.clone()).or_insert_with(|| state.used_on(&agent_id));
+        match check(state, placed, used) {
+            Ok(task) => {
+                used.resources = used.resources.plus(&task.resources);
+                used.ports.extend(task.ports.iter().copied());
+                events.push(Event::TaskAssigned { task_id: task.id.clone(), agent_id });
+                if let Some(instance) = state.instances.get_mut(&placed.instance_id) {
+                    instance.task = Some(task);
+                }
+            }
+            Err(reason) => events.push(Event::AssignmentRefused {
+                instance_id: placed.instance_id.clone(),
+                agent_id,
+                reason,
+            }),
+        }
+    }
+    events
+}
+
+fn check(state: &State, placed: &Placed, used: &Usage) -> Result<Task, RefusedAssignment> {
+    let instance =
+        state.instances.get(&placed.instance_id).ok_or(RefusedAssignment::InstanceGone)?;
+    if instance.task.is_some() {
+        return Err(RefusedAssignment::AlreadyPlaced);
+    }
+    let record = state.apps.get(&instance.app_id).ok_or(RefusedAssignment::InstanceGone)?;
+    let app = record.at_version(instance.version).ok_or(RefusedAssignment::InstanceGone)?;
+    if instance.goal != Goal::Running {
+        return Err(RefusedAssignment::InstanceGone);
+    }
+    let agent = state.agents.get(&placed.agent_id).ok_or(RefusedAssignment::AgentUnknown)?;
+    if !agent.reachable {
+        return Err(RefusedAssignment::AgentUnreachable);
+    }
+    if record.delay.until > state.now {
+        return Err(RefusedAssignment::Delayed);
+    }
+    if !agent.total.holds(&used.resources.plus(&app.resources)) {
+        return Err(RefusedAssignment::NotEnough);
+    }
+    if !ports_hold(app, agent, used, &placed.ports) {
+        return Err(RefusedAssignment::PortTaken);
+    }
+    Ok(task(state, instance.id.task(instance.incarnation), agent, app, placed))
+}
+
+fn task(state: &State, id: TaskId, agent: &Agent, app: &App, placed: &Placed) -> Task {
+    Task {
+        id,
+        agent_id: agent.id.clone(),
+        host: agent.name.clone(),
+        ports: placed.ports.clone(),
+        resources: app.resources,
+        state: TaskState::Staging,
+        last_sequence: 0,
+        staged_at: state.now,
+        started_at: None,
+        ip: None,
+        healthy: None,
+        message: String::new(),
+    }
+}
+
+/// One port for each that the app asks for: the very one where it is fixed, else one the agent
+/// lends; none held by another task. Two of one task may be equal only on different transports.
+fn ports_hold(app: &App, agent: &Agent, used: &Usage, ports: &[u16]) -> bool {
+    let requests = app.port_requests();
+    if requests.len() != ports.len() {
+        return false;
+    }
+    let mut own: Vec<(u16, Protocol)> = Vec::new();
+    for (request, &port) in requests.iter().zip(ports) {
+        let allowed = match request.fixed {
+            Some(fixed) => fixed == port,
+            None => agent.ports.iter().any(|range| range.contains(port)),
+        };
+        let twice = own.iter().any(|(p, proto)| *p == port && proto.overlaps(request.protocol));
+        if port == 0 || !allowed || twice || used.ports.contains(&port) {
+            return false;
+        }
+        own.push((port, request.protocol));
+    }
+    true
+}

@@ -1,0 +1,132 @@
+//! A change of apps worked out on paper: what every touched app becomes, before anything is
+//! written. It must never change the state.
+
+use crate::command::{AppChange, Rejection};
+use crate::model::{App, AppId, Goal, State, Time};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the changes of one command come to.
+pub(super) struct Draft {
+    /// The touched apps as they shall be; `None` = removed.
+    pub apps: BTreeMap<AppId, Option<App>>,
+    /// Apps that get new tasks although their definition stays.
+    pub restarts: BTreeSet<AppId>,
+    /// The version of everything that changes.
+    pub version: Time,
+}
+
+/// Work out the changes in order, later ones seeing earlier ones.
+pub(super) fn draft(state: &State, changes: &[AppChange]) -> Result<Draft, Rejection> {
+    let mut apps: BTreeMap<AppId, Option<App>> = BTreeMap::new();
+    let mut restarts = BTreeSet::new();
+    for change in changes {
+        let (id, app) = match change {
+            AppChange::Create(app) | AppChange::Update(app) => (&app.id, Some(app.clone())),
+            AppChange::Restart(id) => (id, current(state, &apps, id).cloned()),
+            AppChange::Remove(id) => (id, None),
+        };
+        match (change, current(state, &apps, id)) {
+            (AppChange::Create(_), Some(_)) => return Err(Rejection::AppExists(id.clone())),
+            (AppChange::Create(_), None) | (_, Some(_)) => {}
+            (_, None) => return Err(Rejection::AppUnknown(id.clone())),
+        }
+        match change {
+            AppChange::Restart(_) => restarts.insert(id.clone()),
+            // What is replaced or gone needs no restart of its own.
+            AppChange::Create(_) | AppChange::Remove(_) => restarts.remove(id),
+            AppChange::Update(_) => false,
+        };
+        apps.insert(id.clone(), app);
+    }
+    check_paths(state, &apps)?;
+    let version = next_version(state, &apps);
+    Ok(Draft { apps, restarts, version })
+}
+
+fn current<'a>(
+    state: &'a State,
+    apps: &'a BTreeMap<AppId, Option<App>>,
+    id: &AppId,
+) -> Option<&'a App> {
+    match apps.get(id) {
+        Some(drafted) => drafted.as_ref(),
+        None => state.apps.get(id).map(|r| &r.app),
+    }
+}
+
+/// An app may not stand where another app's group is.
+fn check_paths(state: &State, apps: &BTreeMap<AppId, Option<App>>) -> Result<(), Rejection> {
+    let lives = |id: &AppId| current(state, apps, id).is_some();
+    for id in apps.keys().filter(|id| lives(id) && !state.apps.contains_key(*id)) {
+        let parents = id.0.char_indices().filter(|(at, c)| *c == '/' && *at > 0);
+        for (at, _) in parents {
+            let parent = AppId::new(&id.0[..at]);
+            if lives(&parent) {
+                return Err(Rejection::PathTaken(parent, id.clone()));
+            }
+        }
+        let below = format!("{id}/");
+        let from = AppId::new(below.clone());
+        let stored = state.apps.range(from.clone()..).map(|(k, _)| k);
+        let drafted = apps.range(from..).map(|(k, _)| k);
+        let child = stored
+            .take_while(|k| k.0.starts_with(&below))
+            .chain(drafted.take_while(|k| k.0.starts_with(&below)))
+            .find(|k| lives(k));
+        if let Some(child) = child {
+            return Err(Rejection::PathTaken(id.clone(), child.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// Later than every earlier version of every touched app, and not before now.
+fn next_version(state: &State, apps: &BTreeMap<AppId, Option<App>>) -> Time {
+    apps.keys()
+        .filter_map(|id| state.record(id))
+        .map(|record| record.app.version.plus_ms(1))
+        .fold(state.now, Time::max)
+}
+
+impl Draft {
+    /// Set the versions of every app by what changes of it (Marathon's `versionInfo`, section 3);
+    /// one that does not change at all stays as it was.
+    pub fn set_versions(&mut self, state: &State) {
+        let version = self.version;
+        for (id, drafted) in &mut self.apps {
+            let Some(app) = drafted else { continue };
+            let old = state.apps.get(id).map(|r| &r.app);
+            let Some(old) = old else {
+                stamp(app, [version; 3]);
+                continue;
+            };
+            let scaled = app.instances != old.instances;
+            let scaling = if scaled { version } else { old.last_scaling };
+            if app.config() != old.config() {
+                stamp(app, [version; 3]);
+            } else if self.restarts.contains(id) {
+                stamp(app, [version, scaling, version]);
+            } else if scaled {
+                stamp(app, [version, scaling, old.last_config_change]);
+            } else {
+                app.clone_from(old);
+            }
+            if has_outdated(state, old) {
+                // A restart was cancelled half way: this change shall not leave its remains.
+                self.restarts.insert(id.clone());
+            }
+        }
+    }
+}
+
+fn stamp(app: &mut App, [version, scaling, config]: [Time; 3]) {
+    app.version = version;
+    app.last_scaling = scaling;
+    app.last_config_change = config;
+}
+
+fn has_outdated(state: &State, app: &App) -> bool {
+    state
+        .instances_of(&app.id)
+        .any(|i| i.goal == Goal::Running && i.version < app.last_config_change)
+}

@@ -1,0 +1,70 @@
+//! Who belongs to the cluster: founding, nodes, the join token, agents.
+
+use crate::command::Rejection;
+use crate::event::Event;
+use crate::model::{Agent, AgentId, Cluster, Node, NodeId, State};
+
+pub(super) fn found(
+    state: &mut State,
+    cluster: &Cluster,
+    founder: &Node,
+) -> Result<Vec<Event>, Rejection> {
+    if state.cluster.is_some() {
+        return Err(Rejection::AlreadyFounded);
+    }
+    state.cluster = Some(cluster.clone());
+    state.nodes.insert(founder.id.clone(), founder.clone());
+    Ok(vec![
+        Event::ClusterFounded { cluster_id: cluster.id.clone() },
+        Event::NodeAdmitted { node_id: founder.id.clone() },
+    ])
+}
+
+pub(super) fn admit(state: &mut State, node: &Node) -> Result<Vec<Event>, Rejection> {
+    match state.nodes.get_mut(&node.id) {
+        // The key cannot differ (the id is its hash), and the first admission is the one to tell.
+        Some(known) if known.name == node.name && known.role == node.role => return Ok(Vec::new()),
+        Some(known) => {
+            known.name = node.name.clone();
+            known.role = node.role;
+        }
+        None => {
+            state.nodes.insert(node.id.clone(), node.clone());
+        }
+    }
+    Ok(vec![Event::NodeAdmitted { node_id: node.id.clone() }])
+}
+
+pub(super) fn rotate_token(state: &mut State, digest: &str) -> Result<Vec<Event>, Rejection> {
+    let cluster = state.cluster.as_mut().ok_or(Rejection::NotFounded)?;
+    cluster.join_secret_sha256 = digest.to_string();
+    Ok(vec![Event::TokenRotated])
+}
+
+pub(super) fn register_agent(state: &mut State, agent: &Agent) -> Result<Vec<Event>, Rejection> {
+    if !state.nodes.contains_key(&NodeId(agent.id.0.clone())) {
+        return Err(Rejection::NotAdmitted(agent.id.clone()));
+    }
+    let known = Agent { reachable: true, ..agent.clone() };
+    let was_away = state.agents.get(&agent.id).is_some_and(|a| !a.reachable);
+    state.agents.insert(agent.id.clone(), known);
+    let mut events = vec![Event::AgentRegistered { agent_id: agent.id.clone() }];
+    if was_away {
+        events.push(Event::AgentReachable { agent_id: agent.id.clone(), reachable: true });
+    }
+    Ok(events)
+}
+
+pub(super) fn set_reachable(
+    state: &mut State,
+    agent_id: &AgentId,
+    reachable: bool,
+) -> Result<Vec<Event>, Rejection> {
+    let agent =
+        state.agents.get_mut(agent_id).ok_or_else(|| Rejection::AgentUnknown(agent_id.clone()))?;
+    if agent.reachable == reachable {
+        return Ok(Vec::new());
+    }
+    agent.reachable = reachable;
+    Ok(vec![Event::AgentReachable { agent_id: agent_id.clone(), reachable }])
+}
