@@ -1,0 +1,122 @@
+//! Deployments in JSON (Marathon's contract, section 2.4), and the body that starting one answers.
+
+use crate::timestamp;
+use bramble_core::model::{Deployment, DeploymentAction, DeploymentId, Step, Time};
+use serde::Serialize;
+
+/// `{"version":"<ts>","deploymentId":"<uuid>"}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeploymentResult {
+    pub version: String,
+    pub deployment_id: String,
+}
+
+/// Write the answer of a change that started `id`.
+pub fn result(version: Time, id: &DeploymentId) -> DeploymentResult {
+    DeploymentResult { version: timestamp::format(version), deployment_id: id.0.clone() }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeploymentJson {
+    pub id: String,
+    pub version: String,
+    pub affected_apps: Vec<String>,
+    pub affected_pods: Vec<String>,
+    pub steps: Vec<StepJson>,
+    pub current_actions: Vec<CurrentActionJson>,
+    /// From 1; 0 before the first.
+    pub current_step: u32,
+    pub total_steps: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StepJson {
+    pub actions: Vec<ActionJson>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ActionJson {
+    pub action: &'static str,
+    pub app: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CurrentActionJson {
+    pub action: &'static str,
+    pub app: String,
+    /// Filled once readiness checks are probed; the key is always there (clients index it).
+    pub readiness_check_results: Vec<serde_json::Value>,
+}
+
+/// Write one deployment.
+pub fn deployment(deployment: &Deployment) -> DeploymentJson {
+    let steps = &deployment.plan.steps;
+    let total = u32::try_from(steps.len()).unwrap_or(u32::MAX);
+    let current = usize::try_from(deployment.current_step).ok().and_then(|i| steps.get(i));
+    DeploymentJson {
+        id: deployment.id.0.clone(),
+        version: timestamp::format(deployment.version),
+        affected_apps: deployment.affected().into_iter().map(|id| id.0).collect(),
+        affected_pods: Vec::new(),
+        steps: steps.iter().map(step).collect(),
+        current_actions: current.map(current_actions).unwrap_or_default(),
+        current_step: deployment.current_step.saturating_add(1).min(total),
+        total_steps: total,
+    }
+}
+
+fn step(step: &Step) -> StepJson {
+    StepJson { actions: step.actions.iter().map(action).collect() }
+}
+
+fn action(action: &DeploymentAction) -> ActionJson {
+    ActionJson { action: action.kind.as_str(), app: action.app_id.0.clone() }
+}
+
+fn current_actions(step: &Step) -> Vec<CurrentActionJson> {
+    step.actions
+        .iter()
+        .map(|a| CurrentActionJson {
+            action: a.kind.as_str(),
+            app: a.app_id.0.clone(),
+            readiness_check_results: Vec::new(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bramble_core::model::{ActionKind, AppId, Group, Plan};
+
+    #[test]
+    fn steps_count_from_one_and_name_current_actions() {
+        let act = |kind| DeploymentAction { kind, app_id: AppId::new("/a") };
+        let mut one = Deployment {
+            id: DeploymentId::new("d"),
+            version: Time(0),
+            plan: Plan {
+                steps: vec![
+                    Step { actions: vec![act(ActionKind::Start)] },
+                    Step { actions: vec![act(ActionKind::Scale)] },
+                ],
+            },
+            current_step: 1,
+            original: Group::default(),
+            target: Group::default(),
+        };
+        assert_eq!(
+            serde_json::to_string(&deployment(&one)).unwrap(),
+            r#"{"id":"d","version":"1970-01-01T00:00:00.000Z","affectedApps":[],"affectedPods":[],"steps":[{"actions":[{"action":"StartApplication","app":"/a"}]},{"actions":[{"action":"ScaleApplication","app":"/a"}]}],"currentActions":[{"action":"ScaleApplication","app":"/a","readinessCheckResults":[]}],"currentStep":2,"totalSteps":2}"#
+        );
+        one.plan.steps.clear();
+        assert_eq!(deployment(&one).current_step, 0);
+        assert_eq!(
+            serde_json::to_string(&result(Time(1), &one.id)).unwrap(),
+            r#"{"version":"1970-01-01T00:00:00.001Z","deploymentId":"d"}"#
+        );
+    }
+}
