@@ -6,6 +6,7 @@
 
 pub mod inventory;
 pub mod ledger;
+pub mod network;
 
 #[cfg(test)]
 mod samples;
