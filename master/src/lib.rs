@@ -3,6 +3,14 @@
 //! `api` and `control` read [`store::Store`] and call [`propose::Propose`]; neither knows the
 //! other. `dispatcher` alone talks to agents; only `consensus` calls `core::machine::apply`.
 
+pub mod admission;
+pub mod consensus;
+pub mod control;
+pub mod dispatcher;
+pub mod founding;
+pub mod offers;
 pub mod propose;
+pub mod queue_view;
+pub mod server;
 pub mod store;
 pub mod streams;
