@@ -1,1 +1,13 @@
-//! The real binary from outside.
+//! The real binary from outside: HTTP, verbs, signals, and what is left on the machine.
+//!
+//! Every test starts a node of its own; none depends on another's time or ports.
+
+mod bad_input;
+mod containers;
+mod golden;
+mod hello;
+mod images;
+mod joining;
+mod rolling;
+mod survival;
+mod verbs;
