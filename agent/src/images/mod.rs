@@ -1,0 +1,189 @@
+//! The images of this machine: what a task's image reference is turned into on disk.
+//!
+//! Owns the choice between what is here and what a registry has, and that a reference is pulled
+//! once however many tasks wait for it. Unpacking, verifying and storing are image-tools' work;
+//! all of it that blocks runs on threads that may. Never starts anything.
+
+mod feed;
+mod pulls;
+
+pub use bramble_image_tools::oci::RunConfig;
+
+use bramble_image_tools::oci::{
+    ArchiveError, Image, ImageReference, PullError, ReferenceError, Registry, RegistryConfig,
+    Store, StoreError, load_archive,
+};
+use bramble_protocol::message::ImageSummary;
+use pulls::Pulls;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::io::AsyncRead;
+
+/// How images get here.
+#[derive(Clone, Debug, Default)]
+pub struct ImagesConfig {
+    /// Registries spoken to by http besides those on this machine: `host:port` or `host`.
+    pub insecure_registries: Vec<String>,
+    /// Credentials as `docker login` writes them. `None` = anonymous.
+    pub docker_config: Option<PathBuf>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Pull(#[from] PullError),
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The pull this one waited for failed; its error is this one's.
+    #[error(transparent)]
+    Shared(Arc<ImageError>),
+    #[error("image work was stopped, since the program ends")]
+    Stopped,
+}
+
+impl ImageError {
+    /// Tells the whole chain of causes in one line, for a status or a reply.
+    pub fn reason(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = self.source();
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        text
+    }
+}
+
+/// An image whose layers are unpacked here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageOnDisk {
+    /// Read-only directories, topmost first, none twice: overlayfs' `lowerdir` in order.
+    pub layers: Vec<PathBuf>,
+    /// Entrypoint, command, environment, user, working directory, stop signal.
+    pub config: RunConfig,
+    /// `sha256:...` of the manifest or, for docker-save archives, the configuration.
+    pub digest: String,
+}
+
+/// All images of this machine. One per data directory.
+pub struct Images {
+    store: Arc<Store>,
+    registry: Registry,
+    pulls: Pulls,
+}
+
+/// Takes one line per step.
+pub type Progress<'a> = &'a (dyn Fn(String) + Send + Sync);
+
+impl Images {
+    /// Opens the image store, making it if needed, and removes what a crash left. Blocks briefly.
+    ///
+    /// # Errors
+    /// When another process has the store open, or it cannot be written.
+    pub fn open(dir: &Path, config: ImagesConfig) -> Result<Images, ImageError> {
+        let store = Store::open(dir)?;
+        let registry = Registry::new(RegistryConfig {
+            insecure_registries: config.insecure_registries,
+            docker_config: config.docker_config,
+        });
+        Ok(Images { store, registry, pulls: Pulls::default() })
+    }
+
+    /// Brings an image here: from the store if it has it, else from its registry.
+    ///
+    /// With `force_pull` the registry is asked first. If it does not deliver, an image that is
+    /// here serves, with a warning: a loaded image and a cut cable must not keep an app down.
+    /// (Docker fails there.) Dropped half way, it leaves nothing behind.
+    ///
+    /// # Errors
+    /// [`ImageError::Pull`] says whether the image does not exist or was not to be had.
+    pub async fn ensure(
+        &self,
+        reference: &str,
+        force_pull: bool,
+        progress: Progress<'_>,
+    ) -> Result<ImageOnDisk, ImageError> {
+        let reference: ImageReference = reference.parse()?;
+        if !force_pull && let Some(image) = self.local(&reference).await? {
+            return Ok(image);
+        }
+        let pull = || async {
+            // Another pull may have brought it between the first look and now.
+            if !force_pull && self.local(&reference).await?.is_some() {
+                return Ok(());
+            }
+            self.registry.pull(&self.store, &reference, progress).await?;
+            Ok(())
+        };
+        let pulled = self.pulls.once(&reference.to_string(), progress, pull).await;
+        match (pulled, self.local(&reference).await?) {
+            (Ok(()), Some(image)) => Ok(image),
+            (Err(error), Some(image)) => {
+                let reason = error.reason();
+                tracing::warn!(image = %reference, %reason, "pull failed: the image here is used");
+                progress(format!("warning: {reason}; the image that is here is used"));
+                Ok(image)
+            }
+            (Err(error), None) => Err(error),
+            // Removed behind our back in the meantime.
+            (Ok(()), None) => {
+                let (registry, reference) = (reference.registry().into(), reference.to_string());
+                Err(PullError::NotFound { reference, registry, status: 404 }.into())
+            }
+        }
+    }
+
+    /// Loads all images of an archive (`docker save` or OCI layout, packed or not), or none.
+    ///
+    /// Dropped half way, it leaves nothing behind.
+    ///
+    /// # Errors
+    /// [`ImageError::Archive`] names what is wrong with the archive.
+    pub async fn load<R: AsyncRead>(
+        &self,
+        reader: R,
+        progress: Progress<'_>,
+    ) -> Result<Vec<ImageSummary>, ImageError> {
+        let store = Arc::clone(&self.store);
+        let work = move |bytes, notes: feed::Notes| {
+            load_archive(&store, bytes, &mut |line| notes.send(line)).map_err(ImageError::from)
+        };
+        let images = feed::through(reader, progress, work).await?;
+        Ok(images.iter().map(summary).collect())
+    }
+
+    /// Lists the images that are here, by reference.
+    pub fn list(&self) -> Vec<ImageSummary> {
+        self.store.images().iter().map(summary).collect()
+    }
+
+    async fn local(&self, reference: &ImageReference) -> Result<Option<ImageOnDisk>, ImageError> {
+        let (store, reference) = (Arc::clone(&self.store), reference.clone());
+        let find = move || {
+            let image = store.find(&reference)?;
+            let layers = store.layer_dirs(&image);
+            let digest = image.digest.to_string();
+            Some(ImageOnDisk { layers, config: image.config, digest })
+        };
+        tokio::task::spawn_blocking(find).await.map_err(|_| ImageError::Stopped)
+    }
+}
+
+fn summary(image: &Image) -> ImageSummary {
+    ImageSummary {
+        reference: image.reference.clone(),
+        digest: image.digest.to_string(),
+        platform: image.platform.clone(),
+        size_bytes: image.size_bytes,
+        created_unix_s: image.created_unix_s,
+    }
+}
+
+#[cfg(test)]
+mod tests;

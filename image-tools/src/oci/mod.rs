@@ -1,0 +1,31 @@
+//! OCI images: references, the content store, archives, registries.
+
+mod archive;
+mod budget;
+mod credentials;
+mod decompress;
+mod digest;
+mod docker_save;
+mod layout;
+mod model;
+mod platform;
+mod reference;
+mod registry;
+mod rootdir;
+mod store;
+mod tarstream;
+mod unpack;
+
+#[cfg(test)]
+mod testing;
+
+pub use archive::{ArchiveError, load_archive};
+pub use credentials::CredentialsError;
+pub use digest::{Digest, DigestError};
+pub use model::{DocumentError, RunConfig};
+pub use platform::Platform;
+pub use reference::{ImageReference, ReferenceError};
+pub use registry::{PullError, Registry, RegistryConfig};
+pub use store::{Image, Layer, Store, StoreError};
+pub use tarstream::TarError;
+pub use unpack::UnpackError;
