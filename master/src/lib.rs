@@ -4,10 +4,12 @@
 //! other. `dispatcher` alone talks to agents; only `consensus` calls `core::machine::apply`.
 
 pub mod admission;
+pub mod api;
 pub mod consensus;
 pub mod control;
 pub mod dispatcher;
 pub mod founding;
+pub mod normalize;
 pub mod offers;
 pub mod propose;
 pub mod queue_view;

@@ -1,0 +1,187 @@
+//! openraft's state machine: the only caller of `core::machine::apply`, the only writer of the
+//! store. Persists nothing but snapshots; what came after the last one is applied again at start.
+
+use super::snapshot::{Contents, SnapshotError, Snapshots};
+use super::types::{
+    Batch, Entry, LogId, Outcomes, SnapshotMeta, StorageError, StorageIoError, StoredMembership,
+    TypeConfig,
+};
+use crate::store::Store;
+use bramble_core::command::{self, Rejection};
+use bramble_core::event::Event;
+use bramble_core::model::State;
+use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine, Snapshot};
+use openraft::{AnyError, EntryPayload, OptionalSend};
+use std::io::SeekFrom;
+use std::sync::Arc;
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+
+/// The signature of `core::machine::apply`.
+pub(super) type Apply = fn(&mut State, &command::Entry) -> Result<Vec<Event>, Rejection>;
+
+pub(super) struct StateMachine {
+    store: Arc<Store>,
+    snapshots: Arc<Snapshots>,
+    apply: Apply,
+    last_applied: Option<LogId>,
+    membership: StoredMembership,
+}
+
+impl StateMachine {
+    /// Continue from `contents`, the snapshot that `store` was filled from.
+    pub fn new(
+        store: Arc<Store>,
+        snapshots: Arc<Snapshots>,
+        apply: Apply,
+        contents: Option<(Option<LogId>, StoredMembership)>,
+    ) -> Self {
+        let (last_applied, membership) = contents.unwrap_or_default();
+        Self { store, snapshots, apply, last_applied, membership }
+    }
+
+    /// Apply the commands of one entry as one change of the store.
+    ///
+    /// Whoever waits for the store to reach this index must see all of them, and a rejected or
+    /// an empty entry moves the index as well.
+    fn apply_batch(&self, index: u64, batch: Batch) -> Outcomes {
+        self.store.write(|state| {
+            let mut all = Vec::new();
+            let mut outcomes = Vec::with_capacity(batch.0.len());
+            for proposal in batch.0 {
+                let entry = command::Entry { index, now: proposal.now, command: proposal.command };
+                let outcome = (self.apply)(state, &entry);
+                if let Ok(events) = &outcome {
+                    all.extend_from_slice(events);
+                }
+                outcomes.push(outcome);
+            }
+            state.applied_index = index;
+            (Outcomes(outcomes), all)
+        })
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), StorageError> {
+        Ok((self.last_applied, self.membership.clone()))
+    }
+
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Outcomes>, StorageError>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut answers = Vec::new();
+        for entry in entries {
+            let batch = match entry.payload {
+                EntryPayload::Normal(batch) => batch,
+                EntryPayload::Blank => Batch::default(),
+                EntryPayload::Membership(membership) => {
+                    self.membership = StoredMembership::new(Some(entry.log_id), membership);
+                    Batch::default()
+                }
+            };
+            answers.push(self.apply_batch(entry.log_id.index, batch));
+            self.last_applied = Some(entry.log_id);
+        }
+        Ok(answers)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        // No entry is applied while this runs, so that state and position belong together; the
+        // copy lets encoding and writing go on beside later entries.
+        let contents = self.store.read(|state| Contents {
+            last_applied: self.last_applied,
+            membership: self.membership.clone(),
+            state: state.clone(),
+        });
+        Builder {
+            meta: contents.meta(),
+            contents: Some(contents),
+            snapshots: self.snapshots.clone(),
+        }
+    }
+
+    async fn begin_receiving_snapshot(&mut self) -> Result<Box<File>, StorageError> {
+        let file = self.snapshots.create_received().map_err(|e| writing(None, &e))?;
+        Ok(Box::new(File::from_std(file)))
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        mut snapshot: Box<File>,
+    ) -> Result<(), StorageError> {
+        let mut bytes = Vec::new();
+        let read = async {
+            snapshot.seek(SeekFrom::Start(0)).await?;
+            snapshot.read_to_end(&mut bytes).await
+        };
+        read.await.map_err(|e| {
+            StorageIoError::read_snapshot(Some(meta.signature()), AnyError::new(&e))
+        })?;
+        let contents = Contents::decode(&bytes).map_err(|e| {
+            StorageIoError::read_snapshot(Some(meta.signature()), AnyError::new(&e))
+        })?;
+        self.snapshots
+            .write(meta, &bytes)
+            .and_then(|()| self.snapshots.remove_received())
+            .map_err(|e| writing(Some(meta), &e))?;
+        self.last_applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        self.store.write(|state| {
+            *state = contents.state;
+            ((), Vec::new())
+        });
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, StorageError> {
+        let Some((meta, path)) = self.snapshots.newest() else {
+            return Ok(None);
+        };
+        let file = File::open(&path).await.map_err(|e| {
+            StorageIoError::read_snapshot(Some(meta.signature()), AnyError::new(&e))
+        })?;
+        Ok(Some(Snapshot { meta, snapshot: Box::new(file) }))
+    }
+}
+
+/// Writes one snapshot while entries go on being applied.
+pub(super) struct Builder {
+    meta: SnapshotMeta,
+    contents: Option<Contents>,
+    snapshots: Arc<Snapshots>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError> {
+        let (meta, snapshots) = (self.meta.clone(), self.snapshots.clone());
+        if let Some(contents) = self.contents.take() {
+            let written = tokio::task::spawn_blocking(move || {
+                let bytes = contents.encode()?;
+                drop(contents);
+                snapshots.write(&meta, &bytes)
+            });
+            written
+                .await
+                .map_err(|e| StorageIoError::write_snapshot(None, AnyError::new(&e)))?
+                .map_err(|e| writing(Some(&self.meta), &e))?;
+        }
+        let opened = match self.snapshots.newest() {
+            Some((_, path)) => File::open(path).await,
+            None => Err(std::io::ErrorKind::NotFound.into()),
+        };
+        let file = opened.map_err(|e| {
+            StorageIoError::read_snapshot(Some(self.meta.signature()), AnyError::new(&e))
+        })?;
+        Ok(Snapshot { meta: self.meta.clone(), snapshot: Box::new(file) })
+    }
+}
+
+fn writing(meta: Option<&SnapshotMeta>, error: &SnapshotError) -> StorageError {
+    StorageIoError::write_snapshot(meta.map(SnapshotMeta::signature), AnyError::new(error)).into()
+}

@@ -1,0 +1,157 @@
+//! Watches raft: who leads, whether it failed, when to take a snapshot and purge the log.
+//!
+//! Owns the compaction policy. Changes nothing of the state.
+
+use super::snapshot::Snapshots;
+use super::space;
+use super::types::{LogId, Metrics, Raft};
+use bramble_core::model::NodeId;
+use openraft::ServerState;
+use openraft::error::Fatal;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::watch;
+
+/// Log bytes after which a snapshot is taken before it is due by entries.
+const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Who leads, as far as this master knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    pub term: u64,
+    pub leader: Option<NodeId>,
+    /// This master leads, and its store holds everything committed before it did.
+    pub here: bool,
+}
+
+pub(super) struct Supervisor {
+    pub raft: Raft,
+    pub leadership: watch::Sender<Leadership>,
+    pub failure: watch::Sender<Option<String>>,
+    pub snapshots: Arc<Snapshots>,
+    pub appended_bytes: Arc<AtomicU64>,
+    pub snapshot_every: u64,
+    pub dir: PathBuf,
+    pub reserve_bytes: u64,
+}
+
+/// What the loop remembers between two looks.
+#[derive(Default)]
+struct Memory {
+    /// Term of our leadership, and the log index our store has to reach before we use it.
+    own_term: Option<(u64, Option<u64>)>,
+    /// Position and log bytes at the last snapshot asked for.
+    asked: Option<LogId>,
+    bytes_before: u64,
+    purged: Option<u64>,
+}
+
+impl Supervisor {
+    /// Watch until raft stops.
+    pub async fn run(self) {
+        let mut metrics = self.raft.metrics();
+        let mut memory = Memory::default();
+        loop {
+            let seen = metrics.borrow_and_update().clone();
+            if let Err(fatal) = &seen.running_state {
+                self.stopped(Some(fatal));
+                return;
+            }
+            self.publish(memory.leadership(&seen));
+            self.compact(&seen, &mut memory).await;
+            if metrics.changed().await.is_err() {
+                // The last word of a raft that stops is its running state; none means a panic.
+                let fatal = metrics.borrow().running_state.clone().err();
+                self.stopped(fatal.as_ref());
+                return;
+            }
+        }
+    }
+
+    fn publish(&self, now: Leadership) {
+        self.leadership.send_if_modified(|known| {
+            if *known == now {
+                return false;
+            }
+            let leader = now.leader.as_ref().map(NodeId::as_str).unwrap_or_default();
+            tracing::info!(term = now.term, leader, here = now.here, "leadership changed");
+            *known = now;
+            true
+        });
+    }
+
+    fn stopped(&self, fatal: Option<&Fatal<u64>>) {
+        let reason = match fatal {
+            Some(Fatal::Stopped) => None,
+            Some(fatal) => Some(fatal.to_string()),
+            None => Some("raft panicked".to_string()),
+        };
+        self.leadership.send_modify(|known| {
+            known.leader = None;
+            known.here = false;
+        });
+        if let Some(reason) = reason {
+            tracing::error!(reason, "raft stopped; this master must be restarted");
+            self.failure.send_replace(Some(reason));
+        }
+    }
+
+    async fn compact(&self, seen: &Metrics, memory: &mut Memory) {
+        if self.snapshot_is_due(seen, memory) {
+            match space::check(&self.dir, self.reserve_bytes) {
+                Ok(()) => {
+                    memory.asked = seen.last_applied;
+                    memory.bytes_before = self.appended_bytes.load(Ordering::Relaxed);
+                    // It only fails when raft stopped, which the loop sees next.
+                    let _ = self.raft.trigger().snapshot().await;
+                }
+                Err(error) => {
+                    // Asked again with a later entry: a snapshot can wait, a failed one stops
+                    // raft.
+                    tracing::debug!(
+                        error = &error as &dyn std::error::Error,
+                        "a due snapshot waits for room"
+                    );
+                }
+            }
+        }
+        if let Some(upto) = self.snapshots.purgeable().filter(|u| memory.purged != Some(*u)) {
+            memory.purged = Some(upto);
+            let _ = self.raft.trigger().purge_log(upto).await;
+        }
+    }
+
+    fn snapshot_is_due(&self, seen: &Metrics, memory: &Memory) -> bool {
+        let Some(applied) = seen.last_applied else { return false };
+        // One is under way, or has just been installed.
+        if memory.asked > seen.snapshot || Some(applied) <= seen.snapshot {
+            return false;
+        }
+        let next = |id: Option<LogId>| id.map_or(0, |id| id.index + 1);
+        let entries = next(Some(applied)).saturating_sub(next(seen.snapshot));
+        let bytes = self.appended_bytes.load(Ordering::Relaxed) - memory.bytes_before;
+        entries >= self.snapshot_every || bytes >= LOG_BYTES_MAX
+    }
+}
+
+impl Memory {
+    fn leadership(&mut self, seen: &Metrics) -> Leadership {
+        let term = seen.current_term;
+        let here = if seen.state == ServerState::Leader {
+            let target = match self.own_term {
+                Some((own, target)) if own == term => target,
+                _ => seen.last_log_index,
+            };
+            self.own_term = Some((term, target));
+            seen.last_applied.map(|id| id.index) >= target
+        } else {
+            self.own_term = None;
+            false
+        };
+        let leader = seen.current_leader.and_then(|id| {
+            seen.membership_config.nodes().find(|(n, _)| **n == id).map(|(_, peer)| peer.id.clone())
+        });
+        Leadership { term, leader, here }
+    }
+}
