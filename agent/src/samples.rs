@@ -1,7 +1,8 @@
 //! Values the tests of several modules start from.
 
 use bramble_core::model::{
-    AppId, Assignment, InstanceId, Resources, TaskCommand, TaskId, TaskNetwork, TaskSpec, Time,
+    AppId, Assignment, HealthCheck, HealthCheckKind, InstanceId, Resources, TaskCommand, TaskId,
+    TaskNetwork, TaskSpec, Time,
 };
 
 /// A small command task with the given id.
@@ -28,5 +29,23 @@ pub fn assignment(task_id: &str, run: bool) -> Assignment {
             tty: false,
         },
         run,
+    }
+}
+
+/// A check on port index 0 that allows three failures and no grace.
+pub fn check(kind: HealthCheckKind) -> HealthCheck {
+    HealthCheck {
+        kind,
+        path: None,
+        port_index: Some(0),
+        port: None,
+        command: Some("true".into()),
+        grace_ms: 0,
+        interval_ms: 1000,
+        timeout_ms: 1000,
+        max_consecutive_failures: 3,
+        delay_ms: 0,
+        ignore_http_1xx: false,
+        ip_protocol: None,
     }
 }

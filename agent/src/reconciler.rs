@@ -1,0 +1,543 @@
+//! Brings what runs on this machine towards what the cluster assigned to it.
+//!
+//! One task owns all of it: assignments, what is seen of each task, the numbers of reports. It
+//! takes events one by one, so that nothing here needs a lock. It never talks to a master: sets
+//! come in through [`Reconciling`], reports go out through the [`Outbox`].
+
+mod adopt;
+mod book;
+mod ending;
+mod follow;
+mod life;
+mod outbox;
+mod performer;
+
+pub use book::Held;
+pub use ending::Terminal;
+pub use follow::{Follow, follow};
+pub use outbox::{Outbox, key_of};
+pub use performer::{Container, Ending, Found, Performer, Progress, Refusal};
+
+use crate::checks::Resumed;
+use crate::ledger::{Change, Contents, Ledger, LedgerError};
+use adopt::{Recovery, recovery};
+use book::{Book, News};
+use bramble_core::converge::{Action, Seen, Wanted, converge};
+use bramble_core::model::{Assignment, TaskId, TaskState};
+use bramble_protocol::message::{AssignmentSet, StatusKey};
+use life::{Gates, Life, Order, Origin, running_news};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Events waiting for the reconciler; beyond it whoever has news waits.
+const EVENTS_MAX: usize = 1024;
+/// Told of tasks that `bramble down` stopped: their apps do not wait before the next launch.
+pub const WENT_DOWN: &str = "node went down";
+/// Told of tasks their health checks ended.
+pub const UNHEALTHY: &str = "health check failed";
+
+#[derive(Debug, Error)]
+pub enum ReconcileError {
+    #[error("the assignments could not be made durable")]
+    Ledger(#[source] LedgerError),
+    #[error("the reconciler is gone")]
+    Gone,
+}
+
+/// What became of an assignment set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Followed {
+    /// On disk and being acted on.
+    Taken,
+    /// Refused: the leader that sent it is behind.
+    Older,
+    /// A complete set is needed.
+    Gap,
+}
+
+pub(crate) enum Event {
+    Assignments { set: AssignmentSet, reply: oneshot::Sender<Result<Followed, ReconcileError>> },
+    Acknowledged(Vec<StatusKey>),
+    Task(TaskId, TaskNews),
+    StopAll { done: oneshot::Sender<()> },
+}
+
+pub(crate) enum TaskNews {
+    Progress(String),
+    Starting,
+    Running { ip: Option<String> },
+    Health(bool),
+    Unhealthy,
+    Ended { terminal: Terminal, durable: oneshot::Sender<()> },
+    Cleaned,
+}
+
+/// What is seen of each task, for streams that need to know whether a task lives.
+#[derive(Default)]
+pub struct Roster(RwLock<BTreeMap<TaskId, Seen>>);
+
+impl Roster {
+    /// What is seen of a task; `None` when nothing is.
+    pub fn seen(&self, id: &TaskId) -> Option<Seen> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(id).copied()
+    }
+
+    fn snapshot(&self) -> BTreeMap<TaskId, Seen> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, id: &TaskId, seen: Seen) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), seen);
+    }
+
+    fn remove(&self, id: &TaskId) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+}
+
+/// The handle of a reconciler.
+#[derive(Clone)]
+pub struct Reconciling {
+    events: mpsc::Sender<Event>,
+    pub outbox: Arc<Outbox>,
+    pub held: watch::Receiver<Held>,
+    pub roster: Arc<Roster>,
+}
+
+impl Reconciling {
+    /// Take an assignment set; resolves once it is on disk (or refused).
+    ///
+    /// # Errors
+    /// When the disk does not take it: then nothing changed.
+    pub async fn follow(&self, set: AssignmentSet) -> Result<Followed, ReconcileError> {
+        let (reply, result) = oneshot::channel();
+        let event = Event::Assignments { set, reply };
+        self.events.send(event).await.map_err(|_| ReconcileError::Gone)?;
+        result.await.map_err(|_| ReconcileError::Gone)?
+    }
+
+    /// The master has committed these reports.
+    pub async fn acknowledge(&self, keys: Vec<StatusKey>) {
+        // Without a reconciler the next life of the agent sends them again.
+        let _ = self.events.send(Event::Acknowledged(keys)).await;
+    }
+
+    /// Stop every task with its grace and start no more; resolves when all have ended and their
+    /// ends are on disk. The assignments stay: the cluster replaces the tasks.
+    ///
+    /// # Errors
+    /// When the reconciler is gone.
+    pub async fn stop_all(&self) -> Result<(), ReconcileError> {
+        let (done, all_ended) = oneshot::channel();
+        self.events.send(Event::StopAll { done }).await.map_err(|_| ReconcileError::Gone)?;
+        all_ended.await.map_err(|_| ReconcileError::Gone)
+    }
+}
+
+/// See the module.
+pub struct Reconciler<P: Performer> {
+    performer: Arc<P>,
+    ledger: Ledger,
+    book: Book,
+    roster: Arc<Roster>,
+    outbox: Arc<Outbox>,
+    held: watch::Sender<Held>,
+    gates: Arc<Gates>,
+    orders: BTreeMap<TaskId, watch::Sender<Option<Order>>>,
+    lives: JoinSet<()>,
+    sweeping: Option<tokio::task::AbortHandle>,
+    events: mpsc::Receiver<Event>,
+    sender: mpsc::Sender<Event>,
+    /// Set by `bramble down`: nothing is started any more.
+    down: bool,
+    all_ended: Vec<oneshot::Sender<()>>,
+    /// Tasks whose end is not yet on disk, or whose traces are not yet removed.
+    leaving: BTreeSet<TaskId>,
+}
+
+impl<P: Performer> Reconciler<P> {
+    /// Take over from an earlier life: adopt what lives, report what ended, clean what is dead.
+    pub async fn recover(
+        performer: Arc<P>,
+        ledger: Ledger,
+        contents: Contents,
+        boot_id: String,
+    ) -> (Self, Reconciling) {
+        let book = Book::new(&contents, boot_id);
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let (held, held_watch) = watch::channel(book.held());
+        let mut reconciler = Self {
+            performer,
+            ledger,
+            book,
+            roster: Arc::default(),
+            outbox: Arc::new(Outbox::new(contents.statuses)),
+            held,
+            gates: Arc::new(Gates::new()),
+            orders: BTreeMap::new(),
+            lives: JoinSet::new(),
+            sweeping: None,
+            events,
+            sender: sender.clone(),
+            down: false,
+            all_ended: Vec::new(),
+            leaving: BTreeSet::new(),
+        };
+        reconciler.take_over().await;
+        let handle = Reconciling {
+            events: sender,
+            outbox: Arc::clone(&reconciler.outbox),
+            held: held_watch,
+            roster: Arc::clone(&reconciler.roster),
+        };
+        (reconciler, handle)
+    }
+
+    /// Start nothing, from the beginning (a `bramble down` without a running agent).
+    pub fn start_nothing(&mut self) {
+        self.down = true;
+    }
+
+    /// Reconcile until told to leave. Containers run on without the agent.
+    pub async fn run(mut self, leave: CancellationToken) {
+        self.converge();
+        loop {
+            tokio::select! {
+                () = leave.cancelled() => break,
+                Some(event) = self.events.recv() => self.handle(event).await,
+                Some(ended) = self.lives.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "a task's life ended early");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn take_over(&mut self) {
+        let mut found = self.performer.recover(&self.book.assignments).await;
+        let ids: BTreeSet<TaskId> = found
+            .keys()
+            .chain(self.book.assignments.keys())
+            .chain(self.book.facts.keys())
+            .cloned()
+            .collect();
+        for id in ids {
+            let assignment = self.book.assignments.get(&id).cloned();
+            let facts = self.book.facts.get(&id);
+            let was_found = found.remove(&id);
+            let traces = was_found.is_some();
+            match recovery(assignment.as_deref(), facts, was_found, self.book.boot_id()) {
+                Recovery::AdoptCreated(container) => self.adopt(&id, Origin::Created(container)),
+                Recovery::AdoptRunning(container) => self.adopt_running(&id, container),
+                Recovery::Report(terminal) => self.report_unwatched(&id, terminal).await,
+                Recovery::Anew if traces => self.remove_traces(&id).await,
+                Recovery::Anew => {}
+                Recovery::Ended => {
+                    self.remove_traces(&id).await;
+                    self.roster.set(&id, Seen::Ended);
+                }
+                Recovery::Clean => {
+                    self.remove_traces(&id).await;
+                    self.forget(&id);
+                }
+                Recovery::Discard(container) => self.discard(&id, container),
+            }
+        }
+    }
+
+    fn adopt_running(&mut self, id: &TaskId, container: P::Container) {
+        let facts = self.book.facts.get(id);
+        let resumed = Resumed {
+            healthy: facts.and_then(|facts| facts.healthy),
+            running_since_ms: facts
+                .and_then(|facts| facts.running_since_ms)
+                .unwrap_or_else(crate::clock::uptime_ms),
+        };
+        if facts.is_none_or(|facts| facts.state != TaskState::Running) {
+            self.report(id, TaskState::Running, running_news(container.ip()), || {});
+        }
+        tracing::info!(task_id = %id, "adopted a running task");
+        self.adopt(id, Origin::Running(container, resumed));
+    }
+
+    fn adopt(&mut self, id: &TaskId, origin: Origin<P::Container>) {
+        let Some(assignment) = self.book.assignments.get(id).cloned() else { return };
+        let seen =
+            if matches!(origin, Origin::Created(_)) { Seen::Starting } else { Seen::Running };
+        let grace_ms = assignment.spec.kill_grace_ms;
+        self.begin(assignment, origin, seen);
+        let stopping = self.book.facts.get(id).and_then(|facts| facts.stop_reason.clone());
+        if let Some(reason) = stopping {
+            self.stop(id, Order { grace_ms, reason: Some(reason) });
+        }
+    }
+
+    /// Tell the end of a task that ended unwatched, then remove what it left.
+    async fn report_unwatched(&mut self, id: &TaskId, terminal: Terminal) {
+        self.performer.release(id).await;
+        let (durable, told) = oneshot::channel();
+        self.end(id, terminal, durable);
+        if told.await.is_ok() {
+            self.performer.clean(id).await;
+        }
+    }
+
+    async fn remove_traces(&self, id: &TaskId) {
+        self.performer.release(id).await;
+        self.performer.clean(id).await;
+    }
+
+    /// Stop a container that belongs to nobody.
+    fn discard(&mut self, id: &TaskId, container: P::Container) {
+        tracing::warn!(task_id = %id, "stopping a container nobody assigned");
+        let (performer, id) = (Arc::clone(&self.performer), id.clone());
+        self.forget(&id);
+        self.lives.spawn(async move {
+            container.stop(0).await;
+            container.wait().await;
+            performer.release(&id).await;
+            performer.clean(&id).await;
+        });
+    }
+
+    async fn handle(&mut self, event: Event) {
+        match event {
+            Event::Assignments { set, reply } => {
+                let result = self.take_set(set).await;
+                // The session may have ended meanwhile; what was taken stands.
+                let _ = reply.send(result);
+            }
+            Event::Acknowledged(keys) => {
+                self.outbox.remove(&keys);
+                let gone = self.book.acknowledge(keys);
+                self.keep(gone.into_iter().map(Change::RemoveStatus).collect());
+            }
+            Event::Task(id, news) => self.hear(&id, news),
+            Event::StopAll { done } => {
+                self.down = true;
+                self.all_ended.push(done);
+                self.stop_everything();
+            }
+        }
+    }
+
+    async fn take_set(&mut self, set: AssignmentSet) -> Result<Followed, ReconcileError> {
+        let generation = set.generation;
+        let (put, remove) = match follow(self.book.generation, &self.book.assignments, set) {
+            Follow::Older => return Ok(Followed::Older),
+            Follow::Gap => return Ok(Followed::Gap),
+            Follow::Change { put, remove } => (put, remove),
+        };
+        let changes = self.book.changes_of(generation, &put, &remove);
+        self.ledger.write(changes).await.map_err(ReconcileError::Ledger)?;
+        self.book.take(generation, put, &remove);
+        self.publish_held();
+        self.converge();
+        Ok(Followed::Taken)
+    }
+
+    fn hear(&mut self, id: &TaskId, news: TaskNews) {
+        let plain = News::default();
+        match news {
+            TaskNews::Progress(message) => {
+                self.report(id, TaskState::Staging, News { message, ..plain }, || {});
+            }
+            TaskNews::Starting => self.report(id, TaskState::Starting, plain, || {}),
+            TaskNews::Running { ip } => {
+                self.report(id, TaskState::Running, running_news(ip), || {});
+                if self.roster.seen(id) == Some(Seen::Starting) {
+                    self.roster.set(id, Seen::Running);
+                }
+            }
+            TaskNews::Health(healthy) => {
+                let news = News { healthy: Some(healthy), ..plain };
+                self.report(id, TaskState::Running, news, || {});
+            }
+            TaskNews::Unhealthy => {
+                if let Some(assignment) = self.book.assignments.get(id) {
+                    let grace_ms = assignment.spec.kill_grace_ms;
+                    self.stop(id, Order { grace_ms, reason: Some(UNHEALTHY.into()) });
+                }
+            }
+            TaskNews::Ended { terminal, durable } => {
+                self.leaving.insert(id.clone());
+                self.end(id, terminal, durable);
+                self.converge();
+                self.sweep();
+            }
+            TaskNews::Cleaned => {
+                self.leaving.remove(id);
+                self.tell_when_all_ended();
+            }
+        }
+    }
+
+    /// The last report of a task; `durable` hears when it is on disk.
+    fn end(&mut self, id: &TaskId, terminal: Terminal, durable: oneshot::Sender<()>) {
+        let Terminal { state, message, exit_code } = terminal;
+        let news = News { message, exit_code, ..News::default() };
+        // The asker is gone only together with the agent.
+        self.report(id, state, news, move || {
+            let _ = durable.send(());
+        });
+        self.orders.remove(id);
+        self.roster.set(id, Seen::Ended);
+    }
+
+    /// Number a report and hand it on: to the ledger, then to the outbox, then to `durable`.
+    fn report(
+        &mut self,
+        id: &TaskId,
+        state: TaskState,
+        news: News,
+        durable: impl FnOnce() + Send + 'static,
+    ) {
+        let Some(report) = self.book.report(id, state, news) else { return };
+        tracing::info!(
+            task_id = %id,
+            state = state.as_str(),
+            message = report.status.message,
+            healthy = report.status.healthy,
+            "task"
+        );
+        let outbox = Arc::clone(&self.outbox);
+        let kept = self.ledger.keep(report.changes, move || {
+            outbox.put(&report.superseded, report.status);
+            durable();
+        });
+        if let Err(error) = kept {
+            tracing::error!(task_id = %id, error = &error as &dyn std::error::Error, "report lost");
+        }
+    }
+
+    fn keep(&self, changes: Vec<Change>) {
+        if !changes.is_empty() {
+            self.keep_then(changes, || {});
+        }
+    }
+
+    fn keep_then(&self, changes: Vec<Change>, durable: impl FnOnce() + Send + 'static) {
+        if let Err(error) = self.ledger.keep(changes, durable) {
+            tracing::error!(error = &error as &dyn std::error::Error, "ledger is gone");
+        }
+    }
+
+    fn converge(&mut self) {
+        let wanted = self
+            .book
+            .assignments
+            .iter()
+            .map(|(id, a)| {
+                let wanted = Wanted { run: a.run, kill_grace_ms: a.spec.kill_grace_ms };
+                (id.clone(), wanted)
+            })
+            .collect();
+        for action in converge(&wanted, &self.roster.snapshot()) {
+            self.perform(action);
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Start(_) if self.down => {}
+            Action::Start(id) => {
+                if let Some(assignment) = self.book.assignments.get(&id).cloned() {
+                    self.begin(assignment, Origin::Fresh, Seen::Starting);
+                }
+            }
+            Action::Stop { task_id, grace_ms } => {
+                self.stop(&task_id, Order { grace_ms, reason: None });
+            }
+            Action::ReportNeverStarted(id) => {
+                // Nobody waits for it to be on disk: nothing of it needs cleaning.
+                let (durable, _) = oneshot::channel();
+                self.end(&id, Terminal::killed("stopped before it ran"), durable);
+            }
+            Action::Forget(id) => self.forget(&id),
+        }
+    }
+
+    fn begin(&mut self, assignment: Arc<Assignment>, origin: Origin<P::Container>, seen: Seen) {
+        let id = assignment.task_id.clone();
+        let (orders, heard) = watch::channel(None);
+        let life = Life {
+            performer: Arc::clone(&self.performer),
+            assignment,
+            orders: heard,
+            events: self.sender.clone(),
+            gates: Arc::clone(&self.gates),
+        };
+        self.orders.insert(id.clone(), orders);
+        self.roster.set(&id, seen);
+        self.lives.spawn(life.live(origin));
+    }
+
+    fn stop(&mut self, id: &TaskId, order: Order) {
+        let Some(orders) = self.orders.get(id) else { return };
+        orders.send_replace(Some(order.clone()));
+        self.roster.set(id, Seen::Stopping);
+        if let Some(reason) = order.reason {
+            let changes = self.book.note_stop(id, &reason);
+            self.keep(changes);
+        }
+    }
+
+    fn stop_everything(&mut self) {
+        for (id, seen) in self.roster.snapshot() {
+            if matches!(seen, Seen::Starting | Seen::Running) {
+                let assignment = self.book.assignments.get(&id);
+                let grace_ms = assignment.map_or(0, |a| a.spec.kill_grace_ms);
+                self.stop(&id, Order { grace_ms, reason: Some(WENT_DOWN.into()) });
+            }
+        }
+        self.tell_when_all_ended();
+    }
+
+    fn tell_when_all_ended(&mut self) {
+        let over = self.roster.snapshot().values().all(|seen| *seen == Seen::Ended);
+        if self.down && over && self.leaving.is_empty() {
+            for done in self.all_ended.drain(..) {
+                // Whoever asked may have given up waiting.
+                let _ = done.send(());
+            }
+        }
+    }
+
+    fn forget(&mut self, id: &TaskId) {
+        self.roster.remove(id);
+        let (keys, changes) = self.book.forget(id);
+        let outbox = Arc::clone(&self.outbox);
+        // By way of the ledger: a report on its way to the outbox must not come after this.
+        self.keep_then(changes, move || outbox.remove(&keys));
+    }
+
+    fn publish_held(&self) {
+        let held = self.book.held();
+        self.held.send_if_modified(|old| {
+            let modified = *old != held;
+            *old = held;
+            modified
+        });
+    }
+
+    /// Have old sandboxes removed, one sweep at a time.
+    fn sweep(&mut self) {
+        if self.sweeping.as_ref().is_some_and(|sweep| !sweep.is_finished()) {
+            return;
+        }
+        let living = self.roster.snapshot().into_iter().filter(|(_, seen)| *seen != Seen::Ended);
+        let keep: BTreeSet<TaskId> =
+            living.map(|(id, _)| id).chain(self.book.assignments.keys().cloned()).collect();
+        let performer = Arc::clone(&self.performer);
+        self.sweeping = Some(self.lives.spawn(async move { performer.sweep(keep).await }));
+    }
+}
+
+#[cfg(test)]
+#[path = "reconciler/tests.rs"]
+mod tests;

@@ -1,0 +1,240 @@
+//! One task, from its assignment to its end: fetch, create, start, watch, tell.
+//!
+//! ```text
+//! fetch (bounded) -> create + start (bounded) -> run, checks -> ended -> release -> told -> clean
+//! ```
+//!
+//! A life decides nothing about whether it should live: orders come from the reconciler, and
+//! everything that happens goes back there as news.
+
+use super::book::News;
+use super::ending::{Terminal, judge};
+use super::performer::{Container, Performer};
+use super::{Event, TaskNews};
+use crate::checks::{Checks, Resumed, Verdict};
+use bramble_core::model::{Assignment, TaskId};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+/// Tasks whose container is being made at the same time. More would only share the same cores:
+/// one start is about 30 ms of CPU.
+const STARTS_MAX: usize = 8;
+/// Tasks whose image is being fetched at the same time: bandwidth and disk are shared anyway.
+const FETCHES_MAX: usize = 8;
+/// Probes of health checks under way at the same time.
+const PROBES_MAX: usize = 64;
+/// Progress of a fetch is told at most this often; each telling is a Raft entry.
+const PROGRESS_PAUSE: Duration = Duration::from_secs(5);
+
+/// What bounds the work of all tasks together.
+pub(super) struct Gates {
+    starts: Semaphore,
+    fetches: Semaphore,
+    pub(super) probes: Arc<Semaphore>,
+}
+
+impl Gates {
+    pub(super) fn new() -> Self {
+        Self {
+            starts: Semaphore::new(STARTS_MAX),
+            fetches: Semaphore::new(FETCHES_MAX),
+            probes: Arc::new(Semaphore::new(PROBES_MAX)),
+        }
+    }
+}
+
+/// The order to stop; there is no other order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Order {
+    pub grace_ms: u64,
+    /// Told at the end instead of the exit code, where it is worth telling.
+    pub reason: Option<String>,
+}
+
+/// Where a life begins.
+pub(super) enum Origin<C> {
+    Fresh,
+    Created(C),
+    Running(C, Resumed),
+}
+
+pub(super) struct Life<P: Performer> {
+    pub performer: Arc<P>,
+    pub assignment: Arc<Assignment>,
+    pub orders: watch::Receiver<Option<Order>>,
+    pub events: mpsc::Sender<Event>,
+    pub gates: Arc<Gates>,
+}
+
+impl<P: Performer> Life<P> {
+    /// Live the task to its end and until its end is on disk.
+    pub(super) async fn live(self, origin: Origin<P::Container>) {
+        let terminal = self.to_the_end(origin).await;
+        let id = self.id();
+        // Ports and addresses first: the cluster may give them away once it knows of the end.
+        self.performer.release(id).await;
+        let (durable, told) = oneshot::channel();
+        self.tell(TaskNews::Ended { terminal, durable }).await;
+        // The record of the exit goes only when the ledger has it. An error: the agent goes down,
+        // and its next life finds the record.
+        if told.await.is_ok() {
+            self.performer.clean(id).await;
+            self.tell(TaskNews::Cleaned).await;
+        }
+    }
+
+    async fn to_the_end(&self, origin: Origin<P::Container>) -> Terminal {
+        match origin {
+            Origin::Running(container, resumed) => self.run(container, resumed).await,
+            Origin::Created(container) => {
+                let Ok(_permit) = self.gates.starts.acquire().await else {
+                    return self.never_ran();
+                };
+                self.start(container).await
+            }
+            Origin::Fresh => match self.fetch().await {
+                Err(terminal) => terminal,
+                Ok(image) => self.create(image).await,
+            },
+        }
+    }
+
+    async fn fetch(&self) -> Result<P::Image, Terminal> {
+        let told: Mutex<Option<Instant>> = Mutex::new(None);
+        let progress = |text: String| {
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            if told.is_none_or(|at| at.elapsed() >= PROGRESS_PAUSE) {
+                *told = Some(Instant::now());
+                let task_id = self.id().clone();
+                // Lost when the reconciler is behind: the next one says more anyway.
+                let _ = self.events.try_send(Event::Task(task_id, TaskNews::Progress(text)));
+            }
+        };
+        let work = async {
+            // The gates are never closed.
+            let _permit = self.gates.fetches.acquire().await;
+            self.performer.fetch(&self.assignment, &progress).await
+        };
+        tokio::select! {
+            biased;
+            () = self.ordered() => Err(self.never_ran()),
+            fetched = work => fetched.map_err(Terminal::from),
+        }
+    }
+
+    async fn create(&self, image: P::Image) -> Terminal {
+        let permit = tokio::select! {
+            biased;
+            () = self.ordered() => return self.never_ran(),
+            permit = self.gates.starts.acquire() => permit,
+        };
+        self.tell(TaskNews::Starting).await;
+        let container = match self.performer.create(&self.assignment, image).await {
+            Ok(container) => container,
+            Err(refusal) if self.order().is_none() => return refusal.into(),
+            Err(_) => return self.never_ran(),
+        };
+        if self.order().is_some() {
+            container.stop(0).await;
+            container.wait().await;
+            return self.never_ran();
+        }
+        if let Err(refusal) = container.start().await {
+            return self.failed_to_start(container, refusal).await;
+        }
+        drop(permit);
+        self.running(container).await
+    }
+
+    /// Start a container an earlier life of the agent had created.
+    async fn start(&self, container: P::Container) -> Terminal {
+        match container.start().await {
+            Ok(()) => self.running(container).await,
+            Err(refusal) => self.failed_to_start(container, refusal).await,
+        }
+    }
+
+    async fn failed_to_start(
+        &self,
+        container: P::Container,
+        refusal: super::performer::Refusal,
+    ) -> Terminal {
+        container.stop(0).await;
+        container.wait().await;
+        refusal.into()
+    }
+
+    async fn running(&self, container: P::Container) -> Terminal {
+        self.tell(TaskNews::Running { ip: container.ip() }).await;
+        let resumed = Resumed { healthy: None, running_since_ms: crate::clock::uptime_ms() };
+        self.run(container, resumed).await
+    }
+
+    async fn run(&self, container: P::Container, resumed: Resumed) -> Terminal {
+        let mut checks = Checks::begin(
+            Arc::clone(&self.performer),
+            Arc::clone(&self.assignment),
+            container.ip(),
+            resumed,
+            Arc::clone(&self.gates.probes),
+        );
+        let mut orders = self.orders.clone();
+        orders.mark_changed();
+        let mut ending = pin!(container.wait());
+        let ending = loop {
+            tokio::select! {
+                ending = &mut ending => break ending,
+                Ok(()) = orders.changed() => {
+                    let order = orders.borrow_and_update().clone();
+                    if let Some(order) = order {
+                        // A task on its way out fails its checks; that is no news.
+                        checks.end();
+                        container.stop(order.grace_ms).await;
+                    }
+                }
+                verdict = checks.next() => self.tell(match verdict {
+                    Verdict::Healthy(healthy) => TaskNews::Health(healthy),
+                    Verdict::Kill => TaskNews::Unhealthy,
+                }).await,
+            }
+        };
+        let reason = self.order().and_then(|order| order.reason);
+        judge(&ending, &self.assignment.spec, reason.as_deref())
+    }
+
+    fn never_ran(&self) -> Terminal {
+        let reason = self.order().and_then(|order| order.reason);
+        Terminal::killed(reason.unwrap_or_else(|| "stopped before it ran".into()))
+    }
+
+    fn id(&self) -> &TaskId {
+        &self.assignment.task_id
+    }
+
+    fn order(&self) -> Option<Order> {
+        self.orders.borrow().clone()
+    }
+
+    /// Resolve once the task shall stop.
+    async fn ordered(&self) {
+        let mut orders = self.orders.clone();
+        if orders.wait_for(Option::is_some).await.is_err() {
+            // Without a reconciler nobody orders anything; this life is about to be dropped.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn tell(&self, news: TaskNews) {
+        // Fails only when the reconciler is gone, and with it everybody who would want to know.
+        let _ = self.events.send(Event::Task(self.id().clone(), news)).await;
+    }
+}
+
+/// The report of a task that (still) runs.
+pub(super) fn running_news(ip: Option<String>) -> News {
+    let running_since_ms = Some(crate::clock::uptime_ms());
+    News { ip, running_since_ms, ..News::default() }
+}

@@ -1,0 +1,495 @@
+use super::*;
+use crate::samples::assignment;
+use bramble_core::model::{HealthCheck, HealthCheckKind, TaskImage, TaskStatus};
+use bramble_protocol::executor::ExitRecord;
+use std::future::Future;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// Longest wait for something that must happen; nothing depends on how long it takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A machine that does what a test tells it to.
+#[derive(Default)]
+struct Machine {
+    state: Mutex<MachineState>,
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct MachineState {
+    /// Containers by task: whether started, and the ending a test gave.
+    containers: BTreeMap<TaskId, FakeLife>,
+    log: Vec<String>,
+    creating: usize,
+    creating_most: usize,
+    hold_fetch: bool,
+    hold_create: bool,
+    refuse: Option<Refusal>,
+    found: Vec<(TaskId, &'static str)>,
+}
+
+#[derive(Clone, Default)]
+struct FakeLife {
+    ending: Option<Ending>,
+}
+
+impl Machine {
+    fn with<R>(&self, change: impl FnOnce(&mut MachineState) -> R) -> R {
+        let result = change(&mut self.state.lock().unwrap());
+        self.changed.send_modify(|n| *n += 1);
+        result
+    }
+
+    fn note(&self, what: &str, id: &TaskId) {
+        self.with(|state| state.log.push(format!("{what} {id}")));
+    }
+
+    fn log(&self) -> Vec<String> {
+        self.with(|state| state.log.clone())
+    }
+
+    async fn until(&self, mut ready: impl FnMut(&MachineState) -> bool) {
+        let mut changed = self.changed.subscribe();
+        loop {
+            if ready(&self.state.lock().unwrap()) {
+                return;
+            }
+            changed.changed().await.unwrap();
+        }
+    }
+
+    fn exit(&self, id: &str, ending: Ending) {
+        self.with(|state| {
+            state.containers.entry(TaskId::new(id)).or_default().ending = Some(ending);
+        });
+    }
+}
+
+struct FakeContainer {
+    machine: Arc<Machine>,
+    id: TaskId,
+}
+
+impl Container for FakeContainer {
+    async fn start(&self) -> Result<(), Refusal> {
+        self.machine.note("start", &self.id);
+        Ok(())
+    }
+
+    async fn stop(&self, grace_ms: u64) {
+        self.machine.note(&format!("stop({grace_ms})"), &self.id);
+        self.machine.exit(self.id.as_str(), Ending::Exited(exited(143, true)));
+    }
+
+    async fn wait(&self) -> Ending {
+        self.machine.until(|state| state.containers[&self.id].ending.is_some()).await;
+        self.machine.with(|state| state.containers[&self.id].ending.clone()).unwrap()
+    }
+
+    fn ip(&self) -> Option<String> {
+        Some("172.30.0.2".into())
+    }
+}
+
+struct Fake(Arc<Machine>);
+
+impl Performer for Fake {
+    type Image = ();
+    type Container = FakeContainer;
+
+    async fn fetch(&self, task: &Assignment, progress: Progress<'_>) -> Result<(), Refusal> {
+        if let Some(image) = &task.spec.image {
+            progress(format!("pulling {}", image.reference));
+        }
+        self.0.until(|state| !state.hold_fetch).await;
+        Ok(())
+    }
+
+    async fn create(&self, task: &Assignment, (): ()) -> Result<FakeContainer, Refusal> {
+        let id = task.task_id.clone();
+        self.0.with(|state| {
+            state.creating += 1;
+            state.creating_most = state.creating_most.max(state.creating);
+        });
+        self.0.until(|state| !state.hold_create).await;
+        self.0.note("create", &id);
+        self.0.with(|state| {
+            state.creating -= 1;
+            state.containers.insert(id.clone(), FakeLife::default());
+        });
+        match self.0.with(|state| state.refuse.clone()) {
+            Some(refusal) => Err(refusal),
+            None => Ok(FakeContainer { machine: Arc::clone(&self.0), id }),
+        }
+    }
+
+    async fn release(&self, id: &TaskId) {
+        self.0.note("release", id);
+    }
+
+    async fn clean(&self, id: &TaskId) {
+        self.0.note("clean", id);
+    }
+
+    async fn recover(
+        &self,
+        _: &BTreeMap<TaskId, Arc<Assignment>>,
+    ) -> BTreeMap<TaskId, Found<FakeContainer>> {
+        let found = self.0.with(|state| std::mem::take(&mut state.found));
+        let found = found.into_iter().map(|(id, kind)| {
+            self.0.with(|state| state.containers.insert(id.clone(), FakeLife::default()));
+            let container = FakeContainer { machine: Arc::clone(&self.0), id: id.clone() };
+            let found = match kind {
+                "created" => Found::Created(container),
+                "running" => Found::Running(container),
+                "exited" => Found::Exited(exited(1, false)),
+                _ => Found::Dead,
+            };
+            (id, found)
+        });
+        found.collect()
+    }
+
+    async fn sweep(&self, _: BTreeSet<TaskId>) {}
+
+    async fn run_inside(&self, _: &TaskId, line: &str) -> Result<i32, Refusal> {
+        Ok(i32::from(line == "false"))
+    }
+}
+
+fn exited(code: i32, stopped: bool) -> ExitRecord {
+    ExitRecord { code, oom: false, stopped, failure: None }
+}
+
+/// An agent on a machine, over a ledger in `directory`.
+struct Agent {
+    handle: Reconciling,
+    machine: Arc<Machine>,
+    leave: CancellationToken,
+    running: tokio::task::JoinHandle<()>,
+    generation: u64,
+}
+
+impl Agent {
+    async fn start(directory: &Path, machine: &Arc<Machine>, boot_id: &str) -> Agent {
+        let (ledger, contents) = Ledger::open(directory).unwrap();
+        let fake = Arc::new(Fake(Arc::clone(machine)));
+        let generation = contents.generation;
+        let (reconciler, handle) =
+            Reconciler::recover(fake, ledger, contents, boot_id.into()).await;
+        let leave = CancellationToken::new();
+        let running = tokio::spawn(reconciler.run(leave.clone()));
+        Agent { handle, machine: Arc::clone(machine), leave, running, generation }
+    }
+
+    /// The agent's process ends; its containers do not.
+    async fn leave(self) {
+        self.leave.cancel();
+        self.running.await.unwrap();
+    }
+
+    async fn assign(&mut self, put: Vec<Assignment>) {
+        self.generation += 1;
+        let set =
+            AssignmentSet { generation: self.generation, base: None, put, remove: Vec::new() };
+        assert_eq!(self.handle.follow(set).await.unwrap(), Followed::Taken);
+    }
+
+    /// Wait until everything said so far was heard: events are taken in order.
+    async fn settle(&self) {
+        let set = AssignmentSet { generation: 0, base: None, put: vec![], remove: vec![] };
+        assert_eq!(self.handle.follow(set).await.unwrap(), Followed::Older);
+    }
+
+    /// Every status that waits for a master.
+    fn waiting(&self) -> Vec<TaskStatus> {
+        self.handle.outbox.take_unsent(&mut BTreeSet::new())
+    }
+
+    async fn until(&self, mut ready: impl FnMut(&[TaskStatus]) -> bool) -> Vec<TaskStatus> {
+        let mut changed = self.handle.outbox.watch();
+        let waiting = async {
+            loop {
+                let waiting = self.waiting();
+                if ready(&waiting) {
+                    return waiting;
+                }
+                changed.changed().await.unwrap();
+            }
+        };
+        within(waiting).await
+    }
+
+    async fn until_state(&self, id: &str, state: TaskState) -> TaskStatus {
+        let is = |s: &TaskStatus| s.task_id.as_str() == id && s.state == state;
+        let found = self.until(|waiting| waiting.iter().any(is)).await;
+        found.into_iter().find(is).unwrap()
+    }
+
+    async fn until_logged(&self, line: &str) {
+        within(self.machine.until(|state| state.log.iter().any(|l| l == line))).await;
+    }
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("it happens in time")
+}
+
+#[tokio::test]
+async fn a_task_runs_to_its_end_and_is_cleaned_after_its_end_is_on_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let machine = Arc::default();
+    let mut agent = Agent::start(directory.path(), &machine, "boot").await;
+    agent.assign(vec![assignment("a", true)]).await;
+    let running = agent.until_state("a", TaskState::Running).await;
+    assert_eq!(running.ip.as_deref(), Some("172.30.0.2"));
+    machine.exit("a", Ending::Exited(exited(3, false)));
+    let failed = agent.until_state("a", TaskState::Failed).await;
+    assert_eq!(failed.message, "Command exited with status 3");
+    assert_eq!(failed.exit_code, Some(3));
+    assert!(failed.sequence > running.sequence);
+    agent.until_logged("clean a").await;
+    assert_eq!(machine.log(), ["create a", "start a", "release a", "clean a"]);
+    assert_eq!(agent.handle.roster.seen(&TaskId::new("a")), Some(Seen::Ended));
+
+    // The same set again changes nothing, and once the cluster forgets the task so does the agent.
+    agent.assign(vec![assignment("a", true)]).await;
+    agent.assign(vec![]).await;
+    assert_eq!(machine.log().len(), 4);
+    assert_eq!(agent.handle.roster.seen(&TaskId::new("a")), None);
+    agent.leave().await;
+    let (_ledger, contents) = Ledger::open(directory.path()).unwrap();
+    assert_eq!(contents, Contents { generation: 3, ..Contents::default() });
+}
+
+#[tokio::test]
+async fn stopping_is_told_as_killed_with_the_grace_of_the_task() {
+    let directory = tempfile::tempdir().unwrap();
+    let machine = Arc::default();
+    let mut agent = Agent::start(directory.path(), &machine, "boot").await;
+    agent.assign(vec![assignment("a", true)]).await;
+    agent.until_state("a", TaskState::Running).await;
+    agent.assign(vec![assignment("a", false)]).await;
+    let killed = agent.until_state("a", TaskState::Killed).await;
+    assert_eq!(killed.message, "Command terminated with signal Terminated");
+    assert!(machine.log().contains(&"stop(3000) a".to_string()));
+    // One that never ran is told too, so that the cluster can forget it.
+    agent.assign(vec![assignment("b", false)]).await;
+    agent.until_state("b", TaskState::Killed).await;
+    assert!(!machine.log().contains(&"create b".to_string()));
+    agent.leave().await;
+}
+
+#[tokio::test]
+async fn a_fetch_is_told_and_can_be_stopped() {
+    let directory = tempfile::tempdir().unwrap();
+    let machine: Arc<Machine> = Arc::default();
+    machine.with(|state| state.hold_fetch = true);
+    let mut agent = Agent::start(directory.path(), &machine, "boot").await;
+    let mut task = assignment("a", true);
+    task.spec.image =
+        Some(TaskImage { reference: "nginx".into(), force_pull: false, parameters: vec![] });
+    agent.assign(vec![task.clone()]).await;
+    let staging = agent.until_state("a", TaskState::Staging).await;
+    assert_eq!(staging.message, "pulling nginx");
+    agent.assign(vec![Assignment { run: false, ..task }]).await;
+    agent.until_state("a", TaskState::Killed).await;
+    assert!(!machine.log().contains(&"create a".to_string()));
+    agent.leave().await;
+}
+
+#[tokio::test]
+async fn a_refused_task_ends_with_the_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let machine: Arc<Machine> = Arc::default();
+    machine.with(|state| state.refuse = Some(Refusal::error("privileged is not allowed here")));
+    let mut agent = Agent::start(directory.path(), &machine, "boot").await;
+    agent.assign(vec![assignment("a", true)]).await;
+    let told = agent.until_state("a", TaskState::Error).await;
+    assert_eq!(told.message, "privileged is not allowed here");
+    agent.leave().await;
+}
+
+#[tokio::test]
+async fn starts_are_bounded_and_all_happen() {
+    let directory = tempfile::tempdir().unwrap();
+    let machine: Arc<Machine> = Arc::default();
+    machine.with(|state| state.hold_create = true);
+    let mut agent = Agent::start(directory.path(), &machine, "boot").await;
+    let ids: Vec<String> = (0..40).map(|n| format!("t{n:02}")).collect();
+    agent.assign(ids.iter().map(|id| assignment(id, true)).collect()).await;
+    within(machine.until(|state| state.creating == 8)).await;
+    machine.with(|state| state.hold_create = false);
+    let all = |waiting: &[TaskStatus]| {
+        waiting.iter().filter(|s| s.state == TaskState::Running).count() == ids.len()
+    };
+    agent.until(all).await;
+    assert_eq!(machine.with(|state| state.creating_most), 8);
+    agent.leave().await;
+}
+
+#[tokio::test]
+async fn statuses_are_kept_over_restarts_until_they_are_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let machine = Arc::default();
+    let mut agent = Agent::start(directory.path(), &machine, "boot").await;
+    agent.assign(vec![assignment("a", true)]).await;
+    agent.until_state("a", TaskState::Running).await;
+    machine.exit("a", Ending::Exited(exited(0, false)));
+    let finished = agent.until_state("a", TaskState::Finished).await;
+    let before = agent.waiting();
+    agent.until_logged("clean a").await;
+    agent.leave().await;
+
+    let agent = Agent::start(directory.path(), &machine, "boot").await;
+    assert_eq!(agent.waiting(), before);
+    let running = before.iter().find(|s| s.state == TaskState::Running).unwrap();
+    agent.handle.acknowledge(vec![key_of(running)]).await;
+    agent.handle.acknowledge(vec![key_of(running)]).await;
+    agent.settle().await;
+    assert_eq!(agent.waiting(), [finished.clone()]);
+    agent.leave().await;
+
+    let agent = Agent::start(directory.path(), &machine, "boot").await;
+    assert_eq!(agent.waiting(), [finished]);
+    assert_eq!(machine.log().iter().filter(|line| *line == "create a").count(), 1);
+    agent.leave().await;
+}
+
+#[tokio::test]
+async fn a_restart_adopts_reports_and_discards() {
+    let directory = tempfile::tempdir().unwrap();
+    let machine: Arc<Machine> = Arc::default();
+    let mut agent = Agent::start(directory.path(), &machine, "boot").await;
+    let ids = ["lives", "ended", "died", "vanished"];
+    agent.assign(ids.map(|id| assignment(id, true)).to_vec()).await;
+    for id in ids {
+        let running = agent.until_state(id, TaskState::Running).await;
+        agent.handle.acknowledge(vec![key_of(&running)]).await;
+    }
+    agent.settle().await;
+    agent.leave().await;
+    machine.with(|state| {
+        state.log.clear();
+        state.found = [("lives", "running"), ("ended", "exited"), ("died", "dead")]
+            .map(|(id, kind)| (TaskId::new(id), kind))
+            .to_vec();
+        state.found.push((TaskId::new("stranger"), "running"));
+    });
+
+    let agent = Agent::start(directory.path(), &machine, "boot").await;
+    let ended = agent.until_state("ended", TaskState::Failed).await;
+    assert_eq!(ended.message, "Command exited with status 1");
+    assert_eq!(agent.until_state("died", TaskState::Failed).await.message, "executor died");
+    assert_eq!(agent.until_state("vanished", TaskState::Failed).await.message, "executor died");
+    assert_eq!(agent.handle.roster.seen(&TaskId::new("lives")), Some(Seen::Running));
+    agent.until_logged("clean stranger").await;
+    let log = machine.log();
+    assert!(!log.iter().any(|line| line.starts_with("create")), "{log:?}");
+    assert!(!log.iter().any(|line| line.ends_with("lives")), "{log:?}");
+    assert!(log.contains(&"stop(0) stranger".to_string()));
+    assert!(agent.waiting().iter().all(|s| s.task_id.as_str() != "lives"), "told nothing new");
+    // The adopted one is still watched.
+    machine.exit("lives", Ending::Exited(exited(0, false)));
+    agent.until_state("lives", TaskState::Finished).await;
+    agent.leave().await;
+}
+
+#[tokio::test]
+async fn a_reboot_is_told_as_killed_and_what_never_ran_begins_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let machine: Arc<Machine> = Arc::default();
+    let mut agent = Agent::start(directory.path(), &machine, "first boot").await;
+    agent.assign(vec![assignment("ran", true)]).await;
+    agent.until_state("ran", TaskState::Running).await;
+    machine.with(|state| state.hold_fetch = true);
+    agent.assign(vec![assignment("ran", true), assignment("waited", true)]).await;
+    agent.leave().await;
+
+    machine.with(|state| state.hold_fetch = false);
+    let agent = Agent::start(directory.path(), &machine, "second boot").await;
+    let killed = agent.until_state("ran", TaskState::Killed).await;
+    assert_eq!(killed.message, "the machine was restarted");
+    agent.until_state("waited", TaskState::Running).await;
+    agent.leave().await;
+}
+
+#[tokio::test]
+async fn going_down_stops_everything_starts_nothing_and_keeps_the_assignments() {
+    let directory = tempfile::tempdir().unwrap();
+    let machine: Arc<Machine> = Arc::default();
+    let mut agent = Agent::start(directory.path(), &machine, "boot").await;
+    agent.assign(vec![assignment("a", true), assignment("b", true)]).await;
+    agent.until_state("a", TaskState::Running).await;
+    agent.until_state("b", TaskState::Running).await;
+    within(agent.handle.stop_all()).await.unwrap();
+    for id in ["a", "b"] {
+        let killed = agent.until_state(id, TaskState::Killed).await;
+        assert_eq!(killed.message, WENT_DOWN);
+        assert!(machine.log().contains(&format!("clean {id}")));
+    }
+    let more = vec![assignment("a", true), assignment("b", true), assignment("c", true)];
+    agent.assign(more).await;
+    assert_eq!(agent.handle.roster.seen(&TaskId::new("c")), None, "down starts nothing");
+    agent.leave().await;
+
+    let agent = Agent::start(directory.path(), &machine, "boot").await;
+    agent.until_state("c", TaskState::Running).await;
+    assert_eq!(agent.handle.roster.seen(&TaskId::new("a")), Some(Seen::Ended));
+    agent.leave().await;
+}
+
+#[tokio::test]
+async fn an_unhealthy_task_is_stopped_and_says_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let machine = Arc::default();
+    let mut agent = Agent::start(directory.path(), &machine, "boot").await;
+    let mut task = assignment("a", true);
+    task.spec.health_checks = vec![HealthCheck {
+        command: Some("false".into()),
+        interval_ms: 1,
+        max_consecutive_failures: 1,
+        ..crate::samples::check(HealthCheckKind::Command)
+    }];
+    agent.assign(vec![task]).await;
+    let killed = agent.until_state("a", TaskState::Killed).await;
+    assert_eq!((killed.message.as_str(), killed.healthy), (UNHEALTHY, Some(false)));
+    agent.leave().await;
+}
+
+#[tokio::test]
+async fn a_healthy_task_says_so_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let machine = Arc::default();
+    let mut agent = Agent::start(directory.path(), &machine, "boot").await;
+    let mut task = assignment("a", true);
+    task.spec.health_checks = vec![HealthCheck {
+        command: Some("true".into()),
+        interval_ms: 1,
+        ..crate::samples::check(HealthCheckKind::Command)
+    }];
+    agent.assign(vec![task]).await;
+    let healthy = |waiting: &[TaskStatus]| waiting.iter().any(|s| s.healthy == Some(true));
+    let waiting = agent.until(healthy).await;
+    assert_eq!(waiting.len(), 1, "the earlier running is superseded");
+    assert_eq!(waiting[0].state, TaskState::Running);
+    assert!(waiting[0].ip.is_some());
+    agent.leave().await;
+}
+
+#[tokio::test]
+async fn a_gap_asks_for_everything() {
+    let directory = tempfile::tempdir().unwrap();
+    let agent = Agent::start(directory.path(), &Arc::default(), "boot").await;
+    let set = AssignmentSet {
+        generation: 9,
+        base: Some(8),
+        put: vec![assignment("a", true)],
+        remove: vec![],
+    };
+    assert_eq!(agent.handle.follow(set).await.unwrap(), Followed::Gap);
+    assert_eq!(agent.handle.held.borrow().generation, 0);
+    agent.leave().await;
+}

@@ -1,0 +1,262 @@
+//! Directories of tasks on the data disk: sandboxes, which outlive their tasks for a while so that
+//! logs can still be read, and work directories, which do not.
+//!
+//! Owns their names and when old ones go. Never touches what a living task uses.
+
+use bramble_core::model::TaskId;
+use std::collections::BTreeSet;
+use std::fs::{DirBuilder, Metadata};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+use thiserror::Error;
+
+/// Sandboxes of ended tasks that are kept at most.
+pub const KEPT_MAX: usize = 50;
+/// Bytes in sandboxes of ended tasks that are kept at most.
+pub const KEPT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Longest time a sandbox is kept after its last change.
+pub const KEPT_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A sandbox changed this recently may belong to a task that was assigned a moment ago.
+const YOUNG: Duration = Duration::from_secs(60);
+/// Only root looks in from outside; the task gets its own sandbox by a mount.
+const MODE_CLOSED: u32 = 0o700;
+/// The task's user must reach what is in its sandbox.
+const MODE_SANDBOX: u32 = 0o755;
+
+#[derive(Debug, Error)]
+pub enum SandboxError {
+    #[error("task id '{0}' cannot name a directory")]
+    Name(TaskId),
+    #[error("creating {}", path.display())]
+    Create {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("removing {}", path.display())]
+    Remove {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("listing {}", path.display())]
+    List {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub struct Sandboxes {
+    sandboxes: PathBuf,
+    work: PathBuf,
+}
+
+impl Sandboxes {
+    /// Make the parents under `data_dir`.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn open(data_dir: &Path) -> Result<Self, SandboxError> {
+        let (sandboxes, work) = (data_dir.join("sandboxes"), data_dir.join("work"));
+        create(&sandboxes, MODE_CLOSED)?;
+        create(&work, MODE_CLOSED)?;
+        Ok(Self { sandboxes, work })
+    }
+
+    /// Where a task's sandbox is, whether it exists or not.
+    ///
+    /// # Errors
+    /// When the id is no file name: ids come over the network.
+    pub fn sandbox(&self, id: &TaskId) -> Result<PathBuf, SandboxError> {
+        Ok(self.sandboxes.join(file_name(id)?))
+    }
+
+    /// Make a task's sandbox and work directory; gives both.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn create(&self, id: &TaskId) -> Result<(PathBuf, PathBuf), SandboxError> {
+        let name = file_name(id)?;
+        let (sandbox, work) = (self.sandboxes.join(name), self.work.join(name));
+        create(&sandbox, MODE_SANDBOX)?;
+        create(&work, MODE_CLOSED)?;
+        Ok((sandbox, work))
+    }
+
+    /// Remove a task's work directory; none is fine.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn remove_work(&self, id: &TaskId) -> Result<(), SandboxError> {
+        remove(&self.work.join(file_name(id)?))
+    }
+
+    /// Remove sandboxes of ended tasks that are too many, too large or too old, oldest first.
+    ///
+    /// # Errors
+    /// When the parent cannot be listed; a sandbox that cannot be removed is tried next time.
+    pub fn sweep(&self, keep: &BTreeSet<TaskId>) -> Result<(), SandboxError> {
+        self.sweep_at(keep, SystemTime::now())
+    }
+
+    fn sweep_at(&self, keep: &BTreeSet<TaskId>, now: SystemTime) -> Result<(), SandboxError> {
+        let mut ended = self.ended(keep)?;
+        ended.sort_by_key(|(_, changed)| std::cmp::Reverse(*changed));
+        let mut bytes = 0u64;
+        for (count, (path, changed)) in ended.into_iter().enumerate() {
+            // A clock that went back makes ages negative: those count as young.
+            let age = now.duration_since(changed).unwrap_or_default();
+            if age < YOUNG {
+                continue;
+            }
+            bytes = bytes.saturating_add(bytes_in(&path));
+            if count < KEPT_MAX && bytes <= KEPT_BYTES_MAX && age <= KEPT_AGE_MAX {
+                continue;
+            }
+            tracing::debug!(path = %path.display(), "removing an old sandbox");
+            if let Err(error) = remove(&path) {
+                tracing::warn!(error = &error as &dyn std::error::Error, "a sandbox stays");
+            }
+        }
+        Ok(())
+    }
+
+    /// Sandboxes nobody keeps, with the time of their last change.
+    fn ended(&self, keep: &BTreeSet<TaskId>) -> Result<Vec<(PathBuf, SystemTime)>, SandboxError> {
+        let listing = |source| SandboxError::List { path: self.sandboxes.clone(), source };
+        let mut ended = Vec::new();
+        for entry in std::fs::read_dir(&self.sandboxes).map_err(listing)? {
+            let entry = entry.map_err(listing)?;
+            let kept =
+                entry.file_name().to_str().is_some_and(|name| keep.contains(&TaskId::new(name)));
+            if !kept {
+                let path = entry.path();
+                let changed = last_change(&path);
+                ended.push((path, changed));
+            }
+        }
+        Ok(ended)
+    }
+}
+
+fn file_name(id: &TaskId) -> Result<&str, SandboxError> {
+    let name = id.as_str();
+    let plain = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0']);
+    if plain { Ok(name) } else { Err(SandboxError::Name(id.clone())) }
+}
+
+fn create(path: &Path, mode: u32) -> Result<(), SandboxError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .map_err(|source| SandboxError::Create { path: path.to_path_buf(), source })
+}
+
+/// Remove a tree without following links in it.
+fn remove(path: &Path) -> Result<(), SandboxError> {
+    match std::fs::remove_dir_all(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(SandboxError::Remove { path: path.to_path_buf(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The directory's own time is not enough: a log that grows does not change it.
+fn last_change(path: &Path) -> SystemTime {
+    ["", "stdout", "stderr"]
+        .into_iter()
+        .filter_map(|name| std::fs::symlink_metadata(path.join(name)).ok()?.modified().ok())
+        .max()
+        .unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// Bytes of the files in a tree. What vanishes while looking counts as nothing.
+fn bytes_in(path: &Path) -> u64 {
+    let mut bytes = 0u64;
+    let mut directories = vec![path.to_path_buf()];
+    while let Some(directory) = directories.pop() {
+        let Ok(entries) = std::fs::read_dir(&directory) else { continue };
+        for entry in entries.flatten() {
+            match entry.metadata() {
+                Ok(found) if found.is_dir() => directories.push(entry.path()),
+                Ok(found) => bytes = bytes.saturating_add(blocks(&found)),
+                Err(_) => {}
+            }
+        }
+    }
+    bytes
+}
+
+/// Bytes really taken: a sparse file may claim terabytes.
+fn blocks(found: &Metadata) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    found.blocks().saturating_mul(512)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn id(text: &str) -> TaskId {
+        TaskId::new(text)
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn hostile_ids_are_refused() {
+        let data = tempfile::tempdir().unwrap();
+        let sandboxes = Sandboxes::open(data.path()).unwrap();
+        for bad in ["", ".", "..", "../x", "a/b", "a\0b"] {
+            assert!(matches!(sandboxes.sandbox(&id(bad)), Err(SandboxError::Name(_))), "{bad:?}");
+            assert!(sandboxes.create(&id(bad)).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn work_goes_at_once_and_the_sandbox_stays() {
+        let data = tempfile::tempdir().unwrap();
+        let sandboxes = Sandboxes::open(data.path()).unwrap();
+        let (sandbox, work) = sandboxes.create(&id("a")).unwrap();
+        fs::write(work.join("upper"), "x").unwrap();
+        sandboxes.remove_work(&id("a")).unwrap();
+        sandboxes.remove_work(&id("a")).unwrap();
+        assert!(sandbox.exists() && !work.exists());
+        assert_eq!(sandboxes.sandbox(&id("a")).unwrap(), sandbox);
+    }
+
+    #[test]
+    fn old_and_surplus_sandboxes_go_but_never_kept_or_young_ones() {
+        let data = tempfile::tempdir().unwrap();
+        let sandboxes = Sandboxes::open(data.path()).unwrap();
+        for n in 0..KEPT_MAX + 10 {
+            sandboxes.create(&id(&format!("t{n:03}"))).unwrap();
+        }
+        let keep = BTreeSet::from([id("t000")]);
+        let all = names(&data.path().join("sandboxes"));
+        sandboxes.sweep_at(&keep, SystemTime::now()).unwrap();
+        assert_eq!(names(&data.path().join("sandboxes")), all, "all are young");
+
+        let later = SystemTime::now() + YOUNG * 2;
+        sandboxes.sweep_at(&keep, later).unwrap();
+        let left = names(&data.path().join("sandboxes"));
+        assert_eq!(left.len(), KEPT_MAX + 1);
+        assert!(left.contains(&"t000".to_string()));
+
+        sandboxes.sweep_at(&keep, later + KEPT_AGE_MAX).unwrap();
+        assert_eq!(names(&data.path().join("sandboxes")), ["t000"]);
+    }
+}
