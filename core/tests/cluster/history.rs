@@ -1,0 +1,344 @@
+//! Random histories: whatever is proposed, in whatever order, the state stays sound.
+
+use crate::bench::{Bench, agent, app};
+use bramble_core::command::{AppChange, Command, Placed, Rejection};
+use bramble_core::machine::apply;
+use bramble_core::model::*;
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+const AGENTS: [&str; 3] = ["n1", "n2", "gone"];
+const APPS: [&str; 5] = ["/a", "/b", "/b/c", "/d", "/e"];
+
+/// One proposal, in terms that mean something in most states.
+#[derive(Clone, Debug)]
+enum Step {
+    Change {
+        kind: u8,
+        app: usize,
+        definition: Definition,
+        second: Option<usize>,
+        force: bool,
+    },
+    Advance {
+        nth: usize,
+        step: u32,
+    },
+    Cancel(usize),
+    Add {
+        app: usize,
+        count: u8,
+    },
+    Decommission(usize),
+    Assign(Vec<(usize, usize, Vec<u16>)>),
+    Report {
+        nth: usize,
+        state: u8,
+        healthy: Option<bool>,
+        skip: u32,
+    },
+    Reachable {
+        agent: usize,
+        reachable: bool,
+    },
+    Reset(usize),
+    /// The loops look once.
+    Deploy,
+    Place,
+    Wait(u32),
+    Back(u32),
+}
+
+#[derive(Clone, Debug)]
+struct Definition {
+    instances: u32,
+    cpus_milli: u64,
+    mem_mib: u64,
+    ports: Vec<u16>,
+    fixed: bool,
+    cmd: u8,
+}
+
+fn definition() -> impl Strategy<Value = Definition> {
+    (0..6u32, 0..1500u64, 0..600u64, prop::collection::vec(ports(), 0..3), any::<bool>(), 0..3u8)
+        .prop_map(|(instances, cpus_milli, mem_mib, ports, fixed, cmd)| Definition {
+            instances,
+            cpus_milli,
+            mem_mib,
+            ports,
+            fixed,
+            cmd,
+        })
+}
+
+fn ports() -> impl Strategy<Value = u16> {
+    prop_oneof![Just(0), Just(80), 31_000..31_006u16]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let n = || any::<usize>();
+    let placed = (n(), 0..AGENTS.len(), prop::collection::vec(ports(), 0..3));
+    prop_oneof![
+        4 => (0..4u8, 0..APPS.len(), definition(), prop::option::of(0..APPS.len()), any::<bool>())
+            .prop_map(|(kind, app, definition, second, force)| Step::Change {
+                kind, app, definition, second, force,
+            }),
+        1 => (n(), 0..3u32).prop_map(|(nth, step)| Step::Advance { nth, step }),
+        1 => n().prop_map(Step::Cancel),
+        1 => (0..APPS.len(), 0..4u8).prop_map(|(app, count)| Step::Add { app, count }),
+        1 => n().prop_map(Step::Decommission),
+        3 => prop::collection::vec(placed, 1..4).prop_map(Step::Assign),
+        4 => (n(), 0..8u8, any::<Option<bool>>(), 0..3u32)
+            .prop_map(|(nth, state, healthy, skip)| Step::Report { nth, state, healthy, skip }),
+        1 => (0..AGENTS.len(), any::<bool>())
+            .prop_map(|(agent, reachable)| Step::Reachable { agent, reachable }),
+        1 => (0..APPS.len()).prop_map(Step::Reset),
+        6 => Just(Step::Deploy),
+        3 => Just(Step::Place),
+        1 => any::<u16>().prop_map(|ms| Step::Wait(u32::from(ms) * 10)),
+        1 => any::<u16>().prop_map(|ms| Step::Back(u32::from(ms))),
+    ]
+}
+
+fn build(name: usize, d: &Definition) -> App {
+    let mut app = app(APPS[name], d.instances);
+    app.cmd = Some(format!("sleep {}", d.cmd));
+    app.resources.cpus_milli = d.cpus_milli;
+    app.resources.mem_bytes = d.mem_mib * BYTES_PER_MIB;
+    app.require_ports = d.fixed;
+    app.port_definitions = d
+        .ports
+        .iter()
+        .map(|port| PortDefinition {
+            port: *port,
+            protocol: Protocol::Tcp,
+            name: None,
+            labels: Default::default(),
+        })
+        .collect();
+    app
+}
+
+fn nth<T: Clone>(items: impl Iterator<Item = T>, n: usize) -> Option<T> {
+    let items: Vec<T> = items.collect();
+    (!items.is_empty()).then(|| items[n % items.len()].clone())
+}
+
+/// The commands a step comes to.
+fn commands(bench: &mut Bench, step: &Step) -> Vec<Command> {
+    let id = |n: usize| AppId::new(APPS[n]);
+    let state = &bench.state;
+    let instance =
+        |n: usize| nth(state.instances.keys().cloned(), n).unwrap_or(InstanceId::new("none"));
+    let deployment =
+        |n: usize| nth(state.deployments.keys().cloned(), n).unwrap_or(DeploymentId::new("none"));
+    vec![match step {
+        Step::Change { kind, app, definition, second, force } => {
+            let mut changes = vec![match kind {
+                0 => AppChange::Create(build(*app, definition)),
+                1 => AppChange::Update(build(*app, definition)),
+                2 => AppChange::Restart(id(*app)),
+                _ => AppChange::Remove(id(*app)),
+            }];
+            changes.extend(second.map(|app| AppChange::Update(build(app, definition))));
+            let deployment_id = DeploymentId::new(format!("d{}", bench.entries.len()));
+            Command::ChangeApps { deployment_id, changes, force: *force }
+        }
+        Step::Advance { nth, step } => {
+            Command::AdvanceDeployment { id: deployment(*nth), from_step: *step }
+        }
+        Step::Cancel(n) => Command::CancelDeployment { id: deployment(*n) },
+        Step::Add { app, count } => {
+            let ids = (0..*count).map(|k| InstanceId(format!("x.instance-{k}"))).collect();
+            Command::AddInstances { app_id: id(*app), ids }
+        }
+        Step::Decommission(n) => Command::Decommission { ids: vec![instance(*n)] },
+        Step::Assign(placed) => {
+            let placed = placed.iter().map(|(n, agent, ports)| Placed {
+                instance_id: instance(*n),
+                agent_id: AgentId::new(AGENTS[*agent]),
+                ports: ports.clone(),
+            });
+            Command::Assign { assignments: placed.collect() }
+        }
+        Step::Report { nth: n, state: to, healthy, skip } => {
+            use TaskState::*;
+            let to = [Staging, Starting, Running, Running, Finished, Failed, Killed, Lost]
+                [usize::from(*to)];
+            let tasks = state.instances.values().filter_map(|i| i.task.as_ref());
+            let task = nth(tasks, *n);
+            let status = TaskStatus {
+                task_id: task.map_or(TaskId::new("none"), |t| t.id.clone()),
+                sequence: task.map_or(1, |t| t.last_sequence + skip),
+                state: to,
+                message: String::new(),
+                healthy: *healthy,
+                ip: None,
+                exit_code: None,
+            };
+            Command::RecordStatus { statuses: vec![status] }
+        }
+        Step::Reachable { agent, reachable } => {
+            let agent_id = AgentId::new(AGENTS[*agent]);
+            Command::SetReachable { agent_id, reachable: *reachable }
+        }
+        Step::Reset(n) => Command::ResetDelay { app_id: id(*n) },
+        Step::Deploy => return bench.deployer(),
+        Step::Place => {
+            bench.place();
+            return vec![];
+        }
+        Step::Wait(ms) => {
+            bench.clock += u64::from(*ms);
+            return vec![];
+        }
+        Step::Back(ms) => {
+            bench.clock = bench.clock.saturating_sub(u64::from(*ms));
+            return vec![];
+        }
+    }]
+}
+
+/// What holds in every state.
+fn sound(state: &State) -> Result<(), TestCaseError> {
+    for agent in state.agents.values() {
+        let used = state.used_on(&agent.id);
+        prop_assert!(agent.total.holds(&used.resources), "overcommitted: {:?}", used);
+        let mut ports = BTreeSet::new();
+        for (instance, task) in state.tasks_on(&agent.id) {
+            // Two of one task never clash here: all are TCP.
+            for port in &task.ports {
+                prop_assert!(ports.insert(port), "{} twice, also {}", port, instance.id);
+            }
+        }
+    }
+    for instance in state.instances.values() {
+        prop_assert!(state.app_of(instance).is_some(), "{} has no definition", instance.id);
+        if let Some(task) = &instance.task {
+            prop_assert!(!task.state.is_terminal());
+            prop_assert_eq!(&task.id, &instance.id.task(instance.incarnation));
+        } else {
+            prop_assert_eq!(instance.goal, Goal::Running);
+        }
+    }
+    for id in state.leaving.keys() {
+        prop_assert!(!state.apps.contains_key(id));
+        prop_assert!(state.instances_of(id).next().is_some());
+    }
+    for (id, record) in &state.apps {
+        let below = format!("{id}/");
+        prop_assert!(!state.apps.keys().any(|other| other.0.starts_with(&below)));
+        prop_assert!(record.versions.iter().all(|v| v.version < record.app.version));
+        prop_assert!(record.app.last_scaling <= record.app.version);
+        prop_assert!(record.app.last_config_change <= record.app.version);
+    }
+    for deployment in state.deployments.values() {
+        prop_assert!((deployment.current_step as usize) < deployment.plan.steps.len());
+        for app_id in deployment.affected() {
+            let touching = state.deployments_touching(&app_id).count();
+            prop_assert_eq!(touching, 1, "{} is changed twice at a time", app_id);
+        }
+    }
+    Ok(())
+}
+
+/// The state but for what a rejection may touch.
+fn content(state: &State) -> State {
+    State { applied_index: 0, now: Time(0), ..state.clone() }
+}
+
+fn bytes(state: &State) -> Vec<u8> {
+    serde_cbor::to_vec(state).expect("encodes")
+}
+
+fn start() -> Bench {
+    Bench::with(vec![agent("n1", 2000, 1024), agent("n2", 1500, 700)])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn every_history_is_sound(steps in prop::collection::vec(step(), 0..150)) {
+        let mut bench = start();
+        for step in &steps {
+            for command in commands(&mut bench, step) {
+                let before = content(&bench.state);
+                let clock = bench.state.now;
+                let result: Result<_, Rejection> = bench.apply(command);
+                if result.is_err() {
+                    prop_assert!(content(&bench.state) == before, "{result:?} changed something");
+                }
+                prop_assert!(bench.state.now >= clock);
+                prop_assert_eq!(bench.state.applied_index, bench.entries.len() as u64);
+            }
+            sound(&bench.state)?;
+        }
+        // The same entries give the same bytes, with a snapshot taken half way.
+        let mut replayed = State::default();
+        for (at, entry) in bench.entries.iter().enumerate() {
+            if at == bench.entries.len() / 2 {
+                let restored: State = serde_cbor::from_slice(&bytes(&replayed)).expect("decodes");
+                prop_assert!(restored == replayed, "a snapshot is the state");
+                replayed = restored;
+            }
+            let _ = apply(&mut replayed, entry);
+        }
+        prop_assert_eq!(bytes(&replayed), bytes(&bench.state));
+    }
+
+    #[test]
+    fn every_history_comes_to_rest(steps in prop::collection::vec(step(), 0..100)) {
+        let mut bench = start();
+        for step in &steps {
+            for command in commands(&mut bench, step) {
+                let _ = bench.apply(command);
+            }
+        }
+        // Room for everything, and obedient tasks.
+        for name in ["n1", "n2"] {
+            let mut large = agent(name, 1_000_000, 1_000_000);
+            large.ports = vec![PortRange { begin: 20_000, end: 60_000 }];
+            bench.must(Command::RegisterAgent { agent: large });
+        }
+        rest(&mut bench)?;
+        prop_assert!(bench.state.leaving.is_empty());
+        for (id, record) in &bench.state.apps {
+            let count = bench.state.instances_of(id).count();
+            // Two machines hold two of an app with fixed ports.
+            prop_assert_eq!(count, record.app.instances as usize, "{}", id);
+        }
+    }
+}
+
+/// Let everything run until no command is wanted. An app whose fixed ports find no place waits for
+/// ever and keeps its deployment: that is rest, too.
+fn rest(bench: &mut Bench) -> Result<(), TestCaseError> {
+    for _ in 0..60 {
+        bench.settle();
+        bench.place();
+        bench.obey();
+        bench.clock += 400_000;
+    }
+    let forced: Vec<DeploymentId> = bench.state.deployments.keys().cloned().collect();
+    for id in forced {
+        let apps = bench.state.deployments[&id].affected();
+        let stuck = apps.iter().any(|app| {
+            bench.state.instances_of(app).any(|i| {
+                i.is_waiting()
+                    && bench
+                        .state
+                        .app_of(i)
+                        .is_some_and(|a| a.port_requests().iter().any(|r| r.fixed.is_some()))
+            })
+        });
+        prop_assert!(stuck, "deployment {} is not done", id);
+        bench.must(Command::CancelDeployment { id });
+    }
+    for _ in 0..10 {
+        bench.settle();
+        bench.obey();
+    }
+    prop_assert_eq!(bench.deployer(), vec![]);
+    Ok(())
+}

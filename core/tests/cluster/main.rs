@@ -1,0 +1,9 @@
+//! The core as a whole, through its public interface: tables over the state machine, and
+//! properties over random histories.
+
+mod apps;
+mod bench;
+mod history;
+mod instances;
+mod placing;
+mod rolling;
