@@ -10,7 +10,7 @@ pub(super) struct FreePorts {
     all: Vec<PortRange>,
     /// What may be given to those who take any: `all` but for ports that someone asks for.
     any: Vec<PortRange>,
-    /// Where the next choice starts.
+    /// Where among `any` a choice is made; what is taken makes room for its neighbour.
     start: u64,
 }
 
@@ -46,8 +46,8 @@ impl FreePorts {
         for request in requests {
             let port = request.fixed.or_else(|| {
                 let free = count(&self.any);
-                let port = nth(&self.any, self.start.checked_rem(free)?);
-                self.start = self.start.wrapping_add(1);
+                self.start = self.start.checked_rem(free)?;
+                let port = nth(&self.any, self.start);
                 self.any = without_ports(&self.any, port.as_slice());
                 port
             });
