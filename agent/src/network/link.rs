@@ -11,8 +11,8 @@ use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use rtnetlink::{
-    Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
-    new_connection,
+    Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
+    RouteMessageBuilder, new_connection,
 };
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -245,7 +245,7 @@ impl Links {
         self.index_of(name).await?.ok_or_else(|| LinkError::NoBridge(name.to_string()))
     }
 
-    /// Note the container's address on its host end and take it up.
+    /// Note the container's address on its host end (a port of the bridge) and take it up.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -255,7 +255,12 @@ impl Links {
             .up()
             .build();
         let changed = self.handle.link().change(change).execute().await;
-        changed.map_err(netlink("taking up the veth of", address))
+        changed.map_err(netlink("taking up the veth of", address))?;
+        // Where br_netfilter is loaded (Docker does it), a container that asks for its own
+        // published port is answered through the bridge port that the question came from.
+        let reflect = LinkBridgePort::new(index).hairpin(true).build();
+        let reflected = self.handle.link().set_port(reflect).execute().await;
+        reflected.map_err(netlink("setting hairpin mode on the veth of", address))
     }
 
     /// The tasks' host ends among the bridge's ports.

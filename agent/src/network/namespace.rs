@@ -11,11 +11,21 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
 /// Bytes of stack of the thread that enters; netlink messages are small.
 const STACK_BYTES: usize = 512 * 1024;
+
+/// Settings of the container's `/proc/sys/net`. A published port of a neighbour, asked for by the
+/// host's address, makes the host redirect the asker to that neighbour, which does not have the
+/// host's address. And the bridge carries no IPv6.
+const SWITCHES: [(&str, &str); 3] = [
+    ("ipv4/conf/all/accept_redirects", "0"),
+    ("ipv4/conf/eth0/accept_redirects", "0"),
+    ("ipv6/conf/eth0/disable_ipv6", "1"),
+];
 
 #[derive(Debug, Error)]
 pub enum NamespaceError {
@@ -77,6 +87,9 @@ impl Namespace {
         self.enter(move |links| async move {
             let lo = interface(&links, "lo").await?;
             let eth0 = interface(&links, CONTAINER_INTERFACE).await?;
+            for (switch, value) in SWITCHES {
+                set_switch(switch, value);
+            }
             links.take_up(lo).await.map_err(NamespaceError::Link)?;
             links.configure(eth0, address, prefix).await.map_err(NamespaceError::Link)?;
             links.route_by(gateway).await.map_err(NamespaceError::Link)
@@ -124,6 +137,16 @@ impl Namespace {
 impl AsFd for Namespace {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+}
+
+/// Set a switch of the namespace this thread is in. `/proc/sys/net` shows the opener's own.
+fn set_switch(switch: &str, value: &str) {
+    match fs::write(Path::new("/proc/sys/net").join(switch), value) {
+        Ok(()) => {}
+        // A kernel without IPv6 has nothing to turn off.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!(switch, %error, "a container keeps a setting"),
     }
 }
 

@@ -3,6 +3,7 @@
 //! The whole set of ports is handed over at each change, never a difference, so that what is in
 //! force cannot drift from what is wanted.
 
+mod datagram;
 mod nft;
 mod proxy;
 
@@ -144,9 +145,8 @@ impl Publishing {
             (Ok(()), _) => {}
             (Err(error), None) => return Err(error),
             (Err(error), Some(fallback)) => {
-                let error: &dyn std::error::Error = &error;
                 tracing::warn!(
-                    error,
+                    error = &error as &dyn std::error::Error,
                     from = active.publisher.name(),
                     to = fallback.name(),
                     "published ports take the slower way"

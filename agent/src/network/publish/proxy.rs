@@ -1,10 +1,11 @@
 //! Published ports without nftables: this process listens and copies. About five times slower
 //! than the kernel's way, and gone while the agent is.
 
+use super::datagram::{AnsweringSocket, Asker};
 use super::{PortMaps, PublishError, PublishFuture, Publisher, Transport};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -98,10 +99,12 @@ impl Publisher for ProxyPublisher {
 }
 
 async fn serve(transport: Transport, port: u16, to: SocketAddrV4) -> io::Result<JoinHandle<()>> {
-    let on = (Ipv4Addr::UNSPECIFIED, port);
     match transport {
-        Transport::Tcp => Ok(tokio::spawn(serve_tcp(TcpListener::bind(on).await?, to))),
-        Transport::Udp => Ok(tokio::spawn(serve_udp(UdpSocket::bind(on).await?, to))),
+        Transport::Tcp => {
+            let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
+            Ok(tokio::spawn(serve_tcp(listener, to)))
+        }
+        Transport::Udp => Ok(tokio::spawn(serve_udp(AnsweringSocket::bind(port).await?, to))),
     }
 }
 
@@ -136,15 +139,15 @@ async fn carry(mut client: TcpStream, to: SocketAddrV4) -> io::Result<()> {
     tokio::io::copy_bidirectional(&mut client, &mut server).await.map(|_| ())
 }
 
-async fn serve_udp(socket: UdpSocket, to: SocketAddrV4) {
+async fn serve_udp(socket: AnsweringSocket, to: SocketAddrV4) {
     let socket = Arc::new(socket);
-    let mut clients: HashMap<SocketAddr, mpsc::Sender<Vec<u8>>> = HashMap::new();
+    let mut clients: HashMap<Asker, mpsc::Sender<Vec<u8>>> = HashMap::new();
     let mut tasks = JoinSet::new();
     let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
     loop {
         while tasks.try_join_next().is_some() {}
         // An error here is an earlier answer that a client refused (ICMP): not the port's end.
-        let Ok((length, from)) = socket.recv_from(&mut buffer).await else { continue };
+        let Ok((length, from)) = socket.receive(&mut buffer).await else { continue };
         if clients.get(&from).is_none_or(mpsc::Sender::is_closed) {
             clients.retain(|_, queue| !queue.is_closed());
             if clients.len() >= UDP_CLIENTS_MAX {
@@ -163,8 +166,8 @@ async fn serve_udp(socket: UdpSocket, to: SocketAddrV4) {
 
 /// Carry one client's datagrams both ways until neither side has spoken for a while.
 async fn carry_udp(
-    socket: Arc<UdpSocket>,
-    client: SocketAddr,
+    socket: Arc<AnsweringSocket>,
+    client: Asker,
     to: SocketAddrV4,
     mut datagrams: mpsc::Receiver<Vec<u8>>,
 ) {
@@ -182,7 +185,7 @@ async fn carry_udp(
             },
             answer = upstream.recv(&mut buffer) => {
                 if let Ok(length) = answer {
-                    let _ = socket.send_to(&buffer[..length], client).await;
+                    let _ = socket.answer(client, &buffer[..length]).await;
                 }
             }
             () = tokio::time::sleep(UDP_IDLE_MAX) => return,
