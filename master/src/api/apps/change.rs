@@ -1,0 +1,223 @@
+//! Changing apps: create, update, roll back, restart, delete.
+//!
+//! Reads the request and says what shall be; whether it may be is core's to decide.
+
+use crate::api::dispatch::Call;
+use crate::api::error::ApiError;
+use crate::api::reply::{self, Reply};
+use crate::api::{accept, body, change, clock};
+use crate::normalize::{normalize, resolve_id};
+use axum::body::Body;
+use bramble_core::command::AppChange;
+use bramble_core::model::{App, AppId, State};
+use bramble_core::validate;
+use bramble_protocol::rest::app::AppView;
+use bramble_protocol::rest::classic::{classic, is_classic};
+use bramble_protocol::rest::error::{FieldError, fields};
+use bramble_protocol::rest::parse;
+use bramble_protocol::rest::update::AppUpdate;
+use http::{HeaderValue, StatusCode, header};
+use serde_json::Value;
+
+/// A request whose JSON body was read.
+struct Request<'a> {
+    call: &'a Call,
+    force: bool,
+    /// Keep what an update leaves out.
+    partial: bool,
+    body: Value,
+}
+
+impl<'a> Request<'a> {
+    async fn read(call: &'a Call, body: Body) -> Result<Request<'a>, ApiError> {
+        accept::body_is_json(&call.headers)?;
+        let bytes = body::read(&call.headers, body).await?;
+        let body = serde_json::from_slice(&bytes)
+            .map_err(|error| ApiError::BrokenJson { details: error.to_string() })?;
+        Ok(Request {
+            call,
+            force: call.query.flag("force", false),
+            partial: call.query.flag("partialUpdate", true),
+            body,
+        })
+    }
+
+    /// Commit the changes and answer with their deployment.
+    async fn finish(&self, status: StatusCode, changes: Vec<AppChange>) -> Result<Reply, ApiError> {
+        let started = change::apps(self.call.api(), changes, self.force).await?;
+        Ok(change::result(status, &started))
+    }
+}
+
+/// `POST /v2/apps`.
+pub(crate) async fn create(call: &Call, body: Body) -> Result<Reply, ApiError> {
+    let request = Request::read(call, body).await?;
+    let update = parse::app_update(&request.body).map_err(wrong_type)?;
+    let id = own_id(&update, "")?;
+    let app = definition(&update, id.clone(), None, "")?;
+    let api = request.call.api();
+    let started = change::apps(api, vec![AppChange::Create(app.clone())], request.force).await?;
+    // As stored: with its version and service ports.
+    let stored = api.store.read(|state| state.apps.get(&id).map(|record| record.app.clone()));
+    let app = stored.unwrap_or(App { version: started.version, ..app });
+    let answer = if is_classic(&request.body) {
+        reply::typed(StatusCode::CREATED, accept::JSON, classic(&app, &request.body))
+    } else {
+        reply::json(StatusCode::CREATED, &AppView::created(&app, &started.id))
+    };
+    let mut answer = change::with_header(answer, &started);
+    if let Some(location) = location(&request, &id) {
+        answer.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(answer)
+}
+
+/// The app's URL, by the name under which the client knows this node.
+fn location(request: &Request<'_>, id: &AppId) -> Option<HeaderValue> {
+    let host = request.call.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = host.map_or_else(|| request.call.shared.address(), str::to_string);
+    HeaderValue::try_from(format!("http://{host}/v2/apps{id}")).ok()
+}
+
+/// `PUT /v2/apps/{id}`: create, update, or with a bare `version` go back to it.
+pub(crate) async fn put(call: &Call, id: AppId, body: Body) -> Result<Reply, ApiError> {
+    let request = Request::read(call, body).await?;
+    let update = parse::app_update(&request.body).map_err(wrong_type)?;
+    let change = request.call.api().store.read(|state| {
+        let current = state.apps.get(&id).map(|record| &record.app);
+        next(state, &update, id.clone(), current, request.partial, "")
+    })?;
+    let status = match change {
+        AppChange::Create(_) => StatusCode::CREATED,
+        _ => StatusCode::OK,
+    };
+    request.finish(status, vec![change]).await
+}
+
+/// `PATCH /v2/apps/{id}`: never creates.
+pub(crate) async fn patch(call: &Call, id: AppId, body: Body) -> Result<Reply, ApiError> {
+    let request = Request::read(call, body).await?;
+    let update = parse::app_update(&request.body).map_err(wrong_type)?;
+    let change = request.call.api().store.read(|state| {
+        let record = state.apps.get(&id).ok_or_else(|| ApiError::AppUnknown(id.clone()))?;
+        next(state, &update, id.clone(), Some(&record.app), true, "")
+    })?;
+    request.finish(StatusCode::OK, vec![change]).await
+}
+
+/// `PUT /v2/apps`: many in one deployment.
+pub(crate) async fn put_many(call: &Call, body: Body) -> Result<Reply, ApiError> {
+    let request = Request::read(call, body).await?;
+    let changes = many(&request, true)?;
+    request.finish(StatusCode::OK, changes).await
+}
+
+/// `PATCH /v2/apps`: many, all of which must exist.
+pub(crate) async fn patch_many(call: &Call, body: Body) -> Result<Reply, ApiError> {
+    let request = Request::read(call, body).await?;
+    let changes = many(&request, false)?;
+    request.finish(StatusCode::OK, changes).await
+}
+
+fn many(request: &Request<'_>, may_create: bool) -> Result<Vec<AppChange>, ApiError> {
+    let updates = parse::app_updates(&request.body).map_err(wrong_type)?;
+    let partial = request.partial || !may_create;
+    request.call.api().store.read(|state| {
+        let mut changes: Vec<AppChange> = Vec::new();
+        for (index, update) in updates.iter().enumerate() {
+            let path = format!("/({index})");
+            if !update.id.is_given() {
+                return Err(ApiError::Argument("App Update must have app id set".into()));
+            }
+            let id = own_id(update, &path)?;
+            // An id given twice is changed twice, the second time from where the first led.
+            let drafted = changes.iter().rev().find_map(|change| match change {
+                AppChange::Create(app) | AppChange::Update(app) if app.id == id => Some(app),
+                _ => None,
+            });
+            let current = drafted.or_else(|| state.apps.get(&id).map(|record| &record.app));
+            if current.is_none() && !may_create {
+                return Err(ApiError::AppUnknown(id));
+            }
+            let change = next(state, update, id, current, partial, &path)?;
+            changes.push(change);
+        }
+        Ok(changes)
+    })
+}
+
+/// `POST /v2/apps/{id}/restart`.
+pub(crate) async fn restart(call: &Call, id: AppId) -> Result<Reply, ApiError> {
+    let force = call.query.flag("force", false);
+    let started = change::apps(call.api(), vec![AppChange::Restart(id)], force).await?;
+    Ok(change::result(StatusCode::OK, &started))
+}
+
+/// `DELETE /v2/apps/{id}`; unlike elsewhere, `force` holds unless it is denied.
+pub(crate) async fn delete(call: &Call, id: AppId) -> Result<Reply, ApiError> {
+    let force = call.query.flag("force", true);
+    let started = change::apps(call.api(), vec![AppChange::Remove(id)], force).await?;
+    Ok(change::result(StatusCode::OK, &started))
+}
+
+/// What one update makes of an app that is `current` now.
+fn next(
+    state: &State,
+    update: &AppUpdate,
+    id: AppId,
+    current: Option<&App>,
+    partial: bool,
+    path: &str,
+) -> Result<AppChange, ApiError> {
+    if let Some(version) = update.rollback() {
+        let record = state.apps.get(&id).ok_or_else(|| ApiError::AppUnknown(id.clone()))?;
+        let earlier = record.at_version(version).cloned();
+        let earlier = earlier.ok_or_else(|| ApiError::VersionUnknown(id, version))?;
+        return Ok(AppChange::Update(earlier));
+    }
+    if update.version.is_given() {
+        let message = "The 'version' field may only be combined with the 'id' field.";
+        let details = vec![FieldError::new(format!("{path}/version"), message)];
+        return Err(ApiError::NotValid { details });
+    }
+    let base = current.filter(|_| partial);
+    let app = definition(update, id, base, path)?;
+    Ok(if current.is_some() { AppChange::Update(app) } else { AppChange::Create(app) })
+}
+
+/// The whole definition that an update comes to, normalised and valid.
+fn definition(
+    update: &AppUpdate,
+    id: AppId,
+    base: Option<&App>,
+    path: &str,
+) -> Result<App, ApiError> {
+    let not_valid = |details: Vec<FieldError>| ApiError::NotValid {
+        details: details.into_iter().map(|field| below(field, path)).collect(),
+    };
+    let app = normalize(update, id, base, clock::now()).map_err(not_valid)?;
+    let violations = validate::validate(&app);
+    if violations.is_empty() { Ok(app) } else { Err(not_valid(fields(&violations))) }
+}
+
+/// The id a definition gives itself, from the root.
+fn own_id(update: &AppUpdate, path: &str) -> Result<AppId, ApiError> {
+    let Some(text) = update.id.given() else {
+        let missing = FieldError::new(format!("{path}/id"), "error.path.missing");
+        return Err(wrong_type(vec![missing]));
+    };
+    resolve_id(text, "/").map_err(|error| ApiError::NotValid { details: vec![below(error, path)] })
+}
+
+/// Put a mistake of one app under its place in a list.
+fn below(field: FieldError, path: &str) -> FieldError {
+    match (path, field.path.as_str()) {
+        ("", _) => field,
+        (_, "/") => FieldError { path: path.to_string(), ..field },
+        _ => FieldError { path: format!("{path}{}", field.path), ..field },
+    }
+}
+
+fn wrong_type(details: Vec<FieldError>) -> ApiError {
+    ApiError::WrongType { details }
+}

@@ -1,0 +1,195 @@
+//! The one door of every request: access, limits, route, handler, common headers.
+//!
+//! Knows which method of which route goes where, and nothing of what the handlers do.
+
+use super::access::{self, Peer};
+use super::error::ApiError;
+use super::limits::{REQUESTS_MAX, STREAMS_MAX};
+use super::query::Query;
+use super::reply::{self, Reply};
+use super::route::{Route, route};
+use super::{Api, ApiConfig, accept, apps, deployments, native, queue, system, tasks};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use http::{HeaderMap, Method, Request};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// What all requests share.
+pub(crate) struct Shared {
+    pub(crate) api: Api,
+    pub(crate) open_api: bool,
+    /// The node's name.
+    pub(crate) hostname: String,
+    /// Bound HTTP port.
+    pub(crate) port: u16,
+    pub(crate) started: Instant,
+    pub(crate) shutdown: CancellationToken,
+    /// Bounds streams that outlive their handler.
+    pub(crate) streams: Arc<Semaphore>,
+    requests: Semaphore,
+    pub(crate) counts: Counts,
+}
+
+/// Requests since start, for `/metrics`.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) requests: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) failed: AtomicU64,
+}
+
+impl Shared {
+    /// `host:port` of this node's API, as the leader's address.
+    pub(crate) fn address(&self) -> String {
+        format!("{}:{}", self.hostname, self.port)
+    }
+
+    /// Whether this master leads now.
+    pub(crate) fn leads(&self) -> bool {
+        (self.api.leads)()
+    }
+
+    /// Requests being handled now.
+    pub(crate) fn active(&self) -> usize {
+        REQUESTS_MAX.saturating_sub(self.requests.available_permits())
+    }
+}
+
+/// What a client sends besides the head of its request.
+pub(crate) struct Content {
+    pub(crate) body: Body,
+    /// Present when the client asked to switch protocols.
+    pub(crate) upgrade: Option<hyper::upgrade::OnUpgrade>,
+}
+
+/// The head of one request.
+pub(crate) struct Call {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) peer: Peer,
+    pub(crate) method: Method,
+    pub(crate) headers: HeaderMap,
+    pub(crate) query: Query,
+}
+
+impl Call {
+    pub(crate) fn api(&self) -> &Api {
+        &self.shared.api
+    }
+}
+
+/// Build the router of the whole API.
+pub(crate) fn router(
+    api: Api,
+    config: &ApiConfig,
+    http: SocketAddr,
+    shutdown: CancellationToken,
+) -> Router {
+    let shared = Shared {
+        api,
+        open_api: config.open_api,
+        hostname: config.hostname.clone(),
+        port: http.port(),
+        started: Instant::now(),
+        shutdown,
+        streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        requests: Semaphore::new(REQUESTS_MAX),
+        counts: Counts::default(),
+    };
+    Router::new().fallback(answer).with_state(Arc::new(shared))
+}
+
+async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Reply {
+    shared.counts.requests.fetch_add(1, Ordering::Relaxed);
+    let method = request.method().clone();
+    let path = request.uri().path().to_string();
+    let outcome = admit(shared.clone(), request).await;
+    let mut answer = outcome.unwrap_or_else(|error| error.reply());
+    let status = answer.status();
+    if status.is_client_error() {
+        shared.counts.refused.fetch_add(1, Ordering::Relaxed);
+    } else if status.is_server_error() {
+        shared.counts.failed.fetch_add(1, Ordering::Relaxed);
+    }
+    tracing::debug!(%method, path, status = status.as_u16(), "answered");
+    let leader = shared.leads().then(|| format!("http://{}", shared.address()));
+    reply::decorate(answer.headers_mut(), leader.as_deref());
+    answer
+}
+
+async fn admit(shared: Arc<Shared>, mut request: Request<Body>) -> Result<Reply, ApiError> {
+    // A request without a peer did not come through `listen`: trust it with nothing.
+    let peer = request.extensions().get::<Peer>().copied().ok_or(ApiError::NoRoute)?;
+    access::check(peer, request.method(), request.headers(), shared.open_api)?;
+    let target = route(request.method(), request.uri().path()).ok_or(ApiError::NoRoute)?;
+    let _permit = shared.requests.try_acquire().map_err(|_| ApiError::TooManyRequests)?;
+    let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
+    let (parts, body) = request.into_parts();
+    let call = Call {
+        shared: shared.clone(),
+        peer,
+        query: Query::of(&parts.uri),
+        method: parts.method,
+        headers: parts.headers,
+    };
+    handle(target, &call, Content { body, upgrade }).await
+}
+
+async fn handle(target: Route, call: &Call, content: Content) -> Result<Reply, ApiError> {
+    match target {
+        Route::Ping if reads(&call.method) => Ok(system::ping(call)),
+        Route::Metrics if reads(&call.method) => Ok(system::metrics(call, false)),
+        Route::MetricsText if reads(&call.method) => Ok(system::metrics(call, true)),
+        Route::Logs(_) | Route::Exec(_) | Route::Images => {
+            native::streams(target, call, content).await
+        }
+        Route::Tasks | Route::AppTasks(_) | Route::BelowTasks(_) if reads(&call.method) => {
+            tasks::list(target, call)
+        }
+        target => {
+            accept::need_json(&call.headers)?;
+            json(target, call, content.body).await
+        }
+    }
+}
+
+/// Whether the method only reads; HEAD is GET whose body hyper leaves out.
+fn reads(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+async fn json(target: Route, call: &Call, body: Body) -> Result<Reply, ApiError> {
+    let method = if reads(&call.method) { Method::GET } else { call.method.clone() };
+    match (target, method) {
+        (Route::Apps, Method::GET) => apps::list(call),
+        (Route::Apps, Method::POST) => apps::create(call, body).await,
+        (Route::Apps, Method::PUT) => apps::put_many(call, body).await,
+        (Route::Apps, Method::PATCH) => apps::patch_many(call, body).await,
+        (Route::Below(prefix), Method::GET) => apps::below(call, &prefix),
+        (Route::App(id), Method::GET) => apps::get(call, &id),
+        (Route::App(id), Method::PUT) => apps::put(call, id, body).await,
+        (Route::App(id), Method::PATCH) => apps::patch(call, id, body).await,
+        (Route::App(id), Method::DELETE) => apps::delete(call, id).await,
+        (Route::Restart(id), Method::POST) => apps::restart(call, id).await,
+        (Route::Versions(id), Method::GET) => apps::versions(call, &id),
+        (Route::Version(id, at), Method::GET) => apps::version(call, &id, &at),
+        (Route::AppTasks(id), Method::DELETE) => tasks::kill_of_app(call, &id).await,
+        (Route::AppTask(id, task), Method::DELETE) => tasks::kill_one(call, &id, &task).await,
+        (Route::TasksDelete, Method::POST) => tasks::delete(call, body).await,
+        (Route::Deployments, Method::GET) => deployments::list(call),
+        (Route::Deployment(id), Method::DELETE) => deployments::delete(call, id).await,
+        (Route::Queue, Method::GET) => queue::list(call),
+        (Route::QueueDelay(id), Method::DELETE) => queue::reset_delay(call, id).await,
+        (Route::Info, Method::GET) => system::info(call),
+        (Route::Leader, Method::GET) => system::leader(call),
+        (Route::Status, Method::GET) => native::status(call),
+        (Route::Agents, Method::GET) => native::agents(call),
+        (Route::Token, Method::GET) => native::token(call),
+        _ => Err(ApiError::MethodNotAllowed),
+    }
+}

@@ -1,0 +1,31 @@
+//! Every bound of the HTTP side, by name.
+
+use std::time::Duration;
+
+/// Largest request body in bytes; image archives alone are streamed and unbounded.
+pub(crate) const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of a refused body that are read and dropped, so that a client that sends before it
+/// listens still sees the refusal instead of a reset connection.
+pub(crate) const DISCARD_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Time for the above.
+pub(crate) const DISCARD_TIME_MAX: Duration = Duration::from_secs(10);
+/// Longest silence inside a request body.
+pub(crate) const BODY_IDLE_MAX: Duration = Duration::from_secs(30);
+/// Longest wait for a request head, also on an idle connection.
+pub(crate) const HEAD_TIME_MAX: Duration = Duration::from_secs(60);
+/// Requests handled at once (Marathon's `--http_max_concurrent_requests`).
+pub(crate) const REQUESTS_MAX: usize = 256;
+/// Log, exec and image streams open at once.
+pub(crate) const STREAMS_MAX: usize = 128;
+/// Connections per listener; further ones wait in the kernel's backlog.
+pub(crate) const CONNECTIONS_MAX: usize = 1024;
+/// Longest wait for the log to commit a change.
+pub(crate) const PROPOSE_TIME_MAX: Duration = Duration::from_secs(30);
+/// Longest wait for an agent to answer a stream request or a listing.
+pub(crate) const AGENT_TIME_MAX: Duration = Duration::from_secs(10);
+/// Time open requests get to end once the node shuts down.
+pub(crate) const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(3);
+/// Bytes relayed at once.
+pub(crate) const RELAY_BYTES: usize = 64 * 1024;
+/// Progress lines of an image upload that wait for a slow reader; more are dropped.
+pub(crate) const LOAD_LINES_BUFFERED_MAX: usize = 64;

@@ -1,0 +1,95 @@
+//! The HTTP side of the master: reads the store, proposes changes, relays streams to agents.
+//!
+//! It never applies a command itself, never talks to an agent but through [`OpenStream`], and
+//! keeps nothing that a restart would lose.
+
+mod accept;
+mod access;
+mod apps;
+mod body;
+mod change;
+mod clock;
+mod deployments;
+mod dispatch;
+mod error;
+mod limits;
+mod listen;
+mod native;
+mod query;
+mod queue;
+mod reply;
+mod route;
+mod selector;
+mod system;
+mod tasks;
+
+pub use listen::{BindError, Listeners, bind};
+
+use crate::propose::Propose;
+use crate::queue_view::QueueView;
+use crate::store::Store;
+use crate::streams::OpenStream;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+/// Where the API listens and how it names its node.
+#[derive(Clone, Debug)]
+pub struct ApiConfig {
+    /// TCP address to bind; port 0 takes any (see [`Listeners::http`]).
+    pub http: SocketAddr,
+    /// Path of the local socket, made with mode 0600.
+    pub socket: PathBuf,
+    /// Answer other machines too (`--open-api`).
+    pub open_api: bool,
+    /// The node's name, as the leader's address shows it.
+    pub hostname: String,
+}
+
+#[derive(Debug, Error)]
+pub enum ServeError {
+    #[error("removing the local socket {}", path.display())]
+    RemoveSocket {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Answers the join token of this cluster, if this node holds it.
+pub type TokenSource = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+/// Says whether this master leads now.
+pub type LeadSource = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// The rooms the API reads and calls.
+#[derive(Clone)]
+pub struct Api {
+    pub store: Arc<Store>,
+    pub propose: Arc<dyn Propose>,
+    pub streams: Arc<dyn OpenStream>,
+    pub queue: Arc<dyn QueueView>,
+    pub token: TokenSource,
+    pub leads: LeadSource,
+}
+
+/// Answer requests on `listeners` until `shutdown`; requests under way get a few seconds more.
+///
+/// # Errors
+/// When the local socket could not be removed at the end.
+pub async fn serve(
+    api: Api,
+    config: ApiConfig,
+    listeners: Listeners,
+    shutdown: CancellationToken,
+) -> Result<(), ServeError> {
+    let router = dispatch::router(api, &config, listeners.http(), shutdown.clone());
+    listen::run(listeners, router, shutdown).await
+}
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! Paths: from the text of a request to what it names.
+//!
+//! App ids are greedy and may hold slashes, with or without a leading one, doubled or trailing
+//! ones do not count, and a few suffixes (`tasks`, `versions`, `restart`) name something of the
+//! app before them. axum's router cannot say "greedy, then a suffix", so paths are read here.
+
+use bramble_core::model::AppId;
+use http::Method;
+
+/// What a path names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    Ping,
+    Metrics,
+    MetricsText,
+    Apps,
+    App(AppId),
+    Restart(AppId),
+    AppTasks(AppId),
+    AppTask(AppId, String),
+    Versions(AppId),
+    Version(AppId, String),
+    /// `{group}/*`: every app below; `""` is the root.
+    Below(String),
+    BelowTasks(String),
+    Tasks,
+    TasksDelete,
+    Deployments,
+    Deployment(String),
+    Queue,
+    QueueDelay(AppId),
+    Info,
+    Leader,
+    Status,
+    Agents,
+    Images,
+    Token,
+    Logs(String),
+    Exec(String),
+}
+
+/// Read the path of a request; `None`: there is no such thing.
+pub(crate) fn route(method: &Method, path: &str) -> Option<Route> {
+    let path = decode(path);
+    let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
+    match segments.as_slice() {
+        ["ping"] => Some(Route::Ping),
+        ["metrics"] => Some(Route::Metrics),
+        ["metrics", "prometheus"] => Some(Route::MetricsText),
+        ["v2", "apps", rest @ ..] => Some(apps(method, rest)),
+        ["v2", "tasks"] => Some(Route::Tasks),
+        ["v2", "tasks", "delete"] => Some(Route::TasksDelete),
+        ["v2", "deployments"] => Some(Route::Deployments),
+        ["v2", "deployments", id] => Some(Route::Deployment((*id).to_string())),
+        ["v2", "queue"] => Some(Route::Queue),
+        ["v2", "queue", id @ .., "delay"] if !id.is_empty() => Some(Route::QueueDelay(app(id))),
+        ["v2", "info"] => Some(Route::Info),
+        ["v2", "leader"] => Some(Route::Leader),
+        ["v1", "bramble", rest @ ..] => native(rest),
+        _ => None,
+    }
+}
+
+fn apps(method: &Method, rest: &[&str]) -> Route {
+    match rest {
+        [] => Route::Apps,
+        [group @ .., "*"] => Route::Below(below(group)),
+        [group @ .., "*", "tasks"] => Route::BelowTasks(below(group)),
+        [id @ .., "tasks"] if !id.is_empty() => Route::AppTasks(app(id)),
+        [id @ .., "tasks", task] if !id.is_empty() => Route::AppTask(app(id), (*task).to_string()),
+        [id @ .., "versions"] if !id.is_empty() => Route::Versions(app(id)),
+        [id @ .., "versions", version] if !id.is_empty() => {
+            Route::Version(app(id), (*version).to_string())
+        }
+        // Marathon has no other method there: the path is then an app's own id.
+        [id @ .., "restart"] if !id.is_empty() && *method == Method::POST => {
+            Route::Restart(app(id))
+        }
+        id => Route::App(app(id)),
+    }
+}
+
+fn native(rest: &[&str]) -> Option<Route> {
+    match rest {
+        ["status"] => Some(Route::Status),
+        ["agents"] => Some(Route::Agents),
+        ["images"] => Some(Route::Images),
+        ["token"] => Some(Route::Token),
+        ["tasks", name @ .., "logs"] if !name.is_empty() => Some(Route::Logs(name.join("/"))),
+        ["tasks", name @ .., "exec"] if !name.is_empty() => Some(Route::Exec(name.join("/"))),
+        _ => None,
+    }
+}
+
+fn app(segments: &[&str]) -> AppId {
+    AppId::new(format!("/{}", segments.join("/")))
+}
+
+/// The group's path with a trailing slash, as a prefix of its members' ids.
+fn below(segments: &[&str]) -> String {
+    if segments.is_empty() { "/".into() } else { format!("/{}/", segments.join("/")) }
+}
+
+/// Undo percent encoding; what is malformed stays as it is. Some clients encode the slashes of
+/// an app id, so this happens before the path is cut.
+fn decode(path: &str) -> String {
+    let bytes = path.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let digits = bytes.get(at + 1..at + 3).and_then(|d| std::str::from_utf8(d).ok());
+        match digits.and_then(|d| u8::from_str_radix(d, 16).ok()).filter(|_| bytes[at] == b'%') {
+            Some(byte) => {
+                out.push(byte);
+                at += 3;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> AppId {
+        AppId::new(text)
+    }
+
+    #[test]
+    fn greedy_paths() {
+        let rows: Vec<(&str, Option<Route>)> = vec![
+            ("/ping", Some(Route::Ping)),
+            ("/v2/apps", Some(Route::Apps)),
+            ("/v2/apps/", Some(Route::Apps)),
+            ("/v2/apps//", Some(Route::Apps)),
+            ("/v2/apps/a", Some(Route::App(id("/a")))),
+            ("/v2/apps//a/b", Some(Route::App(id("/a/b")))),
+            ("/v2/apps/a/b/", Some(Route::App(id("/a/b")))),
+            ("/v2/apps/%2Fa%2fb", Some(Route::App(id("/a/b")))),
+            ("/v2/apps/a%zz", Some(Route::App(id("/a%zz")))),
+            ("/v2/apps/a/b/tasks", Some(Route::AppTasks(id("/a/b")))),
+            ("/v2/apps//a/b/tasks/t.1", Some(Route::AppTask(id("/a/b"), "t.1".into()))),
+            ("/v2/apps/tasks", Some(Route::App(id("/tasks")))),
+            ("/v2/apps/tasks/tasks", Some(Route::AppTasks(id("/tasks")))),
+            ("/v2/apps/a/versions", Some(Route::Versions(id("/a")))),
+            (
+                "/v2/apps/a/b/versions/2015-02-05T11:45:31.026Z",
+                Some(Route::Version(id("/a/b"), "2015-02-05T11:45:31.026Z".into())),
+            ),
+            ("/v2/apps/a/restart", Some(Route::App(id("/a/restart")))),
+            ("/v2/apps/*", Some(Route::Below("/".into()))),
+            ("/v2/apps/g/h/*", Some(Route::Below("/g/h/".into()))),
+            ("/v2/apps/g/*/tasks", Some(Route::BelowTasks("/g/".into()))),
+            ("/v2/tasks/", Some(Route::Tasks)),
+            ("/v2/tasks/delete", Some(Route::TasksDelete)),
+            ("/v2/deployments/d-1", Some(Route::Deployment("d-1".into()))),
+            ("/v2/queue//a/b/delay", Some(Route::QueueDelay(id("/a/b")))),
+            ("/v2/queue/a", None),
+            ("/v2/info", Some(Route::Info)),
+            ("/v1/bramble/status", Some(Route::Status)),
+            ("/v1/bramble/tasks/a/b/logs", Some(Route::Logs("a/b".into()))),
+            ("/v1/bramble/tasks/t/exec", Some(Route::Exec("t".into()))),
+            ("/v1/bramble/tasks/logs", None),
+            ("/", None),
+            ("/v2", None),
+            ("/v3/apps", None),
+        ];
+        for (path, want) in rows {
+            assert_eq!(route(&Method::GET, path), want, "{path}");
+        }
+        let restart = route(&Method::POST, "/v2/apps/a/b/restart");
+        assert_eq!(restart, Some(Route::Restart(id("/a/b"))));
+        let delete = route(&Method::DELETE, "/v2/apps/a/b/restart");
+        assert_eq!(delete, Some(Route::App(id("/a/b/restart"))));
+    }
+}

@@ -1,0 +1,192 @@
+//! Killing tasks: without `scale` the keep loop replaces them, with it the app shrinks by them.
+
+use super::active;
+use crate::api::dispatch::Call;
+use crate::api::error::ApiError;
+use crate::api::reply::{self, Reply};
+use crate::api::{accept, body, change};
+use axum::body::Body;
+use bramble_core::command::{AppChange, Command, Rejection};
+use bramble_core::model::{App, AppId, Goal, InstanceId, State, TaskId};
+use bramble_protocol::rest::error::FieldError;
+use bramble_protocol::rest::task::{OneTask, TaskJson, TaskList};
+use http::StatusCode;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// How a kill was asked for.
+#[derive(Clone, Copy)]
+struct Manner {
+    scale: bool,
+    force: bool,
+}
+
+impl Manner {
+    fn of(call: &Call) -> Result<Manner, ApiError> {
+        let flag = |name| call.query.flag(name, false);
+        if flag("scale") && flag("wipe") {
+            return Err(ApiError::ScaleAndWipe);
+        }
+        Ok(Manner { scale: flag("scale"), force: flag("force") })
+    }
+}
+
+/// `DELETE /v2/apps/{id}/tasks`.
+pub(crate) async fn kill_of_app(call: &Call, id: &AppId) -> Result<Reply, ApiError> {
+    let manner = Manner::of(call)?;
+    let host = call.query.get("host").filter(|host| *host != "*");
+    let victims = call.api().store.read(|state| {
+        if !state.apps.contains_key(id) {
+            return Err(ApiError::AppUnknown(id.clone()));
+        }
+        Ok(Victims::choose(state, |app_id, task_id| {
+            let here = |host: &str| state.task(task_id).is_some_and(|(_, t)| t.host == host);
+            app_id == id && host.is_none_or(here)
+        }))
+    })?;
+    kill_many(call, victims, manner).await
+}
+
+/// `DELETE /v2/apps/{id}/tasks/{task}`.
+pub(crate) async fn kill_one(call: &Call, id: &AppId, task: &str) -> Result<Reply, ApiError> {
+    let manner = Manner::of(call)?;
+    let victims = call.api().store.read(|state| {
+        if !state.apps.contains_key(id) {
+            return Err(ApiError::AppUnknown(id.clone()));
+        }
+        Ok(Victims::choose(state, |app_id, task_id| app_id == id && task_id.as_str() == task))
+    })?;
+    let Some(shown) = victims.shown.first().cloned() else {
+        return Err(ApiError::TaskUnknown(task.to_string()));
+    };
+    if manner.scale {
+        return kill_many(call, victims, manner).await;
+    }
+    victims.end(call).await?;
+    Ok(reply::json(StatusCode::OK, &OneTask { task: shown }))
+}
+
+/// `POST /v2/tasks/delete`.
+pub(crate) async fn delete(call: &Call, body: Body) -> Result<Reply, ApiError> {
+    let manner = Manner::of(call)?;
+    accept::body_is_json(&call.headers)?;
+    let bytes = body::read(&call.headers, body).await?;
+    let ids = task_ids(&bytes)?;
+    let victims =
+        call.api().store.read(|state| Victims::choose(state, |_, task_id| ids.contains(task_id)));
+    kill_many(call, victims, manner).await
+}
+
+/// Read `{"ids":[...]}`. Ids that no task has are fine; text that can be no id is not.
+fn task_ids(bytes: &[u8]) -> Result<Vec<TaskId>, ApiError> {
+    let wrong = |path: String, code: &str| ApiError::WrongType {
+        details: vec![FieldError::new(path, code)],
+    };
+    let body: Value = serde_json::from_slice(bytes)
+        .map_err(|error| ApiError::BrokenJson { details: error.to_string() })?;
+    let ids = match body.get("ids") {
+        Some(Value::Array(ids)) => ids,
+        Some(_) => return Err(wrong("/ids".into(), "error.expected.jsarray")),
+        None => return Err(wrong("/ids".into(), "error.path.missing")),
+    };
+    let read = |(index, id): (usize, &Value)| {
+        let id = id
+            .as_str()
+            .ok_or_else(|| wrong(format!("/ids({index})"), "error.expected.jsstring"))?;
+        let formed =
+            id.rsplit_once(['.', '_']).is_some_and(|(a, b)| !a.is_empty() && !b.is_empty());
+        formed.then(|| TaskId::new(id)).ok_or_else(|| ApiError::TaskIdUnparsable(id.to_string()))
+    };
+    ids.iter().enumerate().map(read).collect()
+}
+
+async fn kill_many(call: &Call, victims: Victims, manner: Manner) -> Result<Reply, ApiError> {
+    if !manner.scale {
+        victims.end(call).await?;
+        return Ok(reply::json(StatusCode::OK, &TaskList { tasks: victims.shown }));
+    }
+    let smaller = call.api().store.read(|state| victims.smaller(state, manner.force))?;
+    // The tasks end first: were the apps to shrink before, the deployer would choose others.
+    victims.end(call).await?;
+    let started = change::apps(call.api(), smaller, manner.force).await?;
+    Ok(change::result(StatusCode::OK, &started))
+}
+
+/// Tasks to be killed, as they are now.
+struct Victims {
+    ids: Vec<InstanceId>,
+    by_app: BTreeMap<AppId, u32>,
+    shown: Vec<TaskJson>,
+}
+
+impl Victims {
+    fn choose(state: &State, wanted: impl Fn(&AppId, &TaskId) -> bool) -> Victims {
+        let mut victims = Victims { ids: vec![], by_app: BTreeMap::new(), shown: vec![] };
+        for (instance, task) in active(state).filter(|(i, t)| wanted(&i.app_id, &t.id)) {
+            victims.ids.push(instance.id.clone());
+            // One that stops already was taken off its app's count before.
+            if instance.goal == Goal::Running {
+                *victims.by_app.entry(instance.app_id.clone()).or_default() += 1;
+            }
+            victims.shown.push(super::json(state, instance, task, false));
+        }
+        victims
+    }
+
+    async fn end(&self, call: &Call) -> Result<(), ApiError> {
+        if !self.ids.is_empty() {
+            let command = Command::Decommission { ids: self.ids.clone() };
+            change::commit(call.api(), command).await?;
+        }
+        Ok(())
+    }
+
+    /// The apps without the victims; refused here already when one is locked, so that nothing is
+    /// killed by a request that then fails.
+    fn smaller(&self, state: &State, force: bool) -> Result<Vec<AppChange>, ApiError> {
+        let locks = state.locked_by(self.by_app.keys());
+        if !force && !locks.is_empty() {
+            let locked = crate::propose::ProposeError::Rejected(Rejection::Locked(locks));
+            return Err(ApiError::Propose(locked));
+        }
+        let shrink = |(id, killed): (&AppId, &u32)| {
+            let app = &state.apps.get(id)?.app;
+            let instances = app.instances.saturating_sub(*killed);
+            Some(AppChange::Update(App { instances, ..app.clone() }))
+        };
+        Ok(self.by_app.iter().filter_map(shrink).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_of_task_ids() {
+        let rows: [(&str, &str); 6] = [
+            (r#"{"ids":["a.instance-1._app.1","b_c.9"]}"#, "ok 2"),
+            (r#"{"ids":[]}"#, "ok 0"),
+            (
+                r#"{"ids":[7]}"#,
+                r#"[FieldError { path: "/ids(0)", errors: ["error.expected.jsstring"] }]"#,
+            ),
+            (
+                r#"{"ids":"x"}"#,
+                r#"[FieldError { path: "/ids", errors: ["error.expected.jsarray"] }]"#,
+            ),
+            (r#"[]"#, r#"[FieldError { path: "/ids", errors: ["error.path.missing"] }]"#),
+            (r#"{"ids":["x"]}"#, "unparsable x"),
+        ];
+        for (body, want) in rows {
+            let got = match task_ids(body.as_bytes()) {
+                Ok(ids) => format!("ok {}", ids.len()),
+                Err(ApiError::WrongType { details }) => format!("{details:?}"),
+                Err(ApiError::TaskIdUnparsable(id)) => format!("unparsable {id}"),
+                Err(other) => panic!("{other}"),
+            };
+            assert_eq!(got, want, "{body}");
+        }
+        assert!(matches!(task_ids(b"{"), Err(ApiError::BrokenJson { .. })));
+    }
+}

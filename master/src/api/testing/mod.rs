@@ -1,0 +1,142 @@
+//! Test support: a whole API over real sockets, with a log that is only memory.
+
+pub(crate) mod agent;
+pub(crate) mod client;
+pub(crate) mod state;
+
+// All of this file is for tests; the mark also says so to the tidy test, which lets nothing else
+// but consensus apply commands.
+#[cfg(test)]
+use bramble_core::machine;
+
+use super::{Api, ApiConfig, Listeners, bind, clock, serve};
+use crate::propose::{Committed, Propose, ProposeError, ProposeFuture};
+use crate::queue_view::{QueueEntry, QueueView};
+use crate::store::Store;
+use bramble_core::command::{Command, Entry};
+use bramble_core::model::{AppId, State};
+use client::{Answer, Client};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use tokio_util::sync::CancellationToken;
+
+/// Applies every command at once.
+pub(crate) struct Memory {
+    store: Arc<Store>,
+    /// Taken by the next proposal instead of applying it.
+    pub(crate) fail_next: Mutex<Option<ProposeError>>,
+    pub(crate) commands: Mutex<Vec<Command>>,
+}
+
+impl Propose for Memory {
+    fn propose(&self, command: Command) -> ProposeFuture<'_> {
+        Box::pin(async move {
+            if let Some(error) = self.fail_next.lock().unwrap().take() {
+                return Err(error);
+            }
+            self.commands.lock().unwrap().push(command.clone());
+            self.store.write(|state| {
+                let entry = Entry { index: state.applied_index + 1, now: clock::now(), command };
+                match machine::apply(state, &entry) {
+                    Ok(events) => {
+                        (Ok(Committed { index: entry.index, events: events.clone() }), events)
+                    }
+                    Err(rejection) => (Err(ProposeError::Rejected(rejection)), Vec::new()),
+                }
+            })
+        })
+    }
+}
+
+/// What a placer would say.
+#[derive(Default)]
+pub(crate) struct Refusals(pub(crate) Mutex<BTreeMap<AppId, QueueEntry>>);
+
+impl QueueView for Refusals {
+    fn refusals(&self, app: &AppId) -> Option<QueueEntry> {
+        self.0.lock().unwrap().get(app).cloned()
+    }
+}
+
+/// A served API. Ends with the test's runtime.
+pub(crate) struct Node {
+    pub(crate) http: SocketAddr,
+    pub(crate) socket: PathBuf,
+    pub(crate) store: Arc<Store>,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) refusals: Arc<Refusals>,
+    pub(crate) agents: Arc<agent::Agents>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) served: tokio::task::JoinHandle<()>,
+    _directory: tempfile::TempDir,
+}
+
+impl Node {
+    pub(crate) async fn start() -> Node {
+        Node::start_with(agent::Agents::default()).await
+    }
+
+    pub(crate) async fn start_with(agents: agent::Agents) -> Node {
+        let directory = tempfile::tempdir().unwrap();
+        let config = ApiConfig {
+            http: "127.0.0.1:0".parse().unwrap(),
+            socket: directory.path().join("bramble.sock"),
+            open_api: false,
+            hostname: "node1".into(),
+        };
+        let listeners: Listeners = bind(&config).await.unwrap();
+        let http = listeners.http();
+        let store = Arc::new(Store::new(State::default()));
+        let memory = Arc::new(Memory {
+            store: store.clone(),
+            fail_next: Mutex::default(),
+            commands: Mutex::default(),
+        });
+        let refusals = Arc::new(Refusals::default());
+        let agents = Arc::new(agents);
+        let api = Api {
+            store: store.clone(),
+            propose: memory.clone(),
+            streams: agents.clone(),
+            queue: refusals.clone(),
+            token: Arc::new(|| Some("BRAMBLE-1-aa-bb".into())),
+            leads: Arc::new(|| true),
+        };
+        let stop = CancellationToken::new();
+        let socket = config.socket.clone();
+        let served = tokio::spawn({
+            let stop = stop.clone();
+            async move { serve(api, config, listeners, stop).await.unwrap() }
+        });
+        let _directory = directory;
+        Node { http, socket, store, memory, refusals, agents, stop, served, _directory }
+    }
+
+    /// Change the state behind the API's back, as the loops would.
+    pub(crate) fn edit(&self, change: impl FnOnce(&mut State)) {
+        self.store.write(|state| (change(state), Vec::new()));
+    }
+
+    /// A client over TCP.
+    pub(crate) async fn tcp(&self) -> Client {
+        Client::tcp(self.http).await
+    }
+
+    /// A client over the local socket.
+    pub(crate) async fn unix(&self) -> Client {
+        Client::unix(&self.socket).await
+    }
+
+    /// One request over TCP; a body is sent as JSON.
+    pub(crate) async fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
+        let headers: &[(&str, &str)] =
+            if body.is_empty() { &[] } else { &[("Content-Type", "application/json")] };
+        self.tcp().await.ask(method, path, headers, body.to_string()).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, "").await
+    }
+}

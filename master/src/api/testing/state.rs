@@ -1,0 +1,73 @@
+//! States as the loops would leave them, for tests.
+
+use bramble_core::model::*;
+
+pub(crate) const AGENT: &str = "agent-1";
+
+/// An app that is simply there, without a deployment.
+pub(crate) fn add_app(state: &mut State, id: &str, instances: u32) {
+    let app = App {
+        cmd: Some("sleep 100".into()),
+        instances,
+        version: Time(1000),
+        last_scaling: Time(1000),
+        last_config_change: Time(1000),
+        ..App::with_defaults(AppId::new(id))
+    };
+    let record =
+        AppRecord { app, versions: Vec::new(), delay: LaunchDelay::default(), last_failure: None };
+    state.apps.insert(AppId::new(id), record);
+}
+
+/// An instance of an app that waits for a place.
+pub(crate) fn waiting(state: &mut State, app: &str, key: &str) -> InstanceId {
+    let app_id = AppId::new(app);
+    let id = InstanceId::compose(&app_id, key);
+    let version = state.record(&app_id).map_or(Time(1000), |record| record.app.version);
+    let instance = Instance {
+        id: id.clone(),
+        app_id,
+        version,
+        goal: Goal::Running,
+        since: Time(2000),
+        incarnation: 1,
+        task: None,
+    };
+    state.instances.insert(id.clone(), instance);
+    id
+}
+
+/// An instance with a running task on [`AGENT`], host `node1`, host port 31000.
+pub(crate) fn running(state: &mut State, app: &str, key: &str) -> TaskId {
+    let id = waiting(state, app, key);
+    let task_id = id.task(1);
+    let instance = state.instances.get_mut(&id).unwrap();
+    instance.task = Some(Task {
+        id: task_id.clone(),
+        agent_id: AgentId::new(AGENT),
+        host: "node1".into(),
+        ports: vec![31000],
+        resources: Resources { cpus_milli: 500, mem_bytes: 64 * BYTES_PER_MIB, ..<_>::default() },
+        state: TaskState::Running,
+        last_sequence: 1,
+        staged_at: Time(3000),
+        started_at: Some(Time(4000)),
+        ip: Some("10.0.0.2".into()),
+        healthy: None,
+        message: String::new(),
+    });
+    task_id
+}
+
+/// The agent that [`running`] uses.
+pub(crate) fn add_agent(state: &mut State) {
+    let agent = Agent {
+        id: AgentId::new(AGENT),
+        name: "node1".into(),
+        total: Resources { cpus_milli: 2000, mem_bytes: 1024 * BYTES_PER_MIB, ..<_>::default() },
+        ports: vec![PortRange { begin: 31000, end: 32000 }],
+        attributes: [("rack".to_string(), "r1".to_string())].into(),
+        reachable: true,
+    };
+    state.agents.insert(agent.id.clone(), agent);
+}

@@ -1,0 +1,7 @@
+//! The API over real sockets: every endpoint's row, the golden replies, access, limits, streams.
+
+mod apps;
+mod edges;
+mod streams;
+mod system;
+mod tasks;
