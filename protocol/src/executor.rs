@@ -53,6 +53,31 @@ pub struct ExecutorSpec {
     pub cgroup: String,
     /// Allocate a terminal for the container's init.
     pub tty: bool,
+    /// `name`, `uid`, `name:group` or `uid:gid`, looked up in the container's own `/etc/passwd` and
+    /// `/etc/group` once its root is mounted; `None` = root.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// Further groups by name or number.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Signal that asks for the end; `None` = SIGTERM.
+    #[serde(default)]
+    pub stop_signal: Option<i32>,
+}
+
+/// File name in a directory of one exec: [`ExecSpec`], CBOR.
+pub const EXEC_FILE: &str = "exec";
+/// Unix socket in a directory of one exec that receives the terminal's master end.
+pub const CONSOLE_FILE: &str = "console";
+
+/// What `bramble exec-in <directory>` runs in a container that already runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecSpec {
+    pub protocol: u32,
+    /// Run directory of the task.
+    pub task_dir: String,
+    pub command: Vec<String>,
+    pub tty: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

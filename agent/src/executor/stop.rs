@@ -1,0 +1,84 @@
+//! How a container is asked to end (DESIGN 2.14): a signal, a grace, SIGKILL. Owns the decision
+//! when nobody is left who could make use of the grace.
+
+use crate::runtime::cgroup::TaskCgroup;
+use crate::runtime::process;
+use bramble_protocol::executor::ProcessKey;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::time::{Duration, Instant};
+
+/// How often the processes that handle the signal are looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// A stop under way.
+pub struct Stop {
+    deadline: Instant,
+    /// Processes that handle the signal; once all are gone, the rest is killed.
+    awaited: Vec<ProcessKey>,
+    killed: bool,
+}
+
+/// What decides over a stop.
+pub struct Target<'a> {
+    pub cgroup: &'a TaskCgroup<'a>,
+    pub init: ProcessKey,
+    /// Ask every process (command tasks), not only init (image tasks).
+    pub all: bool,
+    pub signal: i32,
+}
+
+impl Stop {
+    /// Ask the container to end within `grace`.
+    pub fn begin(target: &Target<'_>, grace: Duration) -> Self {
+        let asked = match target.all {
+            true => target.cgroup.processes(),
+            false => vec![target.init.pid],
+        };
+        let awaited: Vec<ProcessKey> = asked
+            .iter()
+            .filter(|pid| process::handles_signal(**pid, target.signal))
+            .filter_map(|pid| process::key_of(*pid))
+            .collect();
+        if let Ok(signal) = Signal::try_from(target.signal) {
+            for pid in asked {
+                let _gone = kill(Pid::from_raw(pid), signal);
+            }
+        }
+        let mut stop = Self { deadline: after(grace), awaited, killed: false };
+        stop.look(target);
+        stop
+    }
+
+    /// Shorten the grace; never lengthen it.
+    pub fn shorten(&mut self, target: &Target<'_>, grace: Duration) {
+        self.deadline = self.deadline.min(after(grace));
+        self.look(target);
+    }
+
+    /// Kill when the grace is over or nobody uses it.
+    pub fn look(&mut self, target: &Target<'_>) {
+        if self.killed {
+            return;
+        }
+        let over = Instant::now() >= self.deadline;
+        if over || !self.awaited.iter().any(|key| process::is_alive(*key)) {
+            // Not waited for: the loop hears of init's end, and goes on draining its output.
+            let _gone = process::kill(target.init);
+            target.cgroup.kill_once();
+            self.killed = true;
+        }
+    }
+
+    /// Time until [`Stop::look`] is due; `None` once everything was killed.
+    pub fn next_look(&self) -> Option<Duration> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        (!self.killed).then(|| left.min(LOOK_AGAIN))
+    }
+}
+
+fn after(grace: Duration) -> Instant {
+    // A grace beyond what the clock can hold means "a very long time".
+    const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    Instant::now() + grace.min(FAR)
+}

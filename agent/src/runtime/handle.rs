@@ -1,0 +1,222 @@
+//! The agent's end of one executor: a connection that is followed until the task has ended. Owns
+//! noticing an executor's death; must never report an end that an exit record contradicts.
+
+use super::RuntimeError;
+use super::process;
+use bramble_protocol::codec::{self, FRAME_HEAD_BYTES};
+use bramble_protocol::executor::{
+    EXIT_FILE, ExitRecord, FromExecutor, PID_FILE, ProcessKey, SOCKET_FILE, ToExecutor,
+};
+use serde::de::DeserializeOwned;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{Mutex, watch};
+
+/// How long an executor whose connection closed may take to disappear before it is asked again.
+const DEATH_LIMIT: Duration = Duration::from_secs(2);
+/// Largest frame an executor sends, in bytes.
+const STATE_BYTES_MAX: usize = 64 * 1024;
+
+/// How a task ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Exited(ExitRecord),
+    /// The executor died, and its container with it; the remains want
+    /// [`super::Runtime::clean`].
+    ExecutorDied,
+}
+
+/// What is known of a task that has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Created,
+    Running,
+    Stopping,
+}
+
+#[derive(Clone, Debug)]
+enum Seen {
+    Alive(Phase),
+    Ended(Ended),
+}
+
+/// A task with a live executor. Dropping the handle leaves the task alone.
+#[derive(Debug)]
+pub struct TaskHandle {
+    init: ProcessKey,
+    writer: Arc<Mutex<OwnedWriteHalf>>,
+    seen: watch::Receiver<Seen>,
+}
+
+impl TaskHandle {
+    /// The container's first process; its namespaces are those of the container.
+    pub fn init(&self) -> ProcessKey {
+        self.init
+    }
+
+    /// What was last heard; `None` once the task has ended.
+    pub fn phase(&self) -> Option<Phase> {
+        match &*self.seen.borrow() {
+            Seen::Alive(phase) => Some(*phase),
+            Seen::Ended(_) => None,
+        }
+    }
+
+    /// Let the container run; gives back once it does. Starting twice is the same as once.
+    ///
+    /// # Errors
+    /// The task ended instead; [`TaskHandle::wait`] tells how.
+    pub async fn start(&self) -> Result<(), RuntimeError> {
+        self.send(&ToExecutor::Start).await?;
+        let mut seen = self.seen.clone();
+        let settled = seen.wait_for(|s| !matches!(s, Seen::Alive(Phase::Created))).await;
+        match settled.as_deref() {
+            Ok(Seen::Alive(_)) => Ok(()),
+            Ok(Seen::Ended(Ended::Exited(record))) => match &record.failure {
+                // It ran and is already over: a start like any other.
+                None => Ok(()),
+                Some(reason) => Err(RuntimeError::NotStarted(reason.clone())),
+            },
+            _ => Err(RuntimeError::ExecutorDied),
+        }
+    }
+
+    /// Ask the task to end within `grace_ms`; a shorter grace replaces a longer one. Asking a task
+    /// that has ended does nothing.
+    ///
+    /// # Errors
+    /// The executor cannot be written to although it lives.
+    pub async fn stop(&self, grace_ms: u64) -> Result<(), RuntimeError> {
+        let sent = self.send(&ToExecutor::Stop { grace_ms }).await;
+        if sent.is_err() && self.seen.has_changed().is_err() { Ok(()) } else { sent }
+    }
+
+    /// Wait until the task has ended.
+    pub async fn wait(&self) -> Ended {
+        let mut seen = self.seen.clone();
+        match seen.wait_for(|s| matches!(s, Seen::Ended(_))).await.as_deref() {
+            Ok(Seen::Ended(ended)) => ended.clone(),
+            // The follower went away with its runtime: nothing more will be heard.
+            _ => Ended::ExecutorDied,
+        }
+    }
+
+    async fn send(&self, request: &ToExecutor) -> Result<(), RuntimeError> {
+        let frame = codec::to_frame(request).map_err(RuntimeError::Frame)?;
+        self.writer.lock().await.write_all(&frame).await.map_err(RuntimeError::Send)
+    }
+}
+
+/// What the first word of an executor was.
+pub(super) enum Greeting {
+    Alive(TaskHandle),
+    Ended(ExitRecord),
+    Failed(String),
+}
+
+/// Connect to the executor of the task in `dir` and follow it.
+pub(super) async fn connect(dir: &Path) -> Result<Greeting, RuntimeError> {
+    let (mut reader, writer) = open(dir).await.map_err(RuntimeError::Connect)?;
+    let (init, phase) = match receive(&mut reader).await? {
+        FromExecutor::Created { init } => (init, Phase::Created),
+        FromExecutor::Running { init } => (init, Phase::Running),
+        FromExecutor::Stopping { init } => (init, Phase::Stopping),
+        FromExecutor::Exited(record) => return Ok(Greeting::Ended(record)),
+        FromExecutor::Failed { message } => return Ok(Greeting::Failed(message)),
+    };
+    let writer = Arc::new(Mutex::new(writer));
+    let (tell, seen) = watch::channel(Seen::Alive(phase));
+    tokio::spawn(follow(dir.to_path_buf(), reader, writer.clone(), tell));
+    Ok(Greeting::Alive(TaskHandle { init, writer, seen }))
+}
+
+async fn open(dir: &Path) -> io::Result<(OwnedReadHalf, OwnedWriteHalf)> {
+    // Through a descriptor: the whole path may be longer than a socket address can be.
+    let handle = File::open(dir)?;
+    let short = PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd())).join(SOCKET_FILE);
+    Ok(UnixStream::connect(short).await?.into_split())
+}
+
+async fn receive(reader: &mut OwnedReadHalf) -> Result<FromExecutor, RuntimeError> {
+    let mut head = [0; FRAME_HEAD_BYTES];
+    reader.read_exact(&mut head).await.map_err(RuntimeError::Receive)?;
+    let length = codec::body_length(&head).map_err(RuntimeError::Frame)?;
+    if length > STATE_BYTES_MAX {
+        return Err(RuntimeError::Frame(codec::CodecError::TooLarge { bytes: length }));
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).await.map_err(RuntimeError::Receive)?;
+    codec::from_bytes(&body).map_err(RuntimeError::Frame)
+}
+
+async fn follow(
+    dir: PathBuf,
+    mut reader: OwnedReadHalf,
+    writer: Arc<Mutex<OwnedWriteHalf>>,
+    tell: watch::Sender<Seen>,
+) {
+    let ended = loop {
+        match receive(&mut reader).await {
+            Ok(FromExecutor::Created { .. }) => continue,
+            Ok(FromExecutor::Running { .. }) => tell.send_replace(Seen::Alive(Phase::Running)),
+            Ok(FromExecutor::Stopping { .. }) => tell.send_replace(Seen::Alive(Phase::Stopping)),
+            Ok(FromExecutor::Exited(record)) => break Ended::Exited(record),
+            Ok(FromExecutor::Failed { message }) => break Ended::Exited(failed(message)),
+            Err(_closed) => match after_close(&dir).await {
+                Closed::Ended(ended) => break ended,
+                Closed::Reconnected(new_reader, new_writer) => {
+                    reader = new_reader;
+                    *writer.lock().await = new_writer;
+                    continue;
+                }
+            },
+        };
+    };
+    tell.send_replace(Seen::Ended(ended));
+}
+
+fn failed(message: String) -> ExitRecord {
+    ExitRecord { code: 128, oom: false, stopped: false, failure: Some(message) }
+}
+
+enum Closed {
+    Ended(Ended),
+    Reconnected(OwnedReadHalf, OwnedWriteHalf),
+}
+
+/// Find out why a connection closed: an end, a death, or an executor that dropped a slow peer.
+async fn after_close(dir: &Path) -> Closed {
+    let key: Option<ProcessKey> = read_file(&dir.join(PID_FILE));
+    // A dying process closes its sockets a moment before it is gone.
+    let gone = match key {
+        Some(key) => tokio::task::spawn_blocking(move || process::wait_gone(key, DEATH_LIMIT))
+            .await
+            .unwrap_or(false),
+        None => true,
+    };
+    if let Some(record) = read_file::<ExitRecord>(&dir.join(EXIT_FILE)) {
+        return Closed::Ended(Ended::Exited(record));
+    }
+    if !gone {
+        if let Ok((reader, writer)) = open(dir).await {
+            return Closed::Reconnected(reader, writer);
+        }
+        // Alive but deaf: its container must not go on unwatched.
+        if let Some(key) = key {
+            let _refused = process::kill(key);
+        }
+    }
+    Closed::Ended(Ended::ExecutorDied)
+}
+
+/// Read a CBOR file; `None` when it is absent or torn.
+pub(super) fn read_file<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    codec::from_bytes(&std::fs::read(path).ok()?).ok()
+}

@@ -1,0 +1,80 @@
+//! What the runtime is asked to run and what it knows of this machine. Plain data.
+
+use super::cgroup::Hierarchies;
+use bramble_core::model::Assignment;
+use std::path::PathBuf;
+
+/// One task to create, with everything resolved but the user's name.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    pub assignment: Assignment,
+    /// The unpacked image; `None` for a command task, which sees the host's programs.
+    pub image: Option<LaunchImage>,
+    /// The task's sandbox on the host; exists.
+    pub sandbox: PathBuf,
+    /// An own directory on the data disk for what the task writes outside its sandbox.
+    pub work_dir: PathBuf,
+    /// Text of `/etc/resolv.conf`; `None` = the host's.
+    pub resolv_conf: Option<String>,
+    pub hostname: String,
+    /// The node lets apps mount its directories (DESIGN 2.15).
+    pub allow_host_volumes: bool,
+    /// The node lets apps be privileged (DESIGN 2.15).
+    pub allow_privileged: bool,
+}
+
+/// An unpacked image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LaunchImage {
+    /// Directories of the layers, topmost first.
+    pub layers: Vec<PathBuf>,
+    pub entrypoint: Vec<String>,
+    pub cmd: Vec<String>,
+    /// `NAME=value`.
+    pub env: Vec<String>,
+    pub user: Option<String>,
+    pub working_dir: Option<String>,
+    /// Name (`SIGQUIT`) or number.
+    pub stop_signal: Option<String>,
+}
+
+/// What the configuration of a container depends on besides its launch.
+#[derive(Clone, Debug, Default)]
+pub struct Host {
+    pub hierarchies: Hierarchies,
+    /// v1 counts swap (`memory.memsw.limit_in_bytes` exists).
+    pub swap_accounting_v1: bool,
+    /// Host paths that a command task sees read-only, in mount order.
+    pub visible: Vec<PathBuf>,
+    /// Capabilities this agent itself may hand on, by bit.
+    pub capability_bound: u64,
+}
+
+impl Host {
+    /// Look at this machine.
+    ///
+    /// # Errors
+    /// No cgroup file system is mounted.
+    pub fn detect() -> Result<Self, super::cgroup::CgroupError> {
+        let hierarchies = Hierarchies::detect()?;
+        let swap_accounting_v1 = hierarchies
+            .v1_mount("memory")
+            .is_some_and(|m| m.join("memory.memsw.limit_in_bytes").exists());
+        Ok(Self {
+            hierarchies,
+            swap_accounting_v1,
+            visible: super::view::visible_on_host(),
+            capability_bound: capability_bound(),
+        })
+    }
+}
+
+fn capability_bound() -> u64 {
+    std::fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(|status| {
+            let line = status.lines().find_map(|l| l.strip_prefix("CapBnd:"))?;
+            u64::from_str_radix(line.trim(), 16).ok()
+        })
+        .unwrap_or(0)
+}
