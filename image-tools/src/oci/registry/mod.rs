@@ -88,14 +88,16 @@ impl Registry {
         }
         let count = resolved.manifest.layers.len();
         let pairs = config.rootfs.diff_ids.iter().zip(&resolved.manifest.layers).enumerate();
-        let layers: Vec<Layer> = futures_util::stream::iter(pairs)
+        // Made before the stream: a closure inside it would not be general enough over lifetimes
+        // for callers that need this future to be `Send`.
+        let layers: Vec<_> = pairs
             .map(|(number, (diff_id, descriptor))| {
                 let step = format!("{reference}: layer {} of {count}", number + 1);
                 pull.layer(diff_id, descriptor, step, progress)
             })
-            .buffered(LAYERS_AT_ONCE)
-            .try_collect()
-            .await?;
+            .collect();
+        let layers: Vec<Layer> =
+            futures_util::stream::iter(layers).buffered(LAYERS_AT_ONCE).try_collect().await?;
         let image = Image {
             reference: reference.to_string(),
             digest: resolved.digest,
