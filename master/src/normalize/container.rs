@@ -13,20 +13,18 @@ pub(super) fn settle(
     base: Option<&App>,
     errors: &mut Vec<FieldError>,
 ) -> Option<Container> {
-    if let Some(ip) = update.ip_address.given() {
-        let is_docker = update.container.given().is_some_and(|c| c.kind == ContainerKind::Docker);
-        if is_docker && ip.discovery.is_some() {
-            let message = "ipAddress/discovery is not allowed for Docker containers";
-            errors.push(FieldError::new("/ipAddress", message));
-        }
+    let is_docker = update.container.given().is_some_and(|c| c.kind == ContainerKind::Docker);
+    let discovery = update.ip_address.given().and_then(|ip| ip.discovery.as_ref());
+    if is_docker && discovery.is_some() {
+        let message = "ipAddress/discovery is not allowed for Docker containers";
+        errors.push(FieldError::new("/ipAddress", message));
     }
     let container = match &update.container {
         Field::Given(given) => Some(canonical(given, errors)),
         Field::Null => None,
         Field::Absent => base.and_then(|b| b.container.clone()),
     };
-    let discovery = update.ip_address.given().and_then(|ip| ip.discovery.as_ref());
-    match discovery.filter(|ports| !ports.is_empty()) {
+    match discovery.filter(|ports| !ports.is_empty() && !is_docker) {
         Some(ports) => Some(with_discovery(container.unwrap_or_else(empty), ports, errors)),
         None => container,
     }

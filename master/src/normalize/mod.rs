@@ -47,7 +47,7 @@ pub fn normalize(
     let dependencies = dependencies(update, &mut errors);
     let networking = network::settle(update, base, &mut errors);
     if !errors.is_empty() {
-        return Err(errors);
+        return Err(grouped(errors));
     }
     let mut app = base.cloned().unwrap_or_else(|| defaults::app(id.clone(), now));
     app.id = id;
@@ -133,6 +133,18 @@ fn dependencies(update: &AppUpdate, errors: &mut Vec<FieldError>) -> Option<Vec<
         }
     }
     Some(ids)
+}
+
+/// One entry per path, as Marathon answers.
+fn grouped(errors: Vec<FieldError>) -> Vec<FieldError> {
+    let mut out: Vec<FieldError> = Vec::new();
+    for error in errors {
+        match out.iter_mut().find(|e| e.path == error.path) {
+            Some(known) => known.errors.extend(error.errors),
+            None => out.push(error),
+        }
+    }
+    out
 }
 
 /// Take a given value; absent and null keep what is there.

@@ -1,0 +1,217 @@
+//! What runs, in which container.
+
+use super::*;
+
+#[test]
+fn what_runs_is_checked() {
+    const EITHER: &str = "AppDefinition must either contain one of 'cmd' or 'args'";
+    let fetch = |uri: &str, dest: Option<&str>| {
+        let fetch = Fetch {
+            uri: uri.into(),
+            extract: true,
+            executable: false,
+            cache: false,
+            dest_path: dest.map(str::to_string),
+        };
+        with(app(), |a| a.fetch = vec![fetch])
+    };
+    let secret = || EnvValue::Secret("s".into());
+    assert_breaks(vec![
+        (with(app(), |a| a.id = AppId::new("/A_b")), "/id", "must fully match"),
+        (with(app(), |a| a.id = AppId::new("/")), "/id", "must not be root"),
+        (with(app(), |a| a.id = AppId::new("/a/tasks")), "/id", "must not end with"),
+        (with(app(), |a| a.id = AppId("/a".repeat(600))), "/id", "must be at most 1024"),
+        (with(app(), |a| a.cmd = None), "/", EITHER),
+        (with(app(), |a| a.args = Some(vec!["x".into()])), "/", EITHER),
+        (with(bridged(vec![]), |a| a.args = Some(vec!["x".into()])), "/", EITHER),
+        (with(app(), |a| a.cmd = Some("x".into())), "/cmd", "must not be an empty string"),
+        (with(app(), |a| a.cmd = Some("a\0b".into())), "/cmd", "must not contain a NUL"),
+        (with(app(), |a| a.user = Some(String::new())), "/user", "must not be an empty string"),
+        (with(app(), |a| a.executor = "/a//b".into()), "/executor", "must fully match"),
+        (
+            with(app(), |a| drop(a.env.insert("A=B".into(), EnvValue::Plain("x".into())))),
+            "/env/A=B",
+            "must not contain '='",
+        ),
+        (
+            with(app(), |a| drop(a.env.insert(String::new(), EnvValue::Plain("x".into())))),
+            "/env",
+            "must not contain an empty name",
+        ),
+        (
+            with(app(), |a| drop(a.env.insert("K".into(), secret()))),
+            "/env/K/secret",
+            "references an undefined secret 's'",
+        ),
+        (
+            with(app(), |a| drop(a.secrets.insert("s".into(), String::new()))),
+            "/secrets/s/source",
+            "must not be empty",
+        ),
+        (fetch("", None), "/fetch(0)/uri", "URI has invalid syntax."),
+        (fetch("http://a b", None), "/fetch(0)/uri", "URI has invalid syntax."),
+        (fetch(&"x".repeat(1025), None), "/fetch(0)/uri", "must be at most 1024"),
+        (fetch("http://a", Some("../x")), "/fetch(0)/destPath", "must be a relative path"),
+        (fetch("http://a", Some("/etc/x")), "/fetch(0)/destPath", "must be a relative path"),
+        (
+            with(app(), |a| a.accepted_resource_roles = Some(vec![])),
+            "/acceptedResourceRoles",
+            "must not be empty",
+        ),
+        (
+            with(app(), |a| {
+                let limits = ResourceLimits { cpus: Some(Limit::At(99)), mem: None };
+                a.resource_limits = Some(limits);
+            }),
+            "/resourceLimits/cpus",
+            "must be greater than or equal to cpus",
+        ),
+        (
+            with(app(), |a| {
+                let limits = ResourceLimits { cpus: None, mem: Some(Limit::At(MIB)) };
+                a.resource_limits = Some(limits);
+            }),
+            "/resourceLimits/mem",
+            "must be greater than or equal to mem",
+        ),
+        (with(bridged(vec![]), |a| a.resources.gpus = 1), "/gpus", "GPU resources only work"),
+    ]);
+}
+
+#[test]
+fn containers_and_volumes_are_checked() {
+    let volume = |volume: Volume| with(bridged(vec![]), |a| container(a).volumes = vec![volume]);
+    let durable =
+        |change: fn(&mut Volume)| with(resident(), |a| change(&mut container(a).volumes[0]));
+    let host = |inside: &str, outside: &str| Volume::Host {
+        container_path: inside.into(),
+        host_path: outside.into(),
+        mode: VolumeMode::ReadOnly,
+    };
+    let external = |name: &str| Volume::External {
+        container_path: "/x".into(),
+        mode: VolumeMode::ReadWrite,
+        name: Some(name.into()),
+        provider: Some("dvdi".into()),
+        options: BTreeMap::new(),
+        size_mib: None,
+        shared: false,
+    };
+    assert_breaks(vec![
+        (
+            with(bridged(vec![]), |a| container(a).docker = None),
+            "/container/docker",
+            "must be defined",
+        ),
+        (
+            with(bridged(vec![]), |a| image(a).image.clear()),
+            "/container/docker/image",
+            "must not be empty",
+        ),
+        (
+            with(bridged(vec![]), |a| image(a).image = "a b".into()),
+            "/container/docker/image",
+            "must not contain spaces",
+        ),
+        (
+            with(bridged(vec![]), |a| {
+                image(a).pull_config_secret = Some("s".into());
+                a.secrets.insert("s".into(), "x".into());
+            }),
+            "/container/docker/pullConfig",
+            "pullConfig is not supported",
+        ),
+        (
+            with(bridged(vec![]), |a| {
+                image(a).pull_config_secret = Some("s".into());
+                container(a).kind = ContainerKind::Mesos;
+            }),
+            "/container/docker/pullConfig",
+            "pullConfig.secret must refer",
+        ),
+        (volume(host("", "/x")), "/container/volumes(0)/containerPath", "must not be empty"),
+        (volume(host("/x", "")), "/container/volumes(0)/hostPath", "must not be empty"),
+        (
+            volume(Volume::Secret { container_path: "x".into(), secret: "s".into() }),
+            "/container/volumes(0)",
+            "volume.secret must refer to an existing secret",
+        ),
+        (volume(external("")), "/container/volumes(0)/external/name", "must not be empty"),
+        (
+            with(bridged(vec![]), |a| container(a).volumes = vec![external("v"), external("v")]),
+            "/container/volumes",
+            "Volume names must be unique",
+        ),
+        (
+            durable(|v| {
+                let Volume::Persistent { container_path, .. } = v else { return };
+                *container_path = "a/b".into();
+            }),
+            "/container/volumes(0)/containerPath",
+            "value must not contain",
+        ),
+        (
+            durable(|v| {
+                let Volume::Persistent { mode, .. } = v else { return };
+                *mode = VolumeMode::ReadOnly;
+            }),
+            "/container/volumes(0)/mode",
+            "must be equal to RW",
+        ),
+        (
+            durable(|v| {
+                let Volume::Persistent { size_mib, .. } = v else { return };
+                *size_mib = 0;
+            }),
+            "/container/volumes(0)/persistent/size",
+            "must be greater than 0",
+        ),
+        (
+            durable(|v| {
+                let Volume::Persistent { max_size_mib, .. } = v else { return };
+                *max_size_mib = Some(20);
+            }),
+            "/container/volumes(0)/persistent/maxSize",
+            "Only mount volumes",
+        ),
+        (
+            durable(|v| {
+                let Volume::Persistent { kind, max_size_mib, .. } = v else { return };
+                (*kind, *max_size_mib) = ("mount".into(), Some(10));
+            }),
+            "/container/volumes(0)/persistent/maxSize",
+            "Max size must be larger",
+        ),
+        (
+            durable(|v| {
+                let Volume::Persistent { kind, constraints, .. } = v else { return };
+                *kind = "path".into();
+                *constraints = constrained(Operator::Like, Some("x")).constraints;
+            }),
+            "/container/volumes(0)/persistent/constraints(0)",
+            "Unsupported constraint",
+        ),
+        (
+            with(resident(), |a| a.residency = None),
+            "/residency",
+            "App must contain persistent volumes and define residency",
+        ),
+        (
+            with(bridged(vec![]), |a| {
+                let seccomp =
+                    SeccompInfo { profile_name: Some("p".into()), unconfined: Some(true) };
+                container(a).linux_info = Some(LinuxInfo { seccomp: Some(seccomp), ipc: None });
+            }),
+            "/container/linuxInfo/seccomp",
+            "Seccomp must be either",
+        ),
+        (
+            with(bridged(vec![]), |a| {
+                let ipc = IpcInfo { mode: "SHARE_PARENT".into(), shm_size_mib: Some(1) };
+                container(a).linux_info = Some(LinuxInfo { seccomp: None, ipc: Some(ipc) });
+            }),
+            "/container/linuxInfo/ipcInfo/shmSize",
+            "can only be set when mode is PRIVATE",
+        ),
+    ]);
+}
