@@ -98,7 +98,7 @@ impl Decimal {
 
     /// From bytes, in MiB: the shortest decimal that reads back as the same bytes.
     pub fn from_bytes(bytes: u64) -> Self {
-        if bytes % MIB == 0 {
+        if bytes.is_multiple_of(MIB) {
             return Self::Whole(bytes / MIB);
         }
         let (wide, mib) = (u128::from(bytes), u128::from(MIB));
@@ -114,7 +114,7 @@ impl Decimal {
     }
 
     fn quotient(value: u64, divisor: u64) -> Self {
-        if value % divisor == 0 {
+        if value.is_multiple_of(divisor) {
             Self::Whole(value / divisor)
         } else {
             Self::Fraction(value as f64 / divisor as f64)

@@ -5,13 +5,13 @@
 
 mod checks;
 mod container;
+mod view;
 
 pub use checks::{CheckJson, HealthCheckJson, ReadinessCheckJson};
 pub use container::{ContainerJson, PortMappingJson, VolumeJson};
+pub use view::{AppView, Counts};
 
-use super::error::DeploymentRef;
 use super::number::Decimal;
-use super::task::{TaskFailureJson, TaskJson};
 use crate::timestamp;
 use bramble_core::model::*;
 use serde::Serialize;
@@ -178,77 +178,6 @@ pub enum UnreachableJson {
         inactive_after_seconds: u64,
         expunge_after_seconds: u64,
     },
-}
-
-/// Counts of an app's tasks. Tasks without health information count in neither of the last two.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
-    #[serde(rename = "tasksStaged")]
-    pub staged: u32,
-    #[serde(rename = "tasksRunning")]
-    pub running: u32,
-    #[serde(rename = "tasksHealthy")]
-    pub healthy: u32,
-    #[serde(rename = "tasksUnhealthy")]
-    pub unhealthy: u32,
-}
-
-impl Counts {
-    /// Count the tasks of one app.
-    pub fn of<'a>(tasks: impl IntoIterator<Item = &'a Task>) -> Self {
-        let mut counts = Self::default();
-        for task in tasks {
-            match task.state {
-                TaskState::Staging | TaskState::Starting => counts.staged += 1,
-                TaskState::Running => {
-                    counts.running += 1;
-                    counts.healthy += u32::from(task.healthy == Some(true));
-                    counts.unhealthy += u32::from(task.healthy == Some(false));
-                }
-                _ => {}
-            }
-        }
-        counts
-    }
-}
-
-/// Marathon's AppInfo: an app and what the cluster makes of it.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AppView {
-    #[serde(flatten)]
-    pub app: AppJson,
-    #[serde(flatten)]
-    pub counts: Option<Counts>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub deployments: Option<Vec<DeploymentRef>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tasks: Option<Vec<TaskJson>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_task_failure: Option<TaskFailureJson>,
-}
-
-impl AppView {
-    /// An app with nothing embedded yet: set the fields asked for.
-    pub fn new(app: &App) -> Self {
-        Self {
-            app: canonical(app),
-            counts: None,
-            deployments: None,
-            tasks: None,
-            last_task_failure: None,
-        }
-    }
-
-    /// The answer to a `POST` that started `deployment`.
-    pub fn created(app: &App, deployment: &DeploymentId) -> Self {
-        let mut view = Self::new(app);
-        view.app.version_info = None;
-        view.counts = Some(Counts::default());
-        view.deployments = Some(vec![deployment.into()]);
-        view.tasks = Some(Vec::new());
-        view
-    }
 }
 
 /// Write an app in the canonical form.
