@@ -280,7 +280,11 @@ impl Consensus {
         if tokio::time::timeout(RELEASE_TIMEOUT, released).await.is_err() {
             tracing::warn!("the log is still in use; its directory stays locked until exit");
             std::mem::forget(lock);
+            return;
         }
+        // In this order: the next owner must find the log closed.
+        drop(disk);
+        drop(lock);
     }
 }
 

@@ -12,7 +12,11 @@ const SNAPSHOT_INSTALL_MS: u64 = 30_000;
 /// Entries in one message to a follower.
 const PAYLOAD_ENTRIES_MAX: u64 = 300;
 
-/// Timing of heartbeats and elections. openraft takes it once, when raft starts.
+/// Timing of heartbeats and elections.
+///
+/// openraft takes it once, when raft starts: before the first member is added to a voter that is
+/// alone, the voter has to be shut down and opened anew with [`Profile::Fast`], or the others
+/// would miss its heartbeats and take its place again and again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
     /// The only voter: nobody listens to heartbeats and no election is ever contested, so the

@@ -93,6 +93,26 @@ async fn what_waits_together_shares_a_sync() {
     assert_eq!(syncs, indexes.len() as u64, "one sync per entry");
     // The test's runtime has one thread: all commands are queued before the second entry.
     assert!(indexes.len() < 5, "{} entries", indexes.len());
+    drop(disk);
+    voter.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_entry_has_a_limit_in_bytes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (voter, store) = single(config(dir.path(), 1)).await;
+    let waiting: Vec<_> = (0..6)
+        .map(|n| {
+            let voter = voter.clone();
+            tokio::spawn(async move { propose(&voter, put(&format!("{n}"), 300_000)).await })
+        })
+        .collect();
+    let mut indexes = std::collections::BTreeSet::new();
+    for task in waiting {
+        indexes.insert(task.await.expect("ends").expect("commits").index);
+    }
+    assert_eq!(indexes.len(), 6, "two of them are over the limit");
+    assert_eq!(names(&store).len(), 6);
     voter.shutdown().await;
 }
 
@@ -111,6 +131,7 @@ async fn an_idle_voter_writes_nothing() {
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert_eq!((disk.syncs.load(Ordering::SeqCst), modified()), before);
     assert!(voter.is_leader());
+    drop(disk);
     voter.shutdown().await;
 }
 
