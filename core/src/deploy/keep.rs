@@ -3,8 +3,8 @@
 use super::crowd::Crowd;
 use super::{IdSource, Moves, scale, to_commands};
 use crate::command::Command;
-use crate::model::{AppId, State};
-use std::collections::BTreeSet;
+use crate::model::{AppId, Goal, State};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Keep the instance count of every app that no deployment touches. Instances told to stop do not
 /// count; what is left of removed apps is stopped.
@@ -14,10 +14,14 @@ pub fn keep(state: &State, ids: &mut dyn IdSource) -> Vec<Command> {
         .values()
         .flat_map(|d| d.original.apps.keys().chain(d.target.apps.keys()))
         .collect();
-    state
-        .apps
-        .keys()
-        .chain(state.leaving.keys())
+    // One pass over all instances finds the few apps to look at closely.
+    let mut wanted: BTreeMap<&AppId, u32> = BTreeMap::new();
+    for instance in state.instances.values().filter(|i| i.goal == Goal::Running) {
+        *wanted.entry(&instance.app_id).or_default() += 1;
+    }
+    let have = |id: &AppId| wanted.get(id).copied().unwrap_or_default();
+    let off = state.apps.iter().filter(|(id, r)| have(id) != r.app.instances).map(|(id, _)| id);
+    off.chain(state.leaving.keys())
         .filter(|id| !touched.contains(id))
         .flat_map(|id| to_commands(id, moves(state, id), ids))
         .collect()

@@ -21,6 +21,10 @@ use crowd::Crowd;
 /// Instances named by one command at most: keeps a log entry within one stored value.
 pub const INSTANCES_PER_COMMAND_MAX: usize = 200;
 
+/// Instances that one app is given at one look: a count of millions, mistyped, must not become
+/// one command that fills the memory. The next look adds more.
+pub const INSTANCES_ADDED_MAX: u32 = 1000;
+
 /// Where new ids come from; the leader's is random, a test's counts.
 pub trait IdSource {
     /// Give a new UUID text.
@@ -128,8 +132,9 @@ fn to_commands(app_id: &AppId, moves: Moves, ids: &mut dyn IdSource) -> Vec<Comm
         .chunks(INSTANCES_PER_COMMAND_MAX)
         .map(|ids| Command::Decommission { ids: ids.to_vec() })
         .collect();
-    let new: Vec<InstanceId> =
-        (0..moves.add).map(|_| InstanceId::compose(app_id, &ids.uuid())).collect();
+    let new: Vec<InstanceId> = (0..moves.add.min(INSTANCES_ADDED_MAX))
+        .map(|_| InstanceId::compose(app_id, &ids.uuid()))
+        .collect();
     commands.extend(
         new.chunks(INSTANCES_PER_COMMAND_MAX)
             .map(|ids| Command::AddInstances { app_id: app_id.clone(), ids: ids.to_vec() }),

@@ -27,6 +27,6 @@ pub type TaskPlace = (String, BTreeMap<String, String>);
 pub struct Demand<'a> {
     pub instance_id: InstanceId,
     pub app: &'a App,
-    /// Agents of the app's current tasks, first placed first.
+    /// Agents of the app's tasks of the same or a later configuration, first placed first.
     pub placed: Vec<TaskPlace>,
 }

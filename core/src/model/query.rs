@@ -136,32 +136,42 @@ impl State {
             .collect();
         waiting.sort_by_key(|(i, _)| i.since);
         let apps: BTreeSet<&AppId> = waiting.iter().map(|(i, _)| &i.app_id).collect();
-        let placed = self.places_of(&apps);
+        let places = self.places_of(&apps);
         waiting
             .into_iter()
             .map(|(instance, app)| Demand {
                 instance_id: instance.id.clone(),
                 app,
-                placed: placed.get(&instance.app_id).cloned().unwrap_or_default(),
+                placed: places
+                    .get(&instance.app_id)
+                    .into_iter()
+                    .flatten()
+                    .filter(|(version, _)| *version >= app.last_config_change)
+                    .map(|(_, place)| place.clone())
+                    .collect(),
             })
             .collect()
     }
 
-    /// Name and attributes of the agents that hold tasks of these apps, first placed first:
-    /// CLUSTER without a value follows the first one.
-    fn places_of(&self, apps: &BTreeSet<&AppId>) -> BTreeMap<&AppId, Vec<TaskPlace>> {
-        let mut tasks: Vec<(&AppId, &Task)> = self
+    /// Version and place of the tasks of these apps, first placed first: CLUSTER without a value
+    /// follows the first one.
+    ///
+    /// Callers leave out tasks of earlier configurations, as Marathon does: else an app that is
+    /// UNIQUE per host could never be replaced on a cluster of one.
+    fn places_of(&self, apps: &BTreeSet<&AppId>) -> BTreeMap<&AppId, Vec<(Time, TaskPlace)>> {
+        let mut tasks: Vec<(&Instance, &Task)> = self
             .instances
             .values()
             .filter(|i| apps.contains(&i.app_id))
-            .filter_map(|i| Some((&i.app_id, i.task.as_ref()?)))
+            .filter_map(|i| Some((i, i.task.as_ref()?)))
             .collect();
         tasks.sort_by_key(|(_, t)| t.staged_at);
-        let mut places: BTreeMap<&AppId, Vec<TaskPlace>> = BTreeMap::new();
-        for (app_id, task) in tasks {
+        let mut places: BTreeMap<&AppId, Vec<(Time, TaskPlace)>> = BTreeMap::new();
+        for (instance, task) in tasks {
             let attributes =
                 self.agents.get(&task.agent_id).map(|a| a.attributes.clone()).unwrap_or_default();
-            places.entry(app_id).or_default().push((task.host.clone(), attributes));
+            let place = (task.host.clone(), attributes);
+            places.entry(&instance.app_id).or_default().push((instance.version, place));
         }
         places
     }

@@ -12,7 +12,7 @@ pub(crate) use constraint::field_value;
 pub use ports::with_fixed_ports;
 pub use reason::Reason;
 
-use crate::model::{AgentId, App, AppId, Demand, InstanceId, Offer, Resources};
+use crate::model::{AgentId, App, AppId, Demand, InstanceId, Offer, Resources, Time};
 use constraint::{Host, Rules, Tally};
 use ports::FreePorts;
 use std::cmp::Reverse;
@@ -53,7 +53,7 @@ struct Open<'a> {
 /// Choose a place for each demand: on the host with the fewest tasks of its app, among equals on
 /// the one with most free.
 ///
-/// All demands of one app are taken to name the same `placed`.
+/// All demands of one configuration of an app are taken to name the same `placed`.
 pub fn place(offers: &[Offer], demands: &[Demand<'_>], policy: &Policy) -> Placement {
     // A number that somebody wants by name is given to nobody by chance.
     let named: BTreeSet<u16> =
@@ -66,12 +66,13 @@ pub fn place(offers: &[Offer], demands: &[Demand<'_>], policy: &Policy) -> Place
             ports: FreePorts::new(&offer.ports, &named, policy.port_seed),
         })
         .collect();
-    let mut tallies: BTreeMap<&AppId, Tally> = BTreeMap::new();
+    let mut tallies: BTreeMap<(&AppId, Time), Tally> = BTreeMap::new();
     let mut rules = Rules::default();
     let mut placement = Placement::default();
     for demand in demands {
-        let tally =
-            tallies.entry(&demand.app.id).or_insert_with(|| Tally::of(demand.placed.iter()));
+        let tally = tallies
+            .entry((&demand.app.id, demand.app.last_config_change))
+            .or_insert_with(|| Tally::of(demand.placed.iter()));
         match choose(&open, demand.app, tally, &mut rules) {
             Ok(index) => {
                 let chosen = &mut open[index];

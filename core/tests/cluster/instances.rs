@@ -310,3 +310,17 @@ fn counts_follow_tasks() {
     let counts = bench.state.counts(&AppId::new("/a"));
     assert_eq!(counts, TaskCounts { staged: 1, running: 2, healthy: 1, unhealthy: 1 });
 }
+
+#[test]
+fn an_absurd_count_is_approached_in_bounded_looks() {
+    let mut bench = Bench::with(vec![agent("n1", 1000, 1024)]);
+    bench.create(app("/a", u32::MAX));
+    for look in 1..=3u32 {
+        let commands = bench.deployer();
+        for command in commands {
+            bench.must(command);
+        }
+        let most = look * bramble_core::deploy::INSTANCES_ADDED_MAX;
+        assert!(bench.instances("/a").len() <= most as usize);
+    }
+}

@@ -1,6 +1,6 @@
 //! Random offers and demands, judged by a second reading of the rules.
 
-use crate::bench::app;
+use crate::bench::{Bench, agent, app};
 use bramble_core::model::*;
 use bramble_core::place::{Policy, place};
 use proptest::prelude::*;
@@ -192,4 +192,26 @@ proptest! {
             tasks[*app].push(spot(offer));
         }
     }
+}
+
+/// Marathon compares only with tasks of the same configuration; without that a rolling change
+/// would wait for ever where there is but one host.
+#[test]
+fn an_app_that_is_alone_on_its_host_can_be_replaced_there() {
+    let mut bench = Bench::with(vec![agent("n1", 1000, 1024)]);
+    let mut unique = app("/a", 1);
+    unique.constraints =
+        vec![Constraint { field: "hostname".into(), operator: Operator::Unique, value: None }];
+    bench.create(unique.clone());
+    bench.finish();
+    unique.cmd = Some("sleep 2".into());
+    bench.update(unique.clone());
+    bench.finish();
+    // Scaling finds no second host, and says so.
+    unique.instances = 2;
+    bench.update(unique);
+    bench.settle();
+    let refused = bench.place().refused;
+    let reasons: Vec<&str> = refused[0].per_agent[0].1.iter().map(|r| r.as_str()).collect();
+    assert_eq!(reasons, ["UnfulfilledConstraint"]);
 }
