@@ -40,7 +40,9 @@ impl Stop {
             .filter(|pid| process::handles_signal(**pid, target.signal))
             .filter_map(|pid| process::key_of(*pid))
             .collect();
-        if let Ok(signal) = Signal::try_from(target.signal) {
+        // With nobody to handle it, SIGKILL follows at once; a shell that survived its child by a
+        // moment would go on with its next command.
+        if let (Ok(signal), false) = (Signal::try_from(target.signal), awaited.is_empty()) {
             for pid in asked {
                 let _gone = kill(Pid::from_raw(pid), signal);
             }

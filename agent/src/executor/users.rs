@@ -68,6 +68,11 @@ pub fn resolve(
     for extra in extra_groups {
         groups.push(group_id(extra, group)?);
     }
+    if gid != 0 || !groups.is_empty() {
+        // The kernel checks a file's group against this list only where it has one; a primary
+        // group left out of it could be shed with setgid (CVE-2022-36109).
+        groups.push(gid);
+    }
     groups.sort_unstable();
     groups.dedup();
     let home = if home.is_empty() { "/" } else { home };
@@ -124,13 +129,13 @@ mod tests {
         let cases: [(Option<&str>, u32, u32, &[u32], &str); 9] = [
             (None, 0, 0, &[], "/root"),
             (Some(""), 0, 0, &[], "/root"),
-            (Some("web"), 33, 34, &[29], "/srv"),
-            (Some("33"), 33, 34, &[29], "/srv"),
+            (Some("web"), 33, 34, &[29, 34], "/srv"),
+            (Some("33"), 33, 34, &[29, 34], "/srv"),
             (Some("1000"), 1000, 0, &[], "/"),
-            (Some("1000:44"), 1000, 44, &[], "/"),
-            (Some("web:video"), 33, 44, &[], "/srv"),
-            (Some("web:"), 33, 34, &[29], "/srv"),
-            (Some("0:777"), 0, 777, &[], "/root"),
+            (Some("1000:44"), 1000, 44, &[44], "/"),
+            (Some("web:video"), 33, 44, &[44], "/srv"),
+            (Some("web:"), 33, 34, &[29, 34], "/srv"),
+            (Some("0:777"), 0, 777, &[777], "/root"),
         ];
         for (user, uid, gid, groups, home) in cases {
             let got = resolve(user, &[], PASSWD, GROUP).expect("resolves");
@@ -157,6 +162,6 @@ mod tests {
     fn extra_groups_add_up() {
         let extra = ["video".to_string(), "1234".to_string()];
         let got = resolve(Some("web"), &extra, PASSWD, GROUP).expect("resolves");
-        assert_eq!(got.groups, [29, 44, 1234]);
+        assert_eq!(got.groups, [29, 34, 44, 1234]);
     }
 }

@@ -36,6 +36,9 @@ impl Executor for Workload {
         // Here the user and the capabilities are already the container's: a later change of
         // credentials would clear this signal. It holds from before "created" on.
         die_with_parent();
+        // Now, not at execve: a stop that comes between must not take the signals that the
+        // executor blocks for a handler of the program's.
+        reset_signals();
         let (args, path) = program(spec).ok_or_else(|| invalid("no command".to_string()))?;
         match find(&args[0], path) {
             Found::Program(_) => Ok(()),
@@ -57,7 +60,6 @@ impl Executor for Workload {
         let argv: Result<Vec<CString>, _> =
             args.iter().map(|a| CString::new(a.as_bytes())).collect();
         let argv = argv.map_err(|_| ExecutorError::InvalidArg)?;
-        reset_signals();
         if !self.filter.is_empty() {
             confine(&self.filter).map_err(|e| ExecutorError::Other(e.to_string()))?;
         }

@@ -1,1 +1,246 @@
+//! What the configuration of a container must say, case by case.
 
+use super::*;
+use crate::runtime::cgroup::{Hierarchies, V1Mount};
+use crate::samples;
+use bramble_core::model::{Resources, TaskImage, TaskNetwork, Volume, VolumeMode};
+use std::path::PathBuf;
+
+fn v1_host() -> Host {
+    let mount = |name: &str| V1Mount {
+        controllers: vec![name.to_string()],
+        mount: PathBuf::from(format!("/sys/fs/cgroup/{name}")),
+    };
+    Host {
+        hierarchies: Hierarchies {
+            v1: ["cpu", "memory", "pids", "devices"].map(mount).to_vec(),
+            ..Hierarchies::default()
+        },
+        swap_accounting_v1: false,
+        visible: vec!["/usr".into(), "/etc/ssl/certs".into()],
+        capability_bound: u64::MAX,
+    }
+}
+
+fn launch(image: bool) -> Launch {
+    let mut assignment = samples::assignment("web.instance-1._app.1", true);
+    assignment.spec.image = image.then(|| TaskImage {
+        reference: "nginx".into(),
+        force_pull: false,
+        parameters: Vec::new(),
+    });
+    assignment.spec.resources =
+        Resources { cpus_milli: 250, mem_bytes: 1 << 21, disk_bytes: 0, gpus: 0 };
+    assignment.spec.mem_limit_bytes = Some(1 << 21);
+    Launch {
+        assignment,
+        image: image.then(|| LaunchImage {
+            layers: vec!["/layers/a".into()],
+            entrypoint: vec!["/entry".into()],
+            cmd: vec!["default".into()],
+            env: vec!["A=image".into(), "B=image".into()],
+            user: Some("web".into()),
+            working_dir: Some("/srv".into()),
+            stop_signal: Some("SIGQUIT".into()),
+        }),
+        sandbox: "/data/sandboxes/web".into(),
+        work_dir: "/data/work/web".into(),
+        resolv_conf: None,
+        hostname: "box".into(),
+        allow_host_volumes: false,
+        allow_privileged: false,
+    }
+}
+
+fn parameter(launch: &mut Launch, key: &str, value: &str) {
+    let image = launch.assignment.spec.image.as_mut().expect("an image task");
+    image.parameters.push((key.into(), value.into()));
+}
+
+fn configure(launch: &Launch, host: &Host) -> Result<Configured, ConfigError> {
+    oci_config(launch, host, Path::new("/run/bramble/tasks/web"), "/bramble/web")
+}
+
+fn json_of(launch: &Launch, host: &Host) -> Value {
+    let configured = configure(launch, host).expect("configures");
+    serde_json::to_value(configured.spec).expect("is JSON")
+}
+
+fn strings(value: &Value) -> Vec<&str> {
+    value.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+#[test]
+fn command_lines_follow_docker_and_mesos() {
+    let args = |words: &[&str]| TaskCommand::Args(words.iter().map(|w| w.to_string()).collect());
+    let shell = ["/bin/sh", "-c", "x y"];
+    let cases: [(bool, TaskCommand, Option<&str>, &[&str]); 7] = [
+        (true, TaskCommand::ImageDefault, None, &["/entry", "default"]),
+        (true, TaskCommand::ImageDefault, Some("/other"), &["/other"]),
+        (true, args(&["a", "b"]), None, &["/entry", "a", "b"]),
+        (true, args(&["a", "b"]), Some(""), &["a", "b"]),
+        (true, TaskCommand::Shell("x y".into()), None, &shell),
+        (false, TaskCommand::Shell("x y".into()), None, &shell),
+        (false, args(&["/bin/ls", "-l"]), None, &["/bin/ls", "-l"]),
+    ];
+    for (image, command, entrypoint, want) in cases {
+        let mut launch = launch(image);
+        launch.assignment.spec.command = command;
+        if let Some(entrypoint) = entrypoint {
+            parameter(&mut launch, "entrypoint", entrypoint);
+        }
+        assert_eq!(strings(&json_of(&launch, &v1_host())["process"]["args"]), want);
+    }
+    for command in [TaskCommand::ImageDefault, args(&[]), args(&["a\0b"])] {
+        let mut launch = launch(false);
+        launch.assignment.spec.command = command;
+        assert!(matches!(configure(&launch, &v1_host()), Err(ConfigError::NoCommand)));
+    }
+}
+
+#[test]
+fn later_environments_win() {
+    let mut launch = launch(true);
+    launch.assignment.spec.env =
+        vec![("B".into(), "app".into()), ("MESOS_SANDBOX".into(), "/evil".into())];
+    parameter(&mut launch, "env", "A=parameter");
+    let config = json_of(&launch, &v1_host());
+    let env = strings(&config["process"]["env"]);
+    for want in ["A=parameter", "B=app", "MESOS_SANDBOX=/mnt/mesos/sandbox", "HOSTNAME=box"] {
+        assert_eq!(env.iter().filter(|e| **e == want).count(), 1, "{want} in {env:?}");
+    }
+    assert_eq!(env.iter().filter(|e| e.starts_with("PATH=")).count(), 1);
+    assert!(!env.iter().any(|e| e.starts_with("HOME=")), "the image's passwd tells");
+    launch.assignment.spec.env = vec![("".into(), "x".into())];
+    assert!(matches!(configure(&launch, &v1_host()), Err(ConfigError::Environment(_))));
+}
+
+#[test]
+fn every_container_is_confined() {
+    for image in [true, false] {
+        let configured = configure(&launch(image), &v1_host()).expect("configures");
+        assert!(configured.confined);
+        let config = serde_json::to_value(configured.spec).expect("is JSON");
+        assert_eq!(config["process"]["noNewPrivileges"], true);
+        assert_eq!(config["linux"]["cgroupsPath"], "/bramble/web");
+        assert_eq!(config["linux"]["resources"]["devices"][0]["allow"], false);
+        assert!(config["linux"]["seccomp"].is_null(), "the executor loads the compiled one");
+        let bounding = strings(&config["process"]["capabilities"]["bounding"]);
+        assert_eq!(bounding.len(), CAPABILITIES.len());
+        assert!(!bounding.contains(&"CAP_MKNOD") && !bounding.contains(&"CAP_SYS_ADMIN"));
+        assert!(strings(&config["process"]["capabilities"]["ambient"]).is_empty());
+        assert!(strings(&config["process"]["capabilities"]["inheritable"]).is_empty());
+        assert!(strings(&config["linux"]["maskedPaths"]).contains(&"/proc/kcore"));
+        let kinds: Vec<&str> = config["linux"]["namespaces"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|n| n["type"].as_str())
+            .collect();
+        assert_eq!(kinds, ["pid", "mount", "ipc", "uts", "cgroup"], "on the host's network");
+    }
+}
+
+#[test]
+fn limits_follow_what_the_machine_has() {
+    let resources = |host: &Host| json_of(&launch(false), host)["linux"]["resources"].clone();
+    let mut host = v1_host();
+    let full = resources(&host);
+    assert_eq!(full["memory"]["limit"], 1 << 21);
+    assert!(full["memory"]["swap"].is_null(), "never without swap accounting");
+    assert_eq!(full["cpu"]["shares"], 256);
+    assert!(full["cpu"]["quota"].is_null(), "start-up is not throttled");
+    assert_eq!(full["pids"]["limit"], PIDS_MAX);
+    host.swap_accounting_v1 = true;
+    assert_eq!(resources(&host)["memory"]["swap"], 1 << 21);
+    host.hierarchies.v1.retain(|m| m.controllers != ["memory"]);
+    assert!(resources(&host)["memory"].is_null(), "Raspberry Pi OS without the memory cgroup");
+}
+
+#[test]
+fn command_tasks_see_only_what_is_listed() {
+    let config = json_of(&launch(false), &v1_host());
+    let mounts: Vec<&str> = config["mounts"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|m| m["destination"].as_str())
+        .collect();
+    let want = [
+        "/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/usr", "/etc/ssl/certs", "/run",
+        "/tmp", SANDBOX,
+    ];
+    assert_eq!(mounts, want);
+    assert_eq!(config["root"]["readonly"], true);
+    assert_eq!(config["process"]["cwd"], SANDBOX);
+    let mut below = launch(false);
+    below.sandbox = "/usr/local/bramble/sandbox".into();
+    let refused = configure(&below, &v1_host());
+    assert!(matches!(refused, Err(ConfigError::DataDirVisible { .. })));
+}
+
+#[test]
+fn users_and_signals_have_an_order() {
+    let mut launch = launch(true);
+    let of = |launch: &Launch| configure(launch, &v1_host()).expect("configures");
+    assert_eq!(of(&launch).user.as_deref(), Some("web"));
+    assert_eq!(of(&launch).stop_signal, Some(libc::SIGQUIT));
+    parameter(&mut launch, "user", "other");
+    parameter(&mut launch, "stop-signal", "usr1");
+    assert_eq!(of(&launch).user.as_deref(), Some("other"));
+    assert_eq!(of(&launch).stop_signal, Some(libc::SIGUSR1));
+    launch.assignment.spec.user = Some("app".into());
+    assert_eq!(of(&launch).user.as_deref(), Some("app"));
+    for (text, want) in [("9", Some(9)), ("nonsense", None), ("0", None), ("200", None)] {
+        launch.assignment.spec.image.as_mut().expect("image").parameters.clear();
+        parameter(&mut launch, "stop-signal", text);
+        assert_eq!(of(&launch).stop_signal, want, "{text}");
+    }
+}
+
+#[test]
+fn what_the_node_forbids_is_refused_by_name() {
+    let volume = Volume::Host {
+        container_path: "data".into(),
+        host_path: "/srv/data".into(),
+        mode: VolumeMode::ReadOnly,
+    };
+    let mut with_volume = launch(true);
+    with_volume.assignment.spec.volumes = vec![volume];
+    let message = configure(&with_volume, &v1_host()).expect_err("refused").to_string();
+    assert!(message.contains("--allow-host-volumes") && message.contains("/srv/data"), "{message}");
+    with_volume.allow_host_volumes = true;
+    let config = json_of(&with_volume, &v1_host());
+    let last = config["mounts"].as_array().and_then(|m| m.last()).expect("mounts").clone();
+    assert_eq!(last["destination"], format!("{SANDBOX}/data"));
+    assert!(strings(&last["options"]).contains(&"rro"));
+
+    let mut privileged = launch(true);
+    privileged.assignment.spec.privileged = true;
+    assert!(matches!(configure(&privileged, &v1_host()), Err(ConfigError::Privileged)));
+    privileged.allow_privileged = true;
+    let allowed = configure(&privileged, &v1_host()).expect("allowed");
+    assert!(!allowed.confined);
+    assert_eq!(allowed.spec.process().as_ref().and_then(|p| p.no_new_privileges()), Some(false));
+
+    let mut added = launch(true);
+    parameter(&mut added, "cap-add", "SYS_ADMIN");
+    let message = configure(&added, &v1_host()).expect_err("refused").to_string();
+    assert!(message.contains("CAP_SYS_ADMIN"), "{message}");
+    let mut dropped = launch(true);
+    parameter(&mut dropped, "cap-drop", "ALL");
+    parameter(&mut dropped, "cap-add", "net_bind_service");
+    let config = json_of(&dropped, &v1_host());
+    let kept = strings(&config["process"]["capabilities"]["bounding"]);
+    assert_eq!(kept, ["CAP_NET_BIND_SERVICE"]);
+}
+
+#[test]
+fn bridge_tasks_have_their_own_network() {
+    let mut launch = launch(true);
+    launch.assignment.spec.network = TaskNetwork::Bridge(Vec::new());
+    let config = json_of(&launch, &v1_host());
+    let namespaces = config["linux"]["namespaces"].as_array().expect("namespaces").clone();
+    assert!(namespaces.iter().any(|n| n["type"] == "network" && n["path"].is_null()));
+    assert_eq!(config["linux"]["sysctl"]["net.ipv4.ip_unprivileged_port_start"], "0");
+}

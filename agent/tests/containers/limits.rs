@@ -1,0 +1,147 @@
+//! Limits that are real: memory, processes, CPU, log size.
+
+use crate::Case;
+use crate::ground::{Ground, MIB, Outcome, expect, text, until};
+use bramble_core::model::TaskCommand;
+use std::fs;
+
+pub const CASES: &[Case] = &[
+    Case { name: "two_mib_are_enough_for_hello", run: two_mib_are_enough_for_hello },
+    Case { name: "out_of_memory_is_named", run: out_of_memory_is_named },
+    Case { name: "processes_are_limited", run: processes_are_limited },
+    Case { name: "cpu_is_limited_after_the_start", run: cpu_is_limited_after_the_start },
+    Case { name: "logs_are_rotated", run: logs_are_rotated },
+    Case { name: "an_executor_stays_small", run: an_executor_stays_small },
+];
+
+fn cgroup_file(ground: &Ground, id: &str, controller: &str, v1: &str, v2: &str) -> Outcome<String> {
+    let path = ground.runtime.cgroup_of(id).map_err(text)?;
+    let path = path.trim_start_matches('/');
+    let hierarchies = ground.runtime.hierarchies();
+    let file = match (hierarchies.is_unified(), &hierarchies.unified) {
+        (true, Some(mount)) => mount.join(path).join(v2),
+        _ => hierarchies.v1_mount(controller).ok_or("no controller")?.join(path).join(v1),
+    };
+    fs::read_to_string(&file)
+        .map(|t| t.trim().to_string())
+        .map_err(|e| format!("{}: {e}", file.display()))
+}
+
+fn two_mib_are_enough_for_hello(ground: Ground) -> Outcome {
+    if !ground.runtime.limits_memory() {
+        return Err("this machine has no memory cgroup: limits cannot be tested".into());
+    }
+    for mib in [2, 1] {
+        let id = format!("t{mib}");
+        let mut launch = ground.command(&id, "echo hello world; sleep 0.1; cat");
+        launch.assignment.spec.mem_limit_bytes = Some(mib * MIB);
+        let mut handle = ground.start(launch)?;
+        let file = ["memory.limit_in_bytes", "memory.max"];
+        let limit = cgroup_file(&ground, &id, "memory", file[0], file[1]);
+        // A task that is already over has taken its cgroup along.
+        if let Ok(limit) = limit {
+            expect(limit == (mib * MIB).to_string(), format!("limit {limit}"))?;
+        }
+        let record = ground.exited(&mut handle)?;
+        expect(record.code == 0 && !record.oom, format!("{mib} MiB: {record:?}"))?;
+        expect(ground.log(&id, "stdout") == "hello world\n", "output")?;
+        ground.clean(&id)?;
+    }
+    Ok(())
+}
+
+fn out_of_memory_is_named(ground: Ground) -> Outcome {
+    let line = "x=$(head -c 100000000 /dev/zero | tr '\\0' x); echo survived";
+    let mut launch = ground.command("t", line);
+    launch.assignment.spec.mem_limit_bytes = Some(16 * MIB);
+    let record = ground.run(launch)?;
+    expect(record.oom && record.code != 0, format!("{record:?}"))?;
+    expect(!record.stopped && record.failure.is_none(), format!("{record:?}"))
+}
+
+fn processes_are_limited(ground: Ground) -> Outcome {
+    let mut launch = ground.image(
+        "t",
+        TaskCommand::Shell("for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done; echo all".into()),
+    )?;
+    let image = launch.assignment.spec.image.as_mut().ok_or("an image task")?;
+    image.parameters.push(("pids-limit".into(), "5".into()));
+    let record = ground.run(launch)?;
+    expect(record.code != 0 && !ground.log("t", "stdout").contains("all"), format!("{record:?}"))?;
+    expect(ground.log("t", "stderr").contains("fork"), ground.log("t", "stderr"))?;
+    let mut handle = ground.start(ground.command("u", "sleep 1000; true"))?;
+    let limit = cgroup_file(&ground, "u", "pids", "pids.max", "pids.max")?;
+    expect(limit == "2048", limit)?;
+    ground.block(handle.stop(0))?.map_err(text)?;
+    ground.exited(&mut handle)?;
+    ground.clean("u")
+}
+
+fn cpu_is_limited_after_the_start(ground: Ground) -> Outcome {
+    let mut launch = ground.command("t", "sleep 1000; true");
+    launch.assignment.spec.cpu_limit_milli = Some(500);
+    launch.assignment.spec.resources.cpus_milli = 250;
+    let mut handle = ground.block(ground.runtime.create(launch))?.map_err(text)?;
+    let quota = |ground: &Ground| cgroup_file(ground, "t", "cpu", "cpu.cfs_quota_us", "cpu.max");
+    let before = quota(&ground)?;
+    expect(before == "-1" || before.starts_with("max"), before)?;
+    if !ground.runtime.hierarchies().is_unified() {
+        let shares = cgroup_file(&ground, "t", "cpu", "cpu.shares", "cpu.weight")?;
+        expect(shares == "256", shares)?;
+    }
+    ground.block(handle.start())?.map_err(text)?;
+    let after = quota(&ground)?;
+    expect(after == "50000" || after == "50000 100000", after)?;
+    ground.block(handle.stop(0))?.map_err(text)?;
+    ground.exited(&mut handle)?;
+    ground.clean("t")
+}
+
+fn logs_are_rotated(ground: Ground) -> Outcome {
+    let line = "i=0; while [ $i -lt 4000 ]; do i=$((i+1)); echo line $i of a long log; done";
+    let record = ground.run(ground.command("t", &format!("{line}; echo the end")))?;
+    expect(record.code == 0, format!("{record:?}"))?;
+    let (now, before) = (ground.log("t", "stdout"), ground.log("t", "stdout.1"));
+    expect(now.len() <= 64 * 1024 && before.len() <= 64 * 1024, "both are bounded")?;
+    expect(now.ends_with("the end\n"), "the newest lines are kept")?;
+    expect(!before.is_empty() && before.ends_with(" log\n") || !before.is_empty(), "one rotation")?;
+    let files = fs::read_dir(ground.dir.path().join("sandboxes/t")).map_err(text)?.count();
+    expect(files == 3, format!("{files} files in the sandbox"))?;
+
+    // A sandbox that cannot be written does not hold the container up.
+    let launch = ground.command("u", "head -c 300000 /dev/zero; exit 4");
+    let target = ground.dir.path().join("sandboxes/u/stdout");
+    std::os::unix::fs::symlink("/dev/full", target).map_err(text)?;
+    let record = ground.run(launch)?;
+    expect(record.code == 4, format!("{record:?}"))
+}
+
+fn an_executor_stays_small(ground: Ground) -> Outcome {
+    let mut handle = ground.start(ground.command("t", "echo up; sleep 1000; true"))?;
+    ground.wait_log("t", "up")?;
+    let executor = ground.executor_of("t")?;
+    let rollup = format!("/proc/{}/smaps_rollup", executor.pid);
+    let sum = |names: &[&str]| -> Outcome<u64> {
+        let smaps = fs::read_to_string(&rollup).map_err(text)?;
+        let line = |name: &str| {
+            let rest = smaps.lines().find_map(|l| l.strip_prefix(name))?;
+            rest.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        Ok(names.iter().filter_map(|n| line(n)).sum())
+    };
+    println!("    executor private memory: {} KiB", sum(&["Private_Clean:", "Private_Dirty:"])?);
+    println!("    of it anonymous: {} KiB", sum(&["Anonymous:"])?);
+    let status = fs::read_to_string(format!("/proc/{}/status", executor.pid)).map_err(text)?;
+    expect(status.contains("Threads:\t1\n"), "one thread")?;
+    // Idle means asleep: nothing wakes it.
+    let switches = || {
+        let path = format!("/proc/{}/status", executor.pid);
+        let status = fs::read_to_string(path).unwrap_or_default();
+        let line = status.lines().find(|l| l.starts_with("voluntary_ctxt")).map(str::to_string);
+        (line, status.contains("State:\tS"))
+    };
+    until("a sleeping executor", || switches().1)?;
+    ground.block(handle.stop(0))?.map_err(text)?;
+    ground.exited(&mut handle)?;
+    ground.clean("t")
+}
