@@ -161,22 +161,8 @@ fn commands(bench: &mut Bench, step: &Step) -> Vec<Command> {
             });
             Command::Assign { assignments: placed.collect() }
         }
-        Step::Report { nth: n, state: to, healthy, skip } => {
-            use TaskState::*;
-            let to = [Staging, Starting, Running, Running, Finished, Failed, Killed, Lost]
-                [usize::from(*to)];
-            let tasks = state.instances.values().filter_map(|i| i.task.as_ref());
-            let task = nth(tasks, *n);
-            let status = TaskStatus {
-                task_id: task.map_or(TaskId::new("none"), |t| t.id.clone()),
-                sequence: task.map_or(1, |t| t.last_sequence + skip),
-                state: to,
-                message: String::new(),
-                healthy: *healthy,
-                ip: None,
-                exit_code: None,
-            };
-            Command::RecordStatus { statuses: vec![status] }
+        Step::Report { nth, state: to, healthy, skip } => {
+            Command::RecordStatus { statuses: vec![status(state, *nth, *to, *healthy, *skip)] }
         }
         Step::Reachable { agent, reachable } => {
             let agent_id = AgentId::new(AGENTS[*agent]);
@@ -197,6 +183,22 @@ fn commands(bench: &mut Bench, step: &Step) -> Vec<Command> {
             return vec![];
         }
     }]
+}
+
+/// A report of the nth task; one that skips nothing is a repetition.
+fn status(state: &State, n: usize, to: u8, healthy: Option<bool>, skip: u32) -> TaskStatus {
+    use TaskState::*;
+    let to = [Staging, Starting, Running, Running, Finished, Failed, Killed, Lost][usize::from(to)];
+    let task = nth(state.instances.values().filter_map(|i| i.task.as_ref()), n);
+    TaskStatus {
+        task_id: task.map_or(TaskId::new("none"), |t| t.id.clone()),
+        sequence: task.map_or(1, |t| t.last_sequence + skip),
+        state: to,
+        message: String::new(),
+        healthy,
+        ip: None,
+        exit_code: None,
+    }
 }
 
 /// What holds in every state.
