@@ -159,3 +159,43 @@ fn signing_pair(key: &NodeKey) -> Result<KeyPair, AuthorityError> {
     let der = PrivatePkcs8KeyDer::from(key.pkcs8());
     KeyPair::from_pkcs8_der_and_sign_algo(&der, &rcgen::PKCS_ED25519).map_err(AuthorityError::Sign)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::certificate::peer_of;
+
+    #[test]
+    fn certificates_say_node_and_role() {
+        let ca = ClusterCa::mint("3f1c").expect("mints");
+        assert_eq!(ca.cluster_id().expect("named"), "3f1c");
+        let key = NodeKey::generate().expect("a key");
+        for role in [NodeRole::Full, NodeRole::Master, NodeRole::Agent] {
+            let der = ca.issue(key.public_key(), &key.node_id(), role).expect("issues");
+            let peer = peer_of(&der).expect("reads");
+            assert_eq!((peer.node_id, peer.role), (key.node_id(), role));
+        }
+        let other = NodeKey::generate().expect("a key").node_id();
+        let der = ca.issue(key.public_key(), &other, NodeRole::Full).expect("issues");
+        let peer = peer_of(&der);
+        assert!(matches!(peer, Err(CertificateError::NameIsNotKey { .. })), "{peer:?}");
+        let refused = ca.issue(b"junk", &other, NodeRole::Full);
+        assert!(matches!(refused, Err(AuthorityError::PublicKey { bytes: 4, .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn an_authority_survives_its_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("ca");
+        let ca = ClusterCa::mint("c1").expect("mints");
+        ca.save(&path).expect("saves");
+        let loaded = ClusterCa::load(&path).expect("loads");
+        assert_eq!(loaded.certificate(), ca.certificate());
+        let key = NodeKey::generate().expect("a key");
+        let id = key.node_id();
+        let der = loaded.issue(key.public_key(), &id, NodeRole::Agent).expect("issues");
+        super::super::tls::verify_issued(&der, ca.certificate()).expect("by the same authority");
+        fs::write(&path, b"junk").expect("writes");
+        assert!(matches!(ClusterCa::load(&path), Err(AuthorityError::Decode(_))));
+    }
+}

@@ -259,3 +259,6 @@ fn preference(addr: &SocketAddr) -> u8 {
         SocketAddr::V6(_) => 2,
     }
 }
+
+#[cfg(test)]
+mod tests;

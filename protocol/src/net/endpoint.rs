@@ -409,3 +409,6 @@ fn peer_behind(connection: &quinn::Connection) -> Result<Option<Peer>, EndpointE
         .map(|own| peer_of(own).map_err(|source| EndpointError::Certificate { addr, source }))
         .transpose()
 }
+
+#[cfg(test)]
+mod tests;

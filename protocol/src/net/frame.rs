@@ -79,3 +79,46 @@ pub async fn write_frame<T: Serialize + ?Sized>(
     let frame = to_frame(&value).map_err(FrameError::Codec)?;
     writer.write_all(&frame).await.map_err(FrameError::Write)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::FRAME_VERSION;
+
+    #[tokio::test]
+    async fn frames_follow_each_other_to_a_clean_end() {
+        let mut wire = Vec::new();
+        for text in ["one", "", "three"] {
+            write_frame(&mut wire, &text.to_string()).await.expect("writes");
+        }
+        let mut reader = wire.as_slice();
+        let mut read = Vec::new();
+        while let Some(text) = read_frame::<String>(&mut reader).await.expect("reads") {
+            read.push(text);
+        }
+        assert_eq!(read, ["one", "", "three"]);
+    }
+
+    #[tokio::test]
+    async fn a_stream_cut_anywhere_inside_a_frame_is_an_error() {
+        let mut wire = Vec::new();
+        write_frame(&mut wire, &"text".to_string()).await.expect("writes");
+        for cut in 1..wire.len() {
+            let read = read_frame::<String>(&mut &wire[..cut]).await;
+            assert!(matches!(read, Err(FrameError::Truncated { .. })), "{cut}: {read:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn bad_heads_and_bodies_are_refused() {
+        let huge = [0xff, 0xff, 0xff, 0xff, FRAME_VERSION];
+        let read = read_frame::<String>(&mut &huge[..]).await;
+        assert!(matches!(read, Err(FrameError::Codec(CodecError::TooLarge { .. }))), "{read:?}");
+        let read = read_frame::<String>(&mut &[0, 0, 0, 1, 77, 0][..]).await;
+        assert!(matches!(read, Err(FrameError::Codec(CodecError::Version(77)))), "{read:?}");
+        let read = read_frame::<String>(&mut &[0, 0, 0, 1, FRAME_VERSION, 0xff][..]).await;
+        assert!(matches!(read, Err(FrameError::Codec(CodecError::Decode { .. }))), "{read:?}");
+        let read = read_frame_within::<String>(&mut &[0, 0, 1, 0, FRAME_VERSION][..], 255).await;
+        assert!(matches!(read, Err(FrameError::OverLimit { bytes: 256, limit: 255 })), "{read:?}");
+    }
+}

@@ -241,3 +241,95 @@ fn read_part(path: &Path) -> Result<Option<Vec<u8>>, IdentityError> {
         Err(source) => Err(IdentityError::Read { path: path.to_path_buf(), source }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::authority::ClusterCa;
+    use bramble_core::model::NodeRole;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("exists").mode() & 0o777
+    }
+
+    fn identity(key: &NodeKey, ca: &ClusterCa) -> Identity {
+        let certificate =
+            ca.issue(key.public_key(), &key.node_id(), NodeRole::Full).expect("issues");
+        Identity::new(key.clone(), certificate, ca.certificate().to_vec()).expect("fits")
+    }
+
+    #[test]
+    fn a_key_is_made_once_and_kept_private() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("deep/node.key");
+        let made = NodeKey::load_or_create(&path).expect("makes");
+        assert_eq!(mode(&path), 0o600);
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("sets");
+        let loaded = NodeKey::load_or_create(&path).expect("loads");
+        assert_eq!(loaded.node_id(), made.node_id());
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(made.node_id().as_str().len(), 64);
+        assert_eq!(made.public_key().len(), SPKI_HEAD.len() + KEY_BYTES);
+        assert_eq!(made.node_id(), node_id_of(made.public_key()));
+        let left: Vec<_> = fs::read_dir(path.parent().expect("deep")).expect("reads").collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+    }
+
+    #[test]
+    fn a_damaged_key_is_never_replaced() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("node.key");
+        for damaged in [&b""[..], b"not a key"] {
+            fs::write(&path, damaged).expect("writes");
+            let loaded = NodeKey::load_or_create(&path);
+            assert!(matches!(loaded, Err(IdentityError::NotAKey { .. })), "{loaded:?}");
+            assert_eq!(fs::read(&path).expect("reads"), damaged);
+        }
+    }
+
+    #[test]
+    fn signatures_hold_for_their_key_and_message_only() {
+        let (key, other) =
+            (NodeKey::generate().expect("a key"), NodeKey::generate().expect("a key"));
+        let signature = key.sign(b"text");
+        assert!(verify_signature(key.public_key(), b"text", &signature));
+        assert!(!verify_signature(key.public_key(), b"test", &signature));
+        assert!(!verify_signature(other.public_key(), b"text", &signature));
+        assert!(!verify_signature(&key.public_key()[1..], b"text", &signature));
+        assert!(!verify_signature(b"", b"text", &signature));
+    }
+
+    #[test]
+    fn an_identity_is_whole_or_not_there() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let key = NodeKey::load_or_create(&Identity::key_path(directory.path())).expect("makes");
+        assert!(Identity::load(directory.path()).expect("looks").is_none());
+        let ca = ClusterCa::mint("c1").expect("mints");
+        identity(&key, &ca).save(directory.path()).expect("saves");
+        let loaded = Identity::load(directory.path()).expect("loads").expect("is there");
+        assert_eq!(loaded.key.node_id(), key.node_id());
+        assert_eq!(loaded.ca, ca.certificate());
+        for name in [KEY_FILE, CERTIFICATE_FILE, CA_FILE] {
+            assert_eq!(mode(&directory.path().join(name)), 0o600, "{name}");
+        }
+        fs::remove_file(directory.path().join(CA_FILE)).expect("removes");
+        let loaded = Identity::load(directory.path());
+        assert!(matches!(loaded, Err(IdentityError::Read { .. })), "{loaded:?}");
+    }
+
+    #[test]
+    fn parts_that_do_not_belong_together_are_refused() {
+        let (key, other) =
+            (NodeKey::generate().expect("a key"), NodeKey::generate().expect("a key"));
+        let (ca, foreign) =
+            (ClusterCa::mint("c1").expect("ca"), ClusterCa::mint("c1").expect("ca"));
+        let good = identity(&key, &ca);
+        let refused = Identity::new(other, good.certificate.clone(), good.ca.clone());
+        assert!(matches!(refused, Err(IdentityError::OtherKey { .. })), "{refused:?}");
+        let foreign = foreign.certificate().to_vec();
+        let refused = Identity::new(key.clone(), good.certificate.clone(), foreign);
+        assert!(matches!(refused, Err(IdentityError::NotIssued(_))), "{refused:?}");
+        let refused = Identity::new(key, b"junk".to_vec(), good.ca);
+        assert!(matches!(refused, Err(IdentityError::Certificate(_))), "{refused:?}");
+    }
+}

@@ -238,3 +238,6 @@ fn exported(
         .map_err(|_| JoinError::Export)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests;

@@ -140,3 +140,78 @@ fn digits(part: &'static str, text: &str, want: usize) -> Result<Vec<u8>, TokenE
     // Digits were checked one by one above; only an odd count could still fail, and it is even.
     Ok(hex::decode(text).expect("an even number of hex digits"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token() -> JoinToken {
+        JoinToken { ca_sha256: [0xab; 32], secret: [0x5c; SECRET_BYTES] }
+    }
+
+    #[test]
+    fn tokens_round_trip() {
+        let minted = JoinToken::mint(b"a certificate").expect("mints");
+        let text = minted.to_string();
+        assert_eq!(text.parse(), Ok(minted.clone()));
+        assert_eq!(format!("  {}\n", text.to_lowercase()).parse(), Ok(minted.clone()));
+        assert_eq!(minted.ca_sha256, <[u8; 32]>::from(Sha256::digest(b"a certificate")));
+        assert_ne!(JoinToken::mint(b"a certificate").expect("mints"), minted);
+        assert!(!format!("{minted:?}").contains(&hex::encode(minted.secret)));
+    }
+
+    #[test]
+    fn the_format_stays() {
+        let text = format!("BRAMBLE-1-{}-{}c09ed6f1", "ab".repeat(32), "5c".repeat(16));
+        assert_eq!(token().to_string(), text);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let good = token().to_string();
+        let mistyped = good.replace("-ababab", "-abacab");
+        let length = |part, got, want| Err(TokenError::Length { part, got, want });
+        let cases: [(String, Result<JoinToken, TokenError>); 10] = [
+            (String::new(), Err(TokenError::Prefix)),
+            ("SWMTKN-1-ab-cd".into(), Err(TokenError::Prefix)),
+            ("BRAMBLE".into(), Err(TokenError::Prefix)),
+            (good.replace("-1-", "-2-"), Err(TokenError::Version("2".into()))),
+            ("BRAMBLE-1-".into(), length("CA hash", 0, CA_HEX)),
+            (good[..80].into(), length("secret", 5, SECRET_HEX)),
+            (good[..good.len() - 1].into(), length("secret", SECRET_HEX - 1, SECRET_HEX)),
+            (format!("{good}0"), length("secret", SECRET_HEX + 1, SECRET_HEX)),
+            (mistyped, Err(TokenError::Checksum)),
+            (
+                good.replace("-ababab", "-abOcab"),
+                Err(TokenError::Character { part: "CA hash", found: 'O' }),
+            ),
+        ];
+        for (text, want) in cases {
+            assert_eq!(text.parse::<JoinToken>(), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn any_single_wrong_digit_is_noticed() {
+        let good = token().to_string();
+        for at in PREFIX.len()..good.len() {
+            let mut bytes = good.clone().into_bytes();
+            bytes[at] = match bytes[at] {
+                b'-' => continue,
+                b'0' => b'1',
+                _ => b'0',
+            };
+            let bad = String::from_utf8(bytes).expect("ASCII");
+            assert_eq!(bad.parse::<JoinToken>(), Err(TokenError::Checksum), "digit {at}");
+        }
+    }
+
+    #[test]
+    fn secrets_match_their_digest_only() {
+        let digest = token().secret_sha256();
+        assert!(token().matches(&digest));
+        for other in ["", &digest[1..], &digest.replace('a', "b"), &format!("{digest}0")] {
+            assert!(!token().matches(other), "{other:?}");
+        }
+    }
+}
