@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod api;
+mod clock;
 pub mod consensus;
 pub mod control;
 pub mod dispatcher;

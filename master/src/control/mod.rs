@@ -1,0 +1,31 @@
+//! The leader's loops. Each is level-triggered: a wake-up says "look again", never what to do, so
+//! a new leader needs no hand-over and a missed wake-up costs nothing once the next one comes.
+
+mod deployer;
+mod placer;
+
+pub use placer::PlacerView;
+
+use crate::offers::OfferBook;
+use crate::propose::Propose;
+use crate::store::Store;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// What the loops share.
+#[derive(Clone)]
+pub struct Control {
+    pub store: Arc<Store>,
+    pub propose: Arc<dyn Propose>,
+    pub offers: Arc<OfferBook>,
+    pub view: Arc<PlacerView>,
+}
+
+/// Milliseconds before a loop looks again after the log refused a command, so that a full disk
+/// does not make it spin.
+const RETRY_MS: u64 = 500;
+
+/// Run every loop until `stop`.
+pub async fn run(control: Control, stop: CancellationToken) {
+    tokio::join!(deployer::run(&control, &stop), placer::run(&control, &stop));
+}

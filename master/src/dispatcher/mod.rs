@@ -1,0 +1,155 @@
+//! The dispatcher: the only room that talks to agents.
+//!
+//! One session per agent: assignments go down as complete sets or differences, statuses come up
+//! and are acknowledged only once they are committed. Streams (logs, exec, images) are opened on
+//! the same connection when the API asks.
+
+mod assignments;
+mod session;
+
+use crate::offers::OfferBook;
+use crate::propose::{Propose, ProposeError};
+use crate::store::Store;
+use crate::streams::{AgentStream, OpenStream, StreamError, StreamFuture};
+use bramble_core::model::{AgentId, NodeId, NodeRole};
+use bramble_protocol::message::{StreamReply, StreamRequest};
+use bramble_protocol::net::{self as frame, FrameError, Link};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum DispatchError {
+    #[error("the peer showed no certificate of this cluster")]
+    Unidentified,
+    #[error("node {0} is not admitted to this cluster, or was removed from it")]
+    NotAdmitted(NodeId),
+    #[error("node {0} was admitted as a master only")]
+    NotAnAgent(NodeId),
+    #[error("node {node} spoke as agent {agent}")]
+    WrongAgent { node: NodeId, agent: AgentId },
+    #[error("the agent's first frame was no hello")]
+    NoHello,
+    #[error("the session's stream")]
+    Stream(#[from] quinn::ConnectionError),
+    #[error("a frame of the session")]
+    Frame(#[from] FrameError),
+    #[error("a command of the session")]
+    Propose(#[from] ProposeError),
+}
+
+/// Sessions by agent.
+pub struct Dispatcher {
+    store: Arc<Store>,
+    propose: Arc<dyn Propose>,
+    offers: Arc<OfferBook>,
+    sessions: Mutex<BTreeMap<AgentId, Session>>,
+    next_session: AtomicU64,
+}
+
+struct Session {
+    number: u64,
+    connection: quinn::Connection,
+}
+
+impl Dispatcher {
+    pub fn new(store: Arc<Store>, propose: Arc<dyn Propose>, offers: Arc<OfferBook>) -> Self {
+        Self { store, propose, offers, sessions: Mutex::default(), next_session: AtomicU64::new(1) }
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, BTreeMap<AgentId, Session>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serve one agent's link until it ends. A newer session of the same agent ends the older.
+    pub async fn serve(&self, link: Link) {
+        let agent_id = match self.admitted(&link) {
+            Ok(agent_id) => agent_id,
+            Err(error) => {
+                tracing::warn!(%error, "an agent was turned away");
+                link.connection.close(1u32.into(), error.to_string().as_bytes());
+                return;
+            }
+        };
+        let number = self.enter(&agent_id, &link.connection);
+        let ended = session::run(self, &agent_id, &link.connection).await;
+        match ended {
+            Ok(()) => tracing::info!(%agent_id, "an agent's session ended"),
+            Err(error) => {
+                tracing::info!(%agent_id, %error, "an agent's session ended");
+                link.connection.close(1u32.into(), error.to_string().as_bytes());
+            }
+        }
+        self.leave(&agent_id, number).await;
+    }
+
+    /// Who speaks, if the membership list has it as an agent.
+    fn admitted(&self, link: &Link) -> Result<AgentId, DispatchError> {
+        let peer = link.peer.as_ref().ok_or(DispatchError::Unidentified)?;
+        let role = self.store.read(|state| state.nodes.get(&peer.node_id).map(|node| node.role));
+        match role {
+            None => Err(DispatchError::NotAdmitted(peer.node_id.clone())),
+            Some(NodeRole::Master) => Err(DispatchError::NotAnAgent(peer.node_id.clone())),
+            Some(NodeRole::Full | NodeRole::Agent) => Ok(peer.node_id.agent()),
+        }
+    }
+
+    fn enter(&self, agent_id: &AgentId, connection: &quinn::Connection) -> u64 {
+        let number = self.next_session.fetch_add(1, Ordering::Relaxed);
+        let session = Session { number, connection: connection.clone() };
+        if let Some(older) = self.sessions().insert(agent_id.clone(), session) {
+            older.connection.close(2u32.into(), b"a newer session of this agent began");
+        }
+        number
+    }
+
+    async fn leave(&self, agent_id: &AgentId, number: u64) {
+        {
+            let mut sessions = self.sessions();
+            if sessions.get(agent_id).is_none_or(|session| session.number != number) {
+                return;
+            }
+            sessions.remove(agent_id);
+        }
+        self.offers.close(agent_id);
+        let away = bramble_core::command::Command::SetReachable {
+            agent_id: agent_id.clone(),
+            reachable: false,
+        };
+        if let Err(error) = self.propose.propose(away).await {
+            tracing::debug!(%agent_id, %error, "the end of a session was not recorded");
+        }
+    }
+
+    async fn open_stream(
+        &self,
+        agent_id: AgentId,
+        request: StreamRequest,
+    ) -> Result<AgentStream, StreamError> {
+        let connection = self
+            .sessions()
+            .get(&agent_id)
+            .map(|session| session.connection.clone())
+            .ok_or_else(|| StreamError::AgentAway(agent_id.clone()))?;
+        let failed = |what: &dyn std::fmt::Display| StreamError::Failed(what.to_string());
+        let (mut send, mut receive) = connection.open_bi().await.map_err(|e| failed(&e))?;
+        frame::write_frame(&mut send, &request).await.map_err(|e| failed(&e))?;
+        match frame::read_frame(&mut receive).await.map_err(|e| failed(&e))? {
+            Some(StreamReply::Ready) => Ok(AgentStream { send, receive }),
+            Some(StreamReply::NotFound(what)) => Err(StreamError::NotFound(what)),
+            Some(StreamReply::Failed(what)) => Err(StreamError::Failed(what)),
+            None => Err(failed(&"the agent closed the stream without an answer")),
+        }
+    }
+}
+
+impl OpenStream for Dispatcher {
+    fn open(&self, agent: &AgentId, request: StreamRequest) -> StreamFuture<'_> {
+        Box::pin(self.open_stream(agent.clone(), request))
+    }
+
+    fn connected(&self) -> Vec<AgentId> {
+        self.sessions().keys().cloned().collect()
+    }
+}

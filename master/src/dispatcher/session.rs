@@ -1,0 +1,112 @@
+//! One agent's session: what comes up is committed before it is acknowledged, what goes down
+//! follows the state.
+
+use super::assignments::Told;
+use super::{DispatchError, Dispatcher};
+use bramble_core::command::Command;
+use bramble_core::model::{Agent, AgentId};
+use bramble_protocol::message::{StatusKey, ToAgent, ToMaster};
+use bramble_protocol::net as frame;
+use quinn::{Connection, RecvStream, SendStream};
+use tokio::sync::mpsc;
+
+/// Frames waiting to go down besides assignment sets (acknowledgements, resync requests).
+const OUTBOX_FRAMES_MAX: usize = 64;
+
+enum Down {
+    Acknowledge(Vec<StatusKey>),
+    Resync,
+}
+
+pub(super) async fn run(
+    dispatcher: &Dispatcher,
+    agent_id: &AgentId,
+    connection: &Connection,
+) -> Result<(), DispatchError> {
+    let (mut send, mut receive) = connection.accept_bi().await?;
+    let agent = hello(agent_id, &mut receive).await?;
+    tracing::info!(%agent_id, name = %agent.name, "an agent's session began");
+    let floor = dispatcher.propose.propose(Command::RegisterAgent { agent }).await?.index;
+    dispatcher.offers.open(agent_id, floor);
+    frame::write_frame(&mut send, &ToAgent::Welcome).await?;
+    let (outbox, inbox) = mpsc::channel(OUTBOX_FRAMES_MAX);
+    tokio::select! {
+        ended = listen(dispatcher, agent_id, receive, outbox) => ended,
+        ended = tell(dispatcher, agent_id, send, inbox) => ended,
+        closed = connection.closed() => Err(closed.into()),
+    }
+}
+
+async fn hello(agent_id: &AgentId, receive: &mut RecvStream) -> Result<Agent, DispatchError> {
+    let Some(ToMaster::Hello { agent }) = frame::read_frame(receive).await? else {
+        return Err(DispatchError::NoHello);
+    };
+    if agent.id != *agent_id {
+        let node = bramble_core::model::NodeId::new(agent_id.as_str());
+        return Err(DispatchError::WrongAgent { node, agent: agent.id });
+    }
+    Ok(agent)
+}
+
+/// Read the agent's frames until it closes its side.
+async fn listen(
+    dispatcher: &Dispatcher,
+    agent_id: &AgentId,
+    mut receive: RecvStream,
+    outbox: mpsc::Sender<Down>,
+) -> Result<(), DispatchError> {
+    while let Some(said) = frame::read_frame(&mut receive).await? {
+        match said {
+            ToMaster::Hello { .. } => return Err(DispatchError::NoHello),
+            ToMaster::Offer(offer) if offer.agent_id == *agent_id => dispatcher.offers.put(offer),
+            ToMaster::Offer(offer) => {
+                tracing::warn!(%agent_id, other = %offer.agent_id, "an offer for another agent");
+            }
+            ToMaster::Statuses(statuses) => {
+                let keys = statuses
+                    .iter()
+                    .map(|s| StatusKey { task_id: s.task_id.clone(), sequence: s.sequence })
+                    .collect();
+                dispatcher.propose.propose(Command::RecordStatus { statuses }).await?;
+                if outbox.send(Down::Acknowledge(keys)).await.is_err() {
+                    return Ok(());
+                }
+            }
+            ToMaster::Resync => {
+                if outbox.send(Down::Resync).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Follow the state: send what changed for this agent, and what the reader wants said.
+async fn tell(
+    dispatcher: &Dispatcher,
+    agent_id: &AgentId,
+    mut send: SendStream,
+    mut inbox: mpsc::Receiver<Down>,
+) -> Result<(), DispatchError> {
+    let mut changes = dispatcher.store.watch();
+    let mut told = Told::default();
+    loop {
+        changes.mark_unchanged();
+        if let Some(set) = dispatcher.store.read(|state| told.next(state, agent_id)) {
+            tracing::debug!(%agent_id, generation = set.generation, put = set.put.len(),
+                remove = set.remove.len(), "assignments go down");
+            frame::write_frame(&mut send, &ToAgent::Assignments(set)).await?;
+        }
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return Ok(()) },
+            down = inbox.recv() => match down {
+                Some(Down::Acknowledge(keys)) => {
+                    frame::write_frame(&mut send, &ToAgent::Acknowledge(keys)).await?;
+                }
+                Some(Down::Resync) => told.forget(),
+                None => return Ok(()),
+            },
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Puts the master's rooms together: starts them in order, gives the leader its loops, and stops
+//! everything again.
+
+use crate::admission::Admission;
+use crate::api::{self, Api, ApiConfig, Listeners, ServeError};
+use crate::consensus::{Consensus, ConsensusConfig, ConsensusError, NoPeers};
+use crate::control::{self, Control, PlacerView};
+use crate::dispatcher::Dispatcher;
+use crate::founding::Keys;
+use crate::offers::OfferBook;
+use crate::propose::{Propose, ProposeError};
+use crate::store::Store;
+use bramble_core::command::{Command, Rejection};
+use bramble_protocol::net::{Alpn, Endpoint, answer_join};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Longest wait for a leader at start before saying so.
+const LEADER_WAIT: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Error)]
+pub enum MasterError {
+    #[error("the replicated log")]
+    Consensus(#[from] ConsensusError),
+    #[error("writing the founding of the cluster")]
+    Found(#[source] ProposeError),
+    #[error("{data_dir} holds the keys of cluster {keys} and the log of cluster {log}; \
+        they do not belong together", data_dir = .data_dir.display())]
+    OtherCluster { data_dir: PathBuf, keys: String, log: String },
+}
+
+/// What a master is started with. Listeners and endpoint are bound already, so that a taken port
+/// is known before anything is written.
+pub struct MasterConfig {
+    pub data_dir: PathBuf,
+    pub name: String,
+    pub api: ApiConfig,
+    pub listeners: Listeners,
+    pub endpoint: Arc<Endpoint>,
+    pub keys: Arc<Keys>,
+}
+
+/// A running master.
+pub struct Master {
+    consensus: Arc<Consensus>,
+    stop: CancellationToken,
+    api: JoinHandle<Result<(), ServeError>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Master {
+    /// Open the log, found the cluster if it is new, and answer the API once there is a leader.
+    ///
+    /// # Errors
+    /// The log cannot be opened or written, or belongs to another cluster than the keys.
+    pub async fn start(config: MasterConfig) -> Result<Master, MasterError> {
+        let node = config.keys.identity.key.node_id();
+        let log = ConsensusConfig::new(config.data_dir.join("master/raft"), node);
+        let (consensus, store) = Consensus::open(log, Arc::new(NoPeers)).await?;
+        consensus.found().await?;
+        consensus.wait_for_leader(LEADER_WAIT).await?;
+        let propose: Arc<dyn Propose> = consensus.clone();
+        found(&config, &store, propose.as_ref()).await?;
+
+        let stop = CancellationToken::new();
+        let offers = Arc::new(OfferBook::default());
+        let view = Arc::new(PlacerView::default());
+        let dispatcher = Arc::new(Dispatcher::new(store.clone(), propose.clone(), offers.clone()));
+        let admission = Arc::new(Admission {
+            store: store.clone(),
+            propose: propose.clone(),
+            keys: config.keys.clone(),
+        });
+        let control =
+            Control { store: store.clone(), propose: propose.clone(), offers, view: view.clone() };
+        let leads = consensus.clone();
+        let token = config.keys.token.to_string();
+        let api = Api {
+            store,
+            propose,
+            streams: dispatcher.clone(),
+            queue: view,
+            token: Arc::new(move || Some(token.clone())),
+            leads: Arc::new(move || leads.is_leader()),
+        };
+        let tasks = vec![
+            tokio::spawn(lead(consensus.clone(), control, stop.clone())),
+            tokio::spawn(accept(config.endpoint, dispatcher, admission, stop.clone())),
+        ];
+        let api = tokio::spawn(api::serve(api, config.api, config.listeners, stop.clone()));
+        Ok(Master { consensus, stop, api, tasks })
+    }
+
+    /// Resolves with the reason when the master cannot go on and the process should restart.
+    pub async fn failed(&self) -> String {
+        self.consensus.failed().await
+    }
+
+    /// Stop answering, end every session, and let go of the log.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        match self.api.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the API did not end cleanly"),
+            Err(error) => tracing::error!(%error, "the API ended with a panic"),
+        }
+        for task in self.tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a part of the master ended with a panic");
+            }
+        }
+        self.consensus.shutdown().await;
+    }
+}
+
+/// Write the founding into a new log; check that an old one is this cluster's.
+async fn found(
+    config: &MasterConfig,
+    store: &Store,
+    propose: &dyn Propose,
+) -> Result<(), MasterError> {
+    if let Some(log) = store.read(|state| state.cluster.as_ref().map(|c| c.id.clone())) {
+        if log == config.keys.cluster_id {
+            return Ok(());
+        }
+        let (data_dir, keys) = (config.data_dir.clone(), config.keys.cluster_id.clone());
+        return Err(MasterError::OtherCluster { data_dir, keys, log });
+    }
+    let founder = config.keys.founder(&config.name);
+    let command = Command::Found { cluster: config.keys.cluster(), founder };
+    match propose.propose(command).await {
+        Ok(_) | Err(ProposeError::Rejected(Rejection::AlreadyFounded)) => Ok(()),
+        Err(error) => Err(MasterError::Found(error)),
+    }
+}
+
+/// Run the leader's loops while this master leads.
+async fn lead(consensus: Arc<Consensus>, control: Control, stop: CancellationToken) {
+    let mut leadership = consensus.leadership();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = leadership.wait_for(|seen| seen.here) => if changed.is_err() { return },
+        }
+        let term = stop.child_token();
+        let loops = tokio::spawn(control::run(control.clone(), term.clone()));
+        tokio::select! {
+            () = stop.cancelled() => {}
+            _ = leadership.wait_for(|seen| !seen.here) => {}
+        }
+        term.cancel();
+        if let Err(error) = loops.await {
+            tracing::error!(%error, "a loop of the leader ended with a panic");
+        }
+    }
+}
+
+/// Answer every link that somebody dials.
+async fn accept(
+    endpoint: Arc<Endpoint>,
+    dispatcher: Arc<Dispatcher>,
+    admission: Arc<Admission>,
+    stop: CancellationToken,
+) {
+    loop {
+        let link = tokio::select! {
+            () = stop.cancelled() => return,
+            link = endpoint.accept() => match link {
+                Some(link) => link,
+                None => return,
+            },
+        };
+        match link.alpn {
+            Alpn::Agent => {
+                let dispatcher = dispatcher.clone();
+                tokio::spawn(async move { dispatcher.serve(link).await });
+            }
+            Alpn::Join => {
+                let admission = admission.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = answer_join(link, admission.as_ref()).await {
+                        tracing::info!(%error, "a node did not join");
+                    }
+                });
+            }
+            Alpn::Raft => {
+                link.connection.close(1u32.into(), b"this cluster has one master");
+            }
+        }
+    }
+}
