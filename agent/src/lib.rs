@@ -4,17 +4,26 @@
 //! the reconciler brings what runs towards what is wanted; statuses wait in the ledger until the
 //! master has committed them. No master is no reason to stop.
 
+mod agent;
 pub mod checks;
 pub mod clock;
+pub mod config;
 pub mod executor;
 pub mod images;
 pub mod inventory;
 pub mod ledger;
+pub mod machine;
 pub mod network;
+mod offers;
 pub mod reconciler;
 pub mod sandboxes;
+pub mod session;
 pub mod streams;
 pub mod runtime;
+
+pub use agent::{Agent, AgentError, AgentHandle};
+pub use config::AgentConfig;
+pub use session::Leader;
 
 #[cfg(test)]
 mod samples;

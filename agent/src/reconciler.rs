@@ -90,7 +90,7 @@ impl Roster {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, id: &TaskId, seen: Seen) {
+    pub(crate) fn set(&self, id: &TaskId, seen: Seen) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), seen);
     }
 
@@ -538,6 +538,8 @@ impl<P: Performer> Reconciler<P> {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod fake;
 #[cfg(test)]
 #[path = "reconciler/tests.rs"]
 mod tests;

@@ -1,276 +1,172 @@
-//! Reading the logs of a sandbox: the rotated part, the current part, the last lines, what comes.
-//!
-//! Files are the task's own, so that nothing in them is believed: no link is followed, and
-//! anything but a plain file is no log.
+//! Serving a log: what is there, then what comes for as long as the task lives.
 
-use nix::fcntl::OFlag;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
-use thiserror::Error;
+use super::{LogReader, StreamError};
+use crate::reconciler::Roster;
+use crate::sandboxes::Sandboxes;
+use bramble_core::converge::Seen;
+use bramble_core::model::TaskId;
+use bramble_protocol::message::StreamReply;
+use bramble_protocol::net::write_frame;
+use std::time::Duration;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-/// Bytes read at a time.
-const CHUNK_BYTES: usize = 16 * 1024;
+/// Pause between looks at a followed log. A bounded poll and not inotify: a log is replaced when
+/// it is rotated, watches are a scarce resource shared with the user's programs, and a look costs
+/// two system calls only while somebody follows.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(200);
 
-#[derive(Debug, Error)]
-pub enum LogError {
-    #[error("opening {}", path.display())]
-    Open {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("{} is not a plain file", path.display())]
-    NotAFile { path: PathBuf },
-    #[error("reading {}", path.display())]
-    Read {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
+/// What a reader asked for.
+pub(super) struct Wanted {
+    pub task_id: TaskId,
+    /// `stdout` or `stderr`.
+    pub name: &'static str,
+    pub follow: bool,
+    pub tail_lines: Option<u32>,
 }
 
-/// One log file, held open so that a rotation does not lose its end.
-struct Part {
-    path: PathBuf,
-    file: File,
-    inode: u64,
-}
-
-impl Part {
-    /// `None` when there is no such file.
-    fn open(path: &Path) -> Result<Option<Part>, LogError> {
-        let opened = OpenOptions::new()
-            .read(true)
-            // Non-blocking: a fifo in its place must not hold a thread for ever.
-            .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
-            .open(path);
-        let file = match opened {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(LogError::Open { path: path.to_path_buf(), source }),
-        };
-        let found = file
-            .metadata()
-            .map_err(|source| LogError::Read { path: path.to_path_buf(), source })?;
-        if !found.is_file() {
-            return Err(LogError::NotAFile { path: path.to_path_buf() });
+pub(super) async fn serve(
+    sandboxes: &Sandboxes,
+    roster: &Roster,
+    wanted: Wanted,
+    send: &mut (impl AsyncWrite + Unpin),
+) -> Result<(), StreamError> {
+    let reader = match open(sandboxes, &wanted).await? {
+        Ok(reader) => reader,
+        Err(reply) => return Ok(write_frame(send, &reply).await?),
+    };
+    write_frame(send, &StreamReply::Ready).await?;
+    let mut reader = Some(reader);
+    loop {
+        // Asked before reading: what a task wrote last is there before its end is known.
+        let lives = lives(roster, &wanted.task_id);
+        let bytes = read(&mut reader).await?;
+        if !bytes.is_empty() {
+            send.write_all(&bytes).await.map_err(StreamError::Write)?;
+            continue;
         }
-        Ok(Some(Part { path: path.to_path_buf(), file, inode: found.ino() }))
-    }
-
-    fn length(&self) -> Result<u64, LogError> {
-        self.file.metadata().map(|found| found.len()).map_err(|source| self.failed(source))
-    }
-
-    fn seek(&mut self, to: u64) -> Result<(), LogError> {
-        self.file.seek(SeekFrom::Start(to)).map(drop).map_err(|source| self.failed(source))
-    }
-
-    /// Read on from where it stands; empty at the end. A file cut short is read from its begin.
-    fn read(&mut self) -> Result<Vec<u8>, LogError> {
-        let at = self.file.stream_position().map_err(|source| self.failed(source))?;
-        if self.length()? < at {
-            self.seek(0)?;
+        send.flush().await.map_err(StreamError::Write)?;
+        if !wanted.follow || !lives {
+            return Ok(());
         }
-        let mut chunk = vec![0; CHUNK_BYTES];
-        loop {
-            match self.file.read(&mut chunk) {
-                Ok(count) => {
-                    chunk.truncate(count);
-                    return Ok(chunk);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(self.failed(source)),
-            }
-        }
-    }
-
-    /// Where the last `lines` lines begin, and how many of them this part has.
-    fn tail(&mut self, lines: u64) -> Result<(u64, u64), LogError> {
-        let length = self.length()?;
-        let (mut at, mut found) = (length, 0);
-        while at > 0 {
-            let begin = at.saturating_sub(CHUNK_BYTES as u64);
-            self.seek(begin)?;
-            let mut chunk = vec![0; (at - begin) as usize];
-            self.file.read_exact(&mut chunk).map_err(|source| self.failed(source))?;
-            for (index, byte) in chunk.iter().enumerate().rev() {
-                let position = begin + index as u64;
-                // The line end that ends the last line begins no further one.
-                if *byte == b'\n' && position + 1 < length {
-                    found += 1;
-                    if found == lines {
-                        return Ok((position + 1, found));
-                    }
-                }
-            }
-            at = begin;
-        }
-        // What stands before the first line end is a line too.
-        Ok((0, if length > 0 { found + 1 } else { 0 }))
-    }
-
-    fn failed(&self, source: io::Error) -> LogError {
-        LogError::Read { path: self.path.clone(), source }
+        tokio::time::sleep(FOLLOW_PAUSE).await;
     }
 }
 
-/// Reads one log from a chosen point on, over rotations. Blocking: for a blocking thread.
-pub struct LogReader {
-    current: PathBuf,
-    rotated: Option<Part>,
-    part: Option<Part>,
+/// Open the log, or say why not.
+async fn open(
+    sandboxes: &Sandboxes,
+    wanted: &Wanted,
+) -> Result<Result<LogReader, StreamReply>, StreamError> {
+    let id = &wanted.task_id;
+    let missing = || StreamReply::NotFound(format!("no sandbox of task {id} is on this node"));
+    let Ok(sandbox) = sandboxes.sandbox(id) else { return Ok(Err(missing())) };
+    let (name, tail_lines) = (wanted.name, wanted.tail_lines);
+    let opened =
+        blocking(move || sandbox.is_dir().then(|| LogReader::open(&sandbox, name, tail_lines)));
+    Ok(match opened.await? {
+        None => Err(missing()),
+        Some(Ok(reader)) => Ok(reader),
+        Some(Err(error)) => Err(StreamReply::Failed(crate::machine::chain(&error))),
+    })
 }
 
-impl LogReader {
-    /// Open `stdout` or `stderr` of a sandbox; with `tail_lines`, only its last lines. A log not
-    /// yet written is empty.
-    ///
-    /// # Errors
-    /// When a file is none of ours or cannot be read.
-    pub fn open(sandbox: &Path, name: &str, tail_lines: Option<u32>) -> Result<Self, LogError> {
-        let current = sandbox.join(name);
-        // The current part first: a rotation in between shows lines twice rather than never.
-        let mut part = Part::open(&current)?;
-        let mut rotated = Part::open(&sandbox.join(format!("{name}.1")))?;
-        if let (Some(old), Some(new)) = (&rotated, &part)
-            && old.inode == new.inode
-        {
-            rotated = None;
-        }
-        if let Some(lines) = tail_lines {
-            let mut wanted = u64::from(lines);
-            for part in [&mut part, &mut rotated].into_iter().flatten() {
-                let (begin, found) = match wanted {
-                    0 => (part.length()?, 0),
-                    _ => part.tail(wanted)?,
-                };
-                part.seek(begin)?;
-                wanted -= found;
-            }
-        }
-        Ok(Self { current, rotated, part })
-    }
+async fn read(slot: &mut Option<LogReader>) -> Result<Vec<u8>, StreamError> {
+    let mut reader = slot.take().ok_or(StreamError::Stopped)?;
+    let (reader, bytes) = blocking(move || {
+        let bytes = reader.read();
+        (reader, bytes)
+    })
+    .await?;
+    *slot = Some(reader);
+    Ok(bytes?)
+}
 
-    /// The next bytes; empty when all that is there was read. Call again later for more.
-    ///
-    /// # Errors
-    /// When a file cannot be read.
-    pub fn read(&mut self) -> Result<Vec<u8>, LogError> {
-        if let Some(rotated) = &mut self.rotated {
-            let bytes = rotated.read()?;
-            if !bytes.is_empty() {
-                return Ok(bytes);
-            }
-            self.rotated = None;
-        }
-        // A rotation is seen before the held part is read for the last time, so that nothing
-        // written into it is missed.
-        let turned = match (Part::open(&self.current)?, &self.part) {
-            (Some(new), Some(old)) if new.inode == old.inode => None,
-            (new, _) => new,
-        };
-        if let Some(part) = &mut self.part {
-            let bytes = part.read()?;
-            if !bytes.is_empty() || turned.is_none() {
-                return Ok(bytes);
-            }
-        }
-        match turned {
-            Some(mut part) => {
-                let bytes = part.read()?;
-                self.part = Some(part);
-                Ok(bytes)
-            }
-            None => Ok(Vec::new()),
-        }
-    }
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StreamError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| StreamError::Stopped)
+}
+
+fn lives(roster: &Roster, id: &TaskId) -> bool {
+    roster.seen(id).is_some_and(|seen| seen != Seen::Ended)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
-    use std::io::Write;
+    use bramble_protocol::net::read_frame;
+    use std::sync::Arc;
+    use tokio::io::AsyncReadExt;
 
-    fn all(reader: &mut LogReader) -> String {
-        let mut text = Vec::new();
-        loop {
-            let bytes = reader.read().unwrap();
-            if bytes.is_empty() {
-                return String::from_utf8(text).unwrap();
-            }
-            text.extend_from_slice(&bytes);
+    struct Ground {
+        _data: tempfile::TempDir,
+        sandboxes: Sandboxes,
+        roster: Arc<Roster>,
+    }
+
+    fn ground() -> Ground {
+        let data = tempfile::tempdir().unwrap();
+        let sandboxes = Sandboxes::open(data.path()).unwrap();
+        Ground { sandboxes, roster: Arc::default(), _data: data }
+    }
+
+    fn wanted(id: &str, follow: bool, tail_lines: Option<u32>) -> Wanted {
+        Wanted { task_id: TaskId::new(id), name: "stdout", follow, tail_lines }
+    }
+
+    /// Serves into a pipe; gives its reading end.
+    fn begin(ground: &Ground, wanted: Wanted) -> tokio::io::DuplexStream {
+        let (mut send, receive) = tokio::io::duplex(64);
+        let (sandboxes, roster) = (ground.sandboxes.clone(), Arc::clone(&ground.roster));
+        tokio::spawn(async move { serve(&sandboxes, &roster, wanted, &mut send).await });
+        receive
+    }
+
+    async fn rest(mut receive: tokio::io::DuplexStream) -> String {
+        let mut text = String::new();
+        receive.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn what_is_there_is_served_once() {
+        let ground = ground();
+        let (sandbox, _) = ground.sandboxes.create(&TaskId::new("a")).unwrap();
+        std::fs::write(sandbox.join("stdout"), "one\ntwo\n").unwrap();
+        for (tail, expected) in [(None, "one\ntwo\n"), (Some(1), "two\n")] {
+            let mut receive = begin(&ground, wanted("a", false, tail));
+            let reply: Option<StreamReply> = read_frame(&mut receive).await.unwrap();
+            assert_eq!(reply, Some(StreamReply::Ready));
+            assert_eq!(rest(receive).await, expected);
         }
     }
 
-    fn append(sandbox: &Path, name: &str, text: &str) {
-        let file = OpenOptions::new().append(true).create(true).open(sandbox.join(name));
-        file.unwrap().write_all(text.as_bytes()).unwrap();
-    }
-
-    #[test]
-    fn the_last_lines_are_found_over_both_parts() {
-        let cases = [
-            ("", "", None, ""),
-            ("", "", Some(3), ""),
-            ("a\nb\n", "c\nd\n", None, "a\nb\nc\nd\n"),
-            ("a\nb\n", "c\nd\n", Some(0), ""),
-            ("a\nb\n", "c\nd\n", Some(1), "d\n"),
-            ("a\nb\n", "c\nd\n", Some(2), "c\nd\n"),
-            ("a\nb\n", "c\nd\n", Some(3), "b\nc\nd\n"),
-            ("a\nb\n", "c\nd\n", Some(9), "a\nb\nc\nd\n"),
-            ("", "c\nd", Some(1), "d"),
-            ("", "\n\n", Some(1), "\n"),
-            ("a\n", "", Some(1), "a\n"),
-        ];
-        for (rotated, current, tail, expected) in cases {
-            let sandbox = tempfile::tempdir().unwrap();
-            fs::write(sandbox.path().join("stdout.1"), rotated).unwrap();
-            fs::write(sandbox.path().join("stdout"), current).unwrap();
-            let mut reader = LogReader::open(sandbox.path(), "stdout", tail).unwrap();
-            assert_eq!(all(&mut reader), expected, "{rotated:?} {current:?} {tail:?}");
+    #[tokio::test]
+    async fn unknown_tasks_and_hostile_ids_are_not_found() {
+        let ground = ground();
+        for id in ["nobody", "../../etc"] {
+            let mut receive = begin(&ground, wanted(id, false, None));
+            let reply: Option<StreamReply> = read_frame(&mut receive).await.unwrap();
+            assert!(matches!(reply, Some(StreamReply::NotFound(_))), "{reply:?}");
         }
     }
 
-    #[test]
-    fn long_tails_are_found_over_chunks() {
-        let sandbox = tempfile::tempdir().unwrap();
-        let lines: Vec<String> = (0..20_000).map(|n| format!("line {n}\n")).collect();
-        append(sandbox.path(), "stderr", &lines.concat());
-        let mut reader = LogReader::open(sandbox.path(), "stderr", Some(9_000)).unwrap();
-        assert_eq!(all(&mut reader), lines[11_000..].concat());
-    }
-
-    #[test]
-    fn what_comes_is_read_over_rotations_and_cuts() {
-        let sandbox = tempfile::tempdir().unwrap();
-        let path = |name: &str| sandbox.path().join(name);
-        let mut reader = LogReader::open(sandbox.path(), "stdout", None).unwrap();
-        assert_eq!(all(&mut reader), "", "not yet written");
-        append(sandbox.path(), "stdout", "one\n");
-        assert_eq!(all(&mut reader), "one\n");
-        append(sandbox.path(), "stdout", "two\n");
-        fs::rename(path("stdout"), path("stdout.1")).unwrap();
-        append(sandbox.path(), "stdout", "three\n");
-        assert_eq!(all(&mut reader), "two\nthree\n", "the end of the rotated part is not lost");
-        fs::write(path("stdout"), "4\n").unwrap();
-        assert_eq!(all(&mut reader), "4\n", "cut by the task itself");
-        fs::remove_file(path("stdout")).unwrap();
-        assert_eq!(all(&mut reader), "", "gone is no error");
-    }
-
-    #[test]
-    fn planted_files_are_refused() {
-        let sandbox = tempfile::tempdir().unwrap();
-        std::os::unix::fs::symlink("/etc/passwd", sandbox.path().join("stdout")).unwrap();
-        let refused = LogReader::open(sandbox.path(), "stdout", None);
-        assert!(matches!(refused, Err(LogError::Open { .. })));
-        let fifo = sandbox.path().join("stderr");
-        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
-        let refused = LogReader::open(sandbox.path(), "stderr", None);
-        assert!(matches!(refused, Err(LogError::NotAFile { .. })));
+    #[tokio::test]
+    async fn following_ends_with_the_task_and_misses_nothing() {
+        let ground = ground();
+        let id = TaskId::new("a");
+        let (sandbox, _) = ground.sandboxes.create(&id).unwrap();
+        ground.roster.set(&id, Seen::Running);
+        let mut receive = begin(&ground, wanted("a", true, None));
+        let reply: Option<StreamReply> = read_frame(&mut receive).await.unwrap();
+        assert_eq!(reply, Some(StreamReply::Ready));
+        std::fs::write(sandbox.join("stdout"), "one\n").unwrap();
+        let mut first = [0; 4];
+        receive.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"one\n");
+        std::fs::rename(sandbox.join("stdout"), sandbox.join("stdout.1")).unwrap();
+        std::fs::write(sandbox.join("stdout"), "two\n").unwrap();
+        ground.roster.set(&id, Seen::Ended);
+        assert_eq!(rest(receive).await, "two\n");
     }
 }

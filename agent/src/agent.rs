@@ -1,0 +1,197 @@
+//! The agent as a whole: opens what it owns, takes over from its earlier life, then serves.
+
+use crate::clock::{self, ClockError};
+use crate::config::AgentConfig;
+use crate::images::{ImageError, Images, ImagesConfig};
+use crate::inventory::{self, ATTRIBUTE_NO_MEMORY_CGROUP, InventoryError};
+use crate::ledger::{Ledger, LedgerError};
+use crate::machine::Machine;
+use crate::network::{Network, NetworkConfig, NetworkError};
+use crate::reconciler::{ReconcileError, Reconciler, Reconciling};
+use crate::runtime::{Runtime, RuntimeConfig, RuntimeError};
+use crate::sandboxes::{SandboxError, Sandboxes};
+use crate::session::{self, Leader, Speaker};
+use crate::streams::Streams;
+use bramble_core::model::{Agent as AgentRecord, NodeId};
+use bramble_protocol::net::Endpoint;
+use std::path::PathBuf;
+use std::sync::Arc;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+#[derive(Debug, Error)]
+pub enum AgentError {
+    #[error("making {}", path.display())]
+    Directory {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("asking for this boot's name")]
+    Clock(#[from] ClockError),
+    #[error("measuring this machine")]
+    Inventory(#[from] InventoryError),
+    #[error("opening the agent's ledger")]
+    Ledger(#[from] LedgerError),
+    #[error("opening the sandboxes")]
+    Sandboxes(#[from] SandboxError),
+    #[error("opening the container runtime")]
+    Runtime(#[from] RuntimeError),
+    #[error("opening the image store")]
+    Images(#[from] ImageError),
+    #[error("opening the containers' network")]
+    Network(#[source] NetworkError),
+    #[error("closing the containers' network")]
+    CloseNetwork(#[source] NetworkError),
+    #[error("stopping all tasks")]
+    Stop(#[from] ReconcileError),
+}
+
+/// An agent that has taken over its machine. Dropping it leaves containers running.
+pub struct Agent {
+    record: AgentRecord,
+    reconciler: Reconciler<Machine>,
+    reconciling: Reconciling,
+    streams: Arc<Streams>,
+    network: Arc<Network>,
+}
+
+/// Stops all tasks of an agent that runs.
+#[derive(Clone)]
+pub struct AgentHandle {
+    reconciling: Reconciling,
+    network: Arc<Network>,
+}
+
+impl AgentHandle {
+    /// Stop every task with its grace and wait for all; nothing is started any more. They end as
+    /// killed ("node went down"), and the assignments stay: when the node comes back, the cluster
+    /// replaces them without delay.
+    ///
+    /// # Errors
+    /// When the agent is gone, or its network cannot be removed.
+    pub async fn stop_all(&self) -> Result<(), AgentError> {
+        self.reconciling.stop_all().await?;
+        self.network.close().await.map(drop).map_err(AgentError::CloseNetwork)
+    }
+}
+
+impl Agent {
+    /// Open everything and take over: adopt what runs, report what ended, clean what is dead.
+    ///
+    /// # Errors
+    /// When a part cannot be opened, also because another agent has it.
+    pub async fn open(config: AgentConfig, node_id: &NodeId) -> Result<Agent, AgentError> {
+        let data = config.data_dir.join("agent");
+        std::fs::create_dir_all(&data)
+            .map_err(|source| AgentError::Directory { path: data.clone(), source })?;
+        let boot_id = clock::boot_id()?;
+        let record = record(&config, node_id)?;
+        let (ledger, contents) = Ledger::open(&data.join("ledger"))?;
+        let sandboxes = Sandboxes::open(&config.data_dir)?;
+        let runtime = Runtime::open(RuntimeConfig {
+            run_dir: config.run_dir,
+            executable: config.executable,
+            cgroup_parent: config.cgroup_parent,
+            allow_host_volumes: config.allow_host_volumes,
+            allow_privileged: config.allow_privileged,
+            log_bytes_max: config.log_bytes_max,
+        })?;
+        let images = ImagesConfig {
+            insecure_registries: config.insecure_registries,
+            docker_config: config.docker_config,
+        };
+        let images = Arc::new(Images::open(&config.data_dir.join("images"), images)?);
+        let network =
+            NetworkConfig { bridge: config.bridge, subnet: config.subnet, state_dir: data };
+        let network = Arc::new(Network::open(network).map_err(AgentError::Network)?);
+        let machine = Arc::new(Machine {
+            runtime: runtime.clone(),
+            network: Arc::clone(&network),
+            images: Arc::clone(&images),
+            sandboxes: sandboxes.clone(),
+            name: config.name,
+            allow_host_volumes: config.allow_host_volumes,
+            allow_privileged: config.allow_privileged,
+        });
+        let (reconciler, reconciling) =
+            Reconciler::recover(machine, ledger, contents, boot_id).await;
+        let roster = Arc::clone(&reconciling.roster);
+        let streams = Arc::new(Streams { runtime, images, sandboxes, roster });
+        Ok(Agent { record, reconciler, reconciling, streams, network })
+    }
+
+    /// A handle that can stop all tasks while the agent runs.
+    pub fn handle(&self) -> AgentHandle {
+        AgentHandle { reconciling: self.reconciling.clone(), network: Arc::clone(&self.network) }
+    }
+
+    /// Serve until `leave` is cancelled, with whichever leader there is, and without one.
+    pub async fn serve(
+        self,
+        endpoint: Arc<Endpoint>,
+        leaders: watch::Receiver<Option<Leader>>,
+        leave: CancellationToken,
+    ) {
+        let speaker =
+            Speaker { agent: self.record, reconciling: self.reconciling, streams: self.streams };
+        // The session first: its end must not hold up the reconciler, nor the other way round.
+        let session = tokio::spawn(session::keep(endpoint, speaker, leaders, leave.clone()));
+        self.reconciler.run(leave).await;
+        if let Err(error) = session.await {
+            tracing::error!(%error, "the session's task ended early");
+        }
+    }
+
+    /// Open, then serve until `leave` is cancelled.
+    ///
+    /// # Errors
+    /// As [`Agent::open`].
+    pub async fn run(
+        config: AgentConfig,
+        endpoint: Arc<Endpoint>,
+        node_id: &NodeId,
+        leaders: watch::Receiver<Option<Leader>>,
+        leave: CancellationToken,
+    ) -> Result<(), AgentError> {
+        Agent::open(config, node_id).await?.serve(endpoint, leaders, leave).await;
+        Ok(())
+    }
+
+    /// Stop every task of a node whose agent does not run (`bramble down` after Ctrl-C).
+    ///
+    /// # Errors
+    /// As [`Agent::open`] and [`AgentHandle::stop_all`].
+    pub async fn stop_all(config: AgentConfig, node_id: &NodeId) -> Result<(), AgentError> {
+        let mut agent = Agent::open(config, node_id).await?;
+        agent.reconciler.start_nothing();
+        let handle = agent.handle();
+        let leave = CancellationToken::new();
+        let running = tokio::spawn(agent.reconciler.run(leave.clone()));
+        let stopped = handle.stop_all().await;
+        leave.cancel();
+        if let Err(error) = running.await {
+            tracing::error!(%error, "the reconciler ended early");
+        }
+        stopped
+    }
+}
+
+/// What the cluster is told of this agent.
+fn record(config: &AgentConfig, node_id: &NodeId) -> Result<AgentRecord, AgentError> {
+    let found = inventory::measure(&config.data_dir, &config.resources)?;
+    let mut attributes = config.attributes.clone();
+    if !found.memory_cgroup {
+        let (name, value) = ATTRIBUTE_NO_MEMORY_CGROUP;
+        attributes.entry(name.into()).or_insert_with(|| value.into());
+    }
+    Ok(AgentRecord {
+        id: node_id.agent(),
+        name: config.name.clone(),
+        total: found.total,
+        ports: found.ports,
+        attributes,
+        reachable: true,
+    })
+}

@@ -1,0 +1,322 @@
+//! The machine as the reconciler sees it: images, sandboxes, the container runtime and the
+//! network behind one [`Performer`].
+//!
+//! Owns the order of steps that make and unmake a task. Decides nothing about which tasks there
+//! should be.
+
+mod recover;
+
+use crate::images::{ImageOnDisk, Images};
+use crate::network::Network;
+use crate::reconciler::{Container, Ending, Found, Performer, Progress, Refusal};
+use crate::runtime::config::ConfigError;
+use crate::runtime::{
+    Ended, ExecRequest, ExecStreams, Launch, LaunchImage, Runtime, RuntimeError, TaskHandle,
+};
+use crate::sandboxes::Sandboxes;
+use bramble_core::model::{Assignment, PublishedPort, TaskId, TaskNetwork};
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use tokio::io::AsyncWriteExt;
+
+/// Characters of a bridge container's host name, as Docker cuts its own.
+const HOSTNAME_CHARS: usize = 12;
+
+/// Everything of this machine that tasks are made from.
+pub struct Machine {
+    pub runtime: Runtime,
+    pub network: Arc<Network>,
+    pub images: Arc<Images>,
+    pub sandboxes: Sandboxes,
+    /// The node's name, which is the host name of tasks on the host's network.
+    pub name: String,
+    pub allow_host_volumes: bool,
+    pub allow_privileged: bool,
+}
+
+/// A container with an executor and, on the bridge, an address.
+pub struct Made {
+    task_id: TaskId,
+    runtime: Runtime,
+    handle: TaskHandle,
+    ip: Option<Ipv4Addr>,
+}
+
+impl Container for Made {
+    async fn start(&self) -> Result<(), Refusal> {
+        self.handle.start().await.map_err(|error| refusal(&error))
+    }
+
+    async fn stop(&self, grace_ms: u64) {
+        if let Err(error) = self.handle.stop(grace_ms).await {
+            // An executor that cannot be told is dying; `wait` hears of that.
+            let error: &dyn Error = &error;
+            tracing::warn!(task_id = %self.task_id, error, "an executor did not take a stop");
+        }
+    }
+
+    async fn wait(&self) -> Ending {
+        match self.handle.wait().await {
+            Ended::Exited(record) => Ending::Exited(record),
+            Ended::ExecutorDied => {
+                // Nothing may run on behind a report that it ended.
+                clean_runtime(&self.runtime, &self.task_id).await;
+                Ending::ExecutorDied
+            }
+        }
+    }
+
+    fn ip(&self) -> Option<String> {
+        self.ip.map(|ip| ip.to_string())
+    }
+}
+
+impl Performer for Machine {
+    type Image = Option<ImageOnDisk>;
+    type Container = Made;
+
+    async fn fetch(
+        &self,
+        assignment: &Assignment,
+        progress: Progress<'_>,
+    ) -> Result<Option<ImageOnDisk>, Refusal> {
+        let Some(image) = &assignment.spec.image else { return Ok(None) };
+        let fetched = self.images.ensure(&image.reference, image.force_pull, progress).await;
+        fetched.map(Some).map_err(|error| Refusal::failed(error.reason()))
+    }
+
+    async fn create(
+        &self,
+        assignment: &Assignment,
+        image: Option<ImageOnDisk>,
+    ) -> Result<Made, Refusal> {
+        let task_id = &assignment.task_id;
+        let made = match self.launch(assignment, image) {
+            Ok(launch) => self.make(task_id, launch, bridge_ports(assignment)).await,
+            Err(error) => Err(Refusal::failed(chain(&error))),
+        };
+        if made.is_err() {
+            self.remove_work(task_id);
+        }
+        made
+    }
+
+    async fn release(&self, task_id: &TaskId) {
+        if let Err(error) = self.network.detach(task_id).await {
+            let error: &dyn Error = &error;
+            tracing::warn!(%task_id, error, "a task stays connected");
+        }
+    }
+
+    async fn clean(&self, task_id: &TaskId) {
+        clean_runtime(&self.runtime, task_id).await;
+        self.remove_work(task_id);
+    }
+
+    async fn recover(
+        &self,
+        assignments: &BTreeMap<TaskId, Arc<Assignment>>,
+    ) -> BTreeMap<TaskId, Found<Made>> {
+        recover::recover(self, assignments).await
+    }
+
+    async fn sweep(&self, keep: BTreeSet<TaskId>) {
+        let sandboxes = self.sandboxes.clone();
+        let swept = tokio::task::spawn_blocking(move || sandboxes.sweep(&keep)).await;
+        if let Ok(Err(error)) = swept {
+            let error: &dyn Error = &error;
+            tracing::warn!(error, "old sandboxes were not removed");
+        }
+    }
+
+    async fn run_inside(&self, task_id: &TaskId, line: &str) -> Result<i32, Refusal> {
+        let command = ["/bin/sh", "-c", line].map(str::to_string).to_vec();
+        let request = ExecRequest { command, tty: false, rows: 0, columns: 0 };
+        let session = self.runtime.exec(task_id.as_str(), request).await;
+        let mut session = session.map_err(|error| refusal(&error))?;
+        let Some(ExecStreams::Pipes { mut stdin, mut stdout, mut stderr }) = session.take_streams()
+        else {
+            return Err(Refusal::failed("a command without pipes"));
+        };
+        // A check that reads finds an end; one that talks must not fill a pipe and hang. That
+        // its output cannot be read says nothing about its exit.
+        let _ = stdin.shutdown().await;
+        drop(stdin);
+        let (mut nowhere, mut neither) = (tokio::io::sink(), tokio::io::sink());
+        let (ended, _, _) = tokio::join!(
+            session.wait(),
+            tokio::io::copy(&mut stdout, &mut nowhere),
+            tokio::io::copy(&mut stderr, &mut neither),
+        );
+        ended.map_err(|error| refusal(&error))
+    }
+}
+
+impl Machine {
+    fn launch(
+        &self,
+        assignment: &Assignment,
+        image: Option<ImageOnDisk>,
+    ) -> Result<Launch, crate::sandboxes::SandboxError> {
+        let task_id = &assignment.task_id;
+        // What an earlier, broken off creation wrote must not show up in this container.
+        self.sandboxes.remove_work(task_id)?;
+        let (sandbox, work_dir) = self.sandboxes.create(task_id)?;
+        let bridged = matches!(assignment.spec.network, TaskNetwork::Bridge(_));
+        Ok(Launch {
+            image: image.map(launch_image),
+            sandbox,
+            work_dir,
+            resolv_conf: bridged.then(crate::network::resolv_conf),
+            hostname: if bridged { short_name(assignment) } else { self.name.clone() },
+            allow_host_volumes: self.allow_host_volumes,
+            allow_privileged: self.allow_privileged,
+            assignment: assignment.clone(),
+        })
+    }
+
+    async fn make(
+        &self,
+        task_id: &TaskId,
+        launch: Launch,
+        ports: Option<&[PublishedPort]>,
+    ) -> Result<Made, Refusal> {
+        let created = self.runtime.create(launch).await;
+        let handle = created.map_err(|error| refusal(&error))?;
+        let ip = match ports {
+            None => None,
+            Some(ports) => match self.connect(task_id, &handle, ports).await {
+                Ok(ip) => Some(ip),
+                Err(refusal) => {
+                    clean_runtime(&self.runtime, task_id).await;
+                    return Err(refusal);
+                }
+            },
+        };
+        Ok(Made { task_id: task_id.clone(), runtime: self.runtime.clone(), handle, ip })
+    }
+
+    async fn connect(
+        &self,
+        task_id: &TaskId,
+        handle: &TaskHandle,
+        ports: &[PublishedPort],
+    ) -> Result<Ipv4Addr, Refusal> {
+        let attached = self.network.attach(task_id, handle.init().pid, ports).await;
+        let ip = attached.map_err(|error| Refusal::failed(chain(&error)))?.ip;
+        if let Err(error) = self.name_address(task_id, ip) {
+            // Its own name then leads to loopback, which most programs never ask.
+            let error: &dyn Error = &error;
+            tracing::warn!(%task_id, error, "a container's own address is not in its hosts file");
+        }
+        Ok(ip)
+    }
+
+    /// Put the address, known only now, where the container looks up its own name.
+    fn name_address(&self, task_id: &TaskId, ip: Ipv4Addr) -> Result<(), RuntimeError> {
+        let path = self.runtime.hosts_file(task_id.as_str())?;
+        let failed = |source| RuntimeError::File { path: path.clone(), source };
+        let hosts = std::fs::read_to_string(&path).map_err(failed)?;
+        let hosts = hosts.replace("127.0.1.1\t", &format!("{ip}\t"));
+        // In place: the file is mounted by inode.
+        std::fs::write(&path, hosts).map_err(failed)
+    }
+
+    fn remove_work(&self, task_id: &TaskId) {
+        if let Err(error) = self.sandboxes.remove_work(task_id) {
+            let error: &dyn Error = &error;
+            tracing::warn!(%task_id, error, "a work directory stays");
+        }
+    }
+}
+
+/// The ports of a task on the bridge; `None` on the host's network.
+fn bridge_ports(assignment: &Assignment) -> Option<&[PublishedPort]> {
+    match &assignment.spec.network {
+        TaskNetwork::Host => None,
+        TaskNetwork::Bridge(ports) => Some(ports),
+    }
+}
+
+/// The instance's UUID without dashes, cut short.
+fn short_name(assignment: &Assignment) -> String {
+    let id = assignment.instance_id.as_str();
+    let uuid = id.rsplit_once(".instance-").map_or(id, |(_, uuid)| uuid);
+    uuid.chars().filter(char::is_ascii_alphanumeric).take(HOSTNAME_CHARS).collect()
+}
+
+fn launch_image(image: ImageOnDisk) -> LaunchImage {
+    let ImageOnDisk { layers, config, .. } = image;
+    let given = |text: String| (!text.is_empty()).then_some(text);
+    LaunchImage {
+        layers,
+        entrypoint: config.entrypoint,
+        cmd: config.cmd,
+        env: config.env,
+        user: given(config.user),
+        working_dir: given(config.working_dir),
+        stop_signal: config.stop_signal,
+    }
+}
+
+async fn clean_runtime(runtime: &Runtime, task_id: &TaskId) {
+    if let Err(error) = runtime.clean(task_id.as_str()).await {
+        let error: &dyn Error = &error;
+        tracing::error!(%task_id, error, "traces of a task stay");
+    }
+}
+
+fn refusal(error: &RuntimeError) -> Refusal {
+    match error {
+        // The node's own word: another try here changes nothing.
+        RuntimeError::Config(
+            error @ (ConfigError::HostVolume { .. }
+            | ConfigError::Privileged
+            | ConfigError::VolumeKind(_)
+            | ConfigError::VolumePath { .. }
+            | ConfigError::Parameter(_)
+            | ConfigError::NoCommand
+            | ConfigError::Environment(_)),
+        ) => Refusal::error(chain(error)),
+        error => Refusal::failed(chain(error)),
+    }
+}
+
+/// An error and its causes in one line, for a status.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bramble_core::model::{InstanceId, TaskState};
+
+    #[test]
+    fn bridge_containers_have_short_names() {
+        let named = |id: &str| {
+            let task = crate::samples::assignment("a", true);
+            short_name(&Assignment { instance_id: InstanceId::new(id), ..task })
+        };
+        assert_eq!(named("web.instance-01234567-89ab-cdef-0123-456789abcdef"), "0123456789ab");
+        assert_eq!(named("odd"), "odd");
+    }
+
+    #[test]
+    fn what_the_node_forbids_is_an_error_and_the_rest_a_failure() {
+        let told = refusal(&RuntimeError::Config(ConfigError::Privileged));
+        assert_eq!(told.state, TaskState::Error);
+        assert!(told.message.contains("--allow-privileged"), "{}", told.message);
+        let told = refusal(&RuntimeError::NotCreated("no space left".into()));
+        assert_eq!(told.state, TaskState::Failed);
+    }
+}

@@ -1,0 +1,124 @@
+//! The conversation on a session's stream, over any pair of byte streams.
+
+use super::SessionError;
+use crate::offers::Offers;
+use crate::reconciler::{Followed, Reconciling};
+use bramble_core::model::Agent;
+use bramble_protocol::message::{ToAgent, ToMaster};
+use bramble_protocol::net::{FrameError, read_frame, write_frame};
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+
+/// Longest wait for the welcome: the leader commits this agent first, on a slow card.
+const WELCOME_MAX: Duration = Duration::from_secs(10);
+/// Pause between two looks at which lent ports other programs took.
+const LOOK_PAUSE: Duration = Duration::from_secs(5);
+/// Requests for a complete set waiting to be sent: one is enough.
+const RESYNCS_MAX: usize = 1;
+
+/// Say who speaks and wait to be welcomed.
+pub(super) async fn greet(
+    agent: &Agent,
+    send: &mut (impl AsyncWrite + Unpin),
+    receive: &mut (impl AsyncRead + Unpin),
+) -> Result<(), SessionError> {
+    write_frame(send, &ToMaster::Hello { agent: agent.clone() }).await?;
+    let answer = tokio::time::timeout(WELCOME_MAX, read_frame(receive));
+    match answer.await.map_err(|_| SessionError::NotWelcomed)?? {
+        Some(ToAgent::Welcome) => Ok(()),
+        Some(_) => Err(SessionError::OutOfTurn),
+        None => Err(SessionError::Ended),
+    }
+}
+
+/// Speak until the stream ends or a set cannot be taken.
+pub(super) async fn speak(
+    agent: &Agent,
+    reconciling: &Reconciling,
+    send: impl AsyncWrite + Unpin,
+    receive: impl AsyncRead + Unpin,
+) -> Result<(), SessionError> {
+    let (resync, resyncs) = mpsc::channel(RESYNCS_MAX);
+    tokio::select! {
+        ended = listen(reconciling, receive, resync) => ended,
+        ended = tell(agent, reconciling, send, resyncs) => ended,
+    }
+}
+
+/// Take what the leader says.
+async fn listen(
+    reconciling: &Reconciling,
+    mut receive: impl AsyncRead + Unpin,
+    resync: mpsc::Sender<()>,
+) -> Result<(), SessionError> {
+    while let Some(said) = read_frame(&mut receive).await? {
+        match said {
+            ToAgent::Welcome => return Err(SessionError::OutOfTurn),
+            ToAgent::Acknowledge(keys) => reconciling.acknowledge(keys).await,
+            ToAgent::Assignments(set) => {
+                let generation = set.generation;
+                match reconciling.follow(set).await? {
+                    Followed::Taken => tracing::debug!(generation, "assignments taken"),
+                    Followed::Older => tracing::warn!(
+                        generation,
+                        held = reconciling.held.borrow().generation,
+                        "an older assignment set was refused: this leader is behind"
+                    ),
+                    Followed::Gap => {
+                        tracing::debug!(generation, "asking for a complete assignment set");
+                        // One that already waits will do.
+                        let _ = resync.try_send(());
+                    }
+                }
+            }
+        }
+    }
+    Err(SessionError::Ended)
+}
+
+/// Say what is new: statuses not yet sent on this session, and offers.
+async fn tell(
+    agent: &Agent,
+    reconciling: &Reconciling,
+    mut send: impl AsyncWrite + Unpin,
+    mut resyncs: mpsc::Receiver<()>,
+) -> Result<(), SessionError> {
+    let mut statuses = reconciling.outbox.watch();
+    let mut held = reconciling.held.clone();
+    let mut offers = Offers::new(agent.clone());
+    let mut sent = BTreeSet::new();
+    let mut looks = tokio::time::interval(LOOK_PAUSE);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first look is taken here, not by the interval.
+    looks.reset();
+    offers.look_at_ports();
+    loop {
+        statuses.mark_unchanged();
+        loop {
+            let unsent = reconciling.outbox.take_unsent(&mut sent);
+            if unsent.is_empty() {
+                break;
+            }
+            write_frame(&mut send, &ToMaster::Statuses(unsent)).await?;
+        }
+        let offer = offers.next(&held.borrow_and_update());
+        if let Some(offer) = offer {
+            write_frame(&mut send, &ToMaster::Offer(offer)).await?;
+        }
+        send.flush().await.map_err(|error| SessionError::Frame(FrameError::Write(error)))?;
+        // Senders outlive the session: where they do not, the agent is going down.
+        tokio::select! {
+            Ok(()) = statuses.changed() => {}
+            Ok(()) = held.changed() => {}
+            Some(()) = resyncs.recv() => write_frame(&mut send, &ToMaster::Resync).await?,
+            _ = looks.tick() => offers.look_at_ports(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
