@@ -30,6 +30,7 @@ pub fn exec_main(exec_dir: &Path) -> i32 {
     match join(exec_dir) {
         Ok(pid) => wait(pid),
         Err(e) => {
+            session::reap_children();
             eprintln!("{}", chain(&e));
             EXIT_CANNOT_RUN
         }

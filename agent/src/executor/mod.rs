@@ -104,7 +104,9 @@ fn read_spec(task_dir: &Path) -> Result<ExecutorSpec, ExecutorError> {
 /// here: it scans mountinfo a dozen times to find directories that we know.
 fn clean(task_dir: &Path, cgroup: &TaskCgroup<'_>, spec: &ExecutorSpec) {
     // What cannot be cleaned here (a process in uninterruptible sleep) the agent retries.
-    let _retried = cgroup.kill_all().and_then(|()| cgroup.remove());
+    let killed = cgroup.kill_all();
+    session::reap_children();
+    let _retried = killed.and_then(|()| cgroup.remove());
     rootfs::unmount_root(&spec.rootfs);
     let _removed_with_the_task = fs::remove_dir_all(task_dir.join(STATE_DIR));
 }

@@ -9,13 +9,21 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 use std::fs;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
+/// Looks at dying children before giving up on them: about one second.
+const REAP_TRIES_MAX: u32 = 500;
+/// Pause between two looks.
+const REAP_PAUSE: Duration = Duration::from_millis(2);
 /// File in the task's directory that takes the executor's own last words.
 pub const LOG_FILE: &str = "log";
 
@@ -126,6 +134,18 @@ pub fn own_mounts() -> Result<(), ExecutorError> {
     unshare(CloneFlags::CLONE_NEWNS).map_err(step("taking an own mount namespace"))?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
         .map_err(step("detaching mounts from the host"))
+}
+
+/// Reap what a failed creation left as our children. Left to the machine's init, they would hold
+/// their pid namespace, and with it the container, until that one gets round to it.
+pub fn reap_children() {
+    for _ in 0..REAP_TRIES_MAX {
+        match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => sleep(REAP_PAUSE),
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(_none_left) => return,
+        }
+    }
 }
 
 /// Give memory back to the kernel after start-up.

@@ -126,7 +126,8 @@ mod tests {
 
     #[test]
     fn users_resolve_as_docker_does() {
-        let cases: [(Option<&str>, u32, u32, &[u32], &str); 9] = [
+        type Case = (Option<&'static str>, u32, u32, &'static [u32], &'static str);
+        let cases: [Case; 9] = [
             (None, 0, 0, &[], "/root"),
             (Some(""), 0, 0, &[], "/root"),
             (Some("web"), 33, 34, &[29, 34], "/srv"),

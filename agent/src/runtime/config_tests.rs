@@ -167,8 +167,16 @@ fn command_tasks_see_only_what_is_listed() {
         .filter_map(|m| m["destination"].as_str())
         .collect();
     let want = [
-        "/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/usr", "/etc/ssl/certs", "/run",
-        "/tmp", SANDBOX,
+        "/proc",
+        "/dev",
+        "/dev/pts",
+        "/dev/shm",
+        "/dev/mqueue",
+        "/usr",
+        "/etc/ssl/certs",
+        "/run",
+        "/tmp",
+        SANDBOX,
     ];
     assert_eq!(mounts, want);
     assert_eq!(config["root"]["readonly"], true);

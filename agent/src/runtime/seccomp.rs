@@ -114,7 +114,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("temporary directory");
         let path = compiled(dir.path()).expect("compiles");
         let bytes = fs::read(&path).expect("reads");
-        assert!(bytes.len() > 800 && bytes.len() % 8 == 0, "{} bytes", bytes.len());
+        assert!(bytes.len() > 800 && bytes.len().is_multiple_of(8), "{} bytes", bytes.len());
         assert!(bytes.len() / 8 < 4096, "the kernel takes at most 4096 instructions");
         let written = fs::metadata(&path).and_then(|m| m.modified()).expect("has a time");
         assert_eq!(compiled(dir.path()).expect("is there"), path);

@@ -155,10 +155,10 @@ fn seccomp_confines(ground: Ground) -> Outcome {
         return Ok(());
     }
     // keyctl(250), bpf(321), personality(135) with ADDR_NO_RANDOMIZE, clone3(435), getpid(39).
-    let perl = "perl -e 'for my $c ([250,0],[321,0],[135,0x40000],[435,0],[39]) { \
-                my $r = syscall($$c[0], $$c[1] // 0, 0, 0); print $$c[0], \" \", \
+    let perl = "perl -e 'for my $c ([250,0],[321,0],[135,0x40000],[435,0],[39,0]) { \
+                my $r = syscall($c->[0], $c->[1], 0, 0); print $c->[0], \" \", \
                 $r < 0 ? $!+0 : \"ok\", \"\\n\"; }'";
-    let launch = ground.command("u", &perl.replace("$$c", "$c->").replace("c->[", "c->["));
+    let launch = ground.command("u", perl);
     ground.run(launch)?;
     let out = ground.log("u", "stdout");
     let want = "250 1\n321 1\n135 1\n435 38\n39 ok\n";

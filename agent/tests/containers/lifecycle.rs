@@ -29,7 +29,8 @@ fn exit_codes_and_output(ground: Ground) -> Outcome {
     expect(out == "hello from /mnt/mesos/sandbox\n", out)?;
     expect(ground.log("t", "stderr") == "oops\n", "stderr")?;
     // Init of a pid namespace is spared from its own signals, unlike its children.
-    let record = ground.run(ground.command("u", "kill -SEGV $$; sh -c 'kill -SEGV $$'; exit $?"))?;
+    let record =
+        ground.run(ground.command("u", "kill -SEGV $$; sh -c 'kill -SEGV $$'; exit $?"))?;
     expect(record.code == 139, format!("{record:?}"))?;
     expect(ground.runtime.list().map_err(text)?.is_empty(), "nothing is listed")
 }
