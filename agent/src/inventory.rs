@@ -105,10 +105,10 @@ fn total_disk(path: &Path) -> Result<u64, InventoryError> {
 
 /// Whether a memory controller exists, on the unified hierarchy or one of its own.
 fn has_memory_cgroup(proc: &Path, cgroup: &Path) -> bool {
-    if let Ok(text) = std::fs::read_to_string(cgroup.join("cgroup.controllers")) {
-        if text.split_whitespace().any(|name| name == "memory") {
-            return true;
-        }
+    if let Ok(text) = std::fs::read_to_string(cgroup.join("cgroup.controllers"))
+        && text.split_whitespace().any(|name| name == "memory")
+    {
+        return true;
     }
     // Columns: name, hierarchy, cgroups, enabled. Hierarchy 0 is an unmounted controller, which
     // on a pure v2 machine was answered above.

@@ -8,26 +8,27 @@ mod adopt;
 mod book;
 mod ending;
 mod follow;
+mod handle;
 mod life;
 mod outbox;
 mod performer;
+mod takeover;
 
 pub use book::Held;
 pub use ending::Terminal;
 pub use follow::{Follow, follow};
+pub use handle::{Reconciling, Roster};
 pub use outbox::{Outbox, key_of};
 pub use performer::{Container, Ending, Found, Performer, Progress, Refusal};
 
-use crate::checks::Resumed;
 use crate::ledger::{Change, Contents, Ledger, LedgerError};
-use adopt::{Recovery, recovery};
 use book::{Book, News};
 use bramble_core::converge::{Action, Seen, Wanted, converge};
 use bramble_core::model::{Assignment, TaskId, TaskState};
 use bramble_protocol::message::{AssignmentSet, StatusKey};
 use life::{Gates, Life, Order, Origin, running_news};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -74,68 +75,6 @@ pub(crate) enum TaskNews {
     Unhealthy,
     Ended { terminal: Terminal, durable: oneshot::Sender<()> },
     Cleaned,
-}
-
-/// What is seen of each task, for streams that need to know whether a task lives.
-#[derive(Default)]
-pub struct Roster(RwLock<BTreeMap<TaskId, Seen>>);
-
-impl Roster {
-    /// What is seen of a task; `None` when nothing is.
-    pub fn seen(&self, id: &TaskId) -> Option<Seen> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(id).copied()
-    }
-
-    fn snapshot(&self) -> BTreeMap<TaskId, Seen> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(crate) fn set(&self, id: &TaskId, seen: Seen) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), seen);
-    }
-
-    fn remove(&self, id: &TaskId) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(id);
-    }
-}
-
-/// The handle of a reconciler.
-#[derive(Clone)]
-pub struct Reconciling {
-    events: mpsc::Sender<Event>,
-    pub outbox: Arc<Outbox>,
-    pub held: watch::Receiver<Held>,
-    pub roster: Arc<Roster>,
-}
-
-impl Reconciling {
-    /// Take an assignment set; resolves once it is on disk (or refused).
-    ///
-    /// # Errors
-    /// When the disk does not take it: then nothing changed.
-    pub async fn follow(&self, set: AssignmentSet) -> Result<Followed, ReconcileError> {
-        let (reply, result) = oneshot::channel();
-        let event = Event::Assignments { set, reply };
-        self.events.send(event).await.map_err(|_| ReconcileError::Gone)?;
-        result.await.map_err(|_| ReconcileError::Gone)?
-    }
-
-    /// The master has committed these reports.
-    pub async fn acknowledge(&self, keys: Vec<StatusKey>) {
-        // Without a reconciler the next life of the agent sends them again.
-        let _ = self.events.send(Event::Acknowledged(keys)).await;
-    }
-
-    /// Stop every task with its grace and start no more; resolves when all have ended and their
-    /// ends are on disk. The assignments stay: the cluster replaces the tasks.
-    ///
-    /// # Errors
-    /// When the reconciler is gone.
-    pub async fn stop_all(&self) -> Result<(), ReconcileError> {
-        let (done, all_ended) = oneshot::channel();
-        self.events.send(Event::StopAll { done }).await.map_err(|_| ReconcileError::Gone)?;
-        all_ended.await.map_err(|_| ReconcileError::Gone)
-    }
 }
 
 /// See the module.
@@ -216,93 +155,6 @@ impl<P: Performer> Reconciler<P> {
                 }
             }
         }
-    }
-
-    async fn take_over(&mut self) {
-        let mut found = self.performer.recover(&self.book.assignments).await;
-        let ids: BTreeSet<TaskId> = found
-            .keys()
-            .chain(self.book.assignments.keys())
-            .chain(self.book.facts.keys())
-            .cloned()
-            .collect();
-        for id in ids {
-            let assignment = self.book.assignments.get(&id).cloned();
-            let facts = self.book.facts.get(&id);
-            let was_found = found.remove(&id);
-            let traces = was_found.is_some();
-            match recovery(assignment.as_deref(), facts, was_found, self.book.boot_id()) {
-                Recovery::AdoptCreated(container) => self.adopt(&id, Origin::Created(container)),
-                Recovery::AdoptRunning(container) => self.adopt_running(&id, container),
-                Recovery::Report(terminal) => self.report_unwatched(&id, terminal).await,
-                Recovery::Anew if traces => self.remove_traces(&id).await,
-                Recovery::Anew => {}
-                Recovery::Ended => {
-                    self.remove_traces(&id).await;
-                    self.roster.set(&id, Seen::Ended);
-                }
-                Recovery::Clean => {
-                    self.remove_traces(&id).await;
-                    self.forget(&id);
-                }
-                Recovery::Discard(container) => self.discard(&id, container),
-            }
-        }
-    }
-
-    fn adopt_running(&mut self, id: &TaskId, container: P::Container) {
-        let facts = self.book.facts.get(id);
-        let resumed = Resumed {
-            healthy: facts.and_then(|facts| facts.healthy),
-            running_since_ms: facts
-                .and_then(|facts| facts.running_since_ms)
-                .unwrap_or_else(crate::clock::uptime_ms),
-        };
-        if facts.is_none_or(|facts| facts.state != TaskState::Running) {
-            self.report(id, TaskState::Running, running_news(container.ip()), || {});
-        }
-        tracing::info!(task_id = %id, "adopted a running task");
-        self.adopt(id, Origin::Running(container, resumed));
-    }
-
-    fn adopt(&mut self, id: &TaskId, origin: Origin<P::Container>) {
-        let Some(assignment) = self.book.assignments.get(id).cloned() else { return };
-        let seen =
-            if matches!(origin, Origin::Created(_)) { Seen::Starting } else { Seen::Running };
-        let grace_ms = assignment.spec.kill_grace_ms;
-        self.begin(assignment, origin, seen);
-        let stopping = self.book.facts.get(id).and_then(|facts| facts.stop_reason.clone());
-        if let Some(reason) = stopping {
-            self.stop(id, Order { grace_ms, reason: Some(reason) });
-        }
-    }
-
-    /// Tell the end of a task that ended unwatched, then remove what it left.
-    async fn report_unwatched(&mut self, id: &TaskId, terminal: Terminal) {
-        self.performer.release(id).await;
-        let (durable, told) = oneshot::channel();
-        self.end(id, terminal, durable);
-        if told.await.is_ok() {
-            self.performer.clean(id).await;
-        }
-    }
-
-    async fn remove_traces(&self, id: &TaskId) {
-        self.performer.release(id).await;
-        self.performer.clean(id).await;
-    }
-
-    /// Stop a container that belongs to nobody.
-    fn discard(&mut self, id: &TaskId, container: P::Container) {
-        tracing::warn!(task_id = %id, "stopping a container nobody assigned");
-        let (performer, id) = (Arc::clone(&self.performer), id.clone());
-        self.forget(&id);
-        self.lives.spawn(async move {
-            container.stop(0).await;
-            container.wait().await;
-            performer.release(&id).await;
-            performer.clean(&id).await;
-        });
     }
 
     async fn handle(&mut self, event: Event) {

@@ -216,7 +216,8 @@ mod tests {
 
     #[test]
     fn newer_reports_replace_older_ones_but_running_stays_beside_the_end() {
-        let cases: [(&[TaskState], &[(u32, TaskState)]); 5] = [
+        type Case = (&'static [TaskState], &'static [(u32, TaskState)]);
+        let cases: [Case; 5] = [
             (&[Staging, Staging], &[(2, Staging)]),
             (&[Staging, Starting, Running], &[(3, Running)]),
             (&[Starting, Running, Running], &[(3, Running)]),

@@ -115,7 +115,7 @@ async fn statuses_are_kept_over_restarts_until_they_are_acknowledged() {
     agent.handle.acknowledge(vec![key_of(running)]).await;
     agent.handle.acknowledge(vec![key_of(running)]).await;
     agent.settle().await;
-    assert_eq!(agent.waiting(), [finished.clone()]);
+    assert_eq!(agent.waiting(), std::slice::from_ref(&finished));
     agent.leave().await;
 
     let agent = Agent::start(directory.path(), &machine, "boot").await;
