@@ -38,7 +38,10 @@ const NAMESPACES_MAX: usize = 8;
 
 #[derive(Debug, Error)]
 pub enum NetworkError {
-    #[error("{0:?} cannot name a bridge: 1 to {max} letters, digits, '-', '_' or '.'", max = link::INTERFACE_NAME_MAX)]
+    #[error(
+        "{0:?} cannot name a bridge: 1 to {max} letters, digits, '-', '_' or '.'",
+        max = link::INTERFACE_NAME_MAX
+    )]
     BridgeName(String),
     #[error("setting up the bridge")]
     Bridge(#[source] BridgeError),

@@ -165,10 +165,10 @@ async fn conflicts(network: &Network) {
         "{refused:?}"
     );
     let refused = network.attach(&task("three"), third.pid(), &[port(18_080, 80, true)]).await;
-    assert!(
-        matches!(&refused, Err(NetworkError::PortPublished { port: 18_080, by, .. }) if *by == task("one")),
-        "{refused:?}"
-    );
+    match refused {
+        Err(NetworkError::PortPublished { port: 18_080, by, .. }) => assert_eq!(by, task("one")),
+        other => panic!("{other:?}"),
+    }
     let on_host = Machine::start_on_host();
     let refused = network.attach(&task("three"), on_host.pid(), &[]).await;
     assert!(

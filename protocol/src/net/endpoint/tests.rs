@@ -98,7 +98,8 @@ async fn roles_are_held_to_on_both_sides() {
     let (master, _) = endpoint(&ca, NodeRole::Master);
     let (agent, _) = endpoint(&ca, NodeRole::Agent);
     let (full, _) = endpoint(&ca, NodeRole::Full);
-    // dialler, answerer, protocol, who refuses: `Some(true)` the dialler, `Some(false)` the answerer.
+    // Dialler, answerer, protocol, and who refuses: `Some(true)` the dialler, `Some(false)` the
+    // answerer.
     let cases = [
         (&agent, &master, Alpn::Agent, None),
         (&full, &master, Alpn::Agent, None),
