@@ -4,7 +4,7 @@
 //! to places below the root, decided by the kernel at the moment of use). Never takes a path that
 //! was checked earlier, which could have changed since.
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, XattrFlags};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -13,6 +13,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
@@ -68,22 +69,32 @@ impl RootDir {
     }
 
     /// Like [`RootDir::directory`], making what is missing (mode 0755, owned by root: what
-    /// Docker gives to directories an archive implies).
+    /// Docker gives to directories an archive implies). A whiteout on the way becomes an opaque
+    /// directory: what it hides stays hidden.
     pub(crate) fn make_directory(&mut self, names: &[OsString]) -> io::Result<Arc<OwnedFd>> {
         match self.directory(names) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) => {}
             result => return result,
         }
         for end in 1..=names.len() {
             let (name, above) = (&names[end - 1], &names[..end - 1]);
             let parent = self.directory(above)?;
-            match rustix::fs::mkdirat(&*parent, name, Mode::RWXU) {
-                Ok(()) => {
-                    let made = open_directory(parent.as_fd(), name)?;
-                    rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755))?;
-                }
-                Err(Errno::EXIST) => {}
-                Err(error) => return Err(error.into()),
+            let there = look(parent.as_fd(), name)?;
+            let hidden = there.as_ref().is_some_and(is_whiteout);
+            if hidden {
+                self.remove(parent.as_fd(), name)?;
+            } else if there.is_some() {
+                continue;
+            }
+            rustix::fs::mkdirat(&*parent, name, Mode::RWXU)?;
+            let made = open_directory(parent.as_fd(), name)?;
+            rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755))?;
+            if hidden {
+                set_opaque(made.as_fd())?;
             }
         }
         self.directory(names)
@@ -123,6 +134,11 @@ pub(crate) fn file_type(stat: &Stat) -> FileType {
 /// True of the mark by which overlayfs hides a name of the layers below.
 pub(crate) fn is_whiteout(stat: &Stat) -> bool {
     file_type(stat) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+/// Hides what the layers below have in a directory of this name.
+pub(crate) fn set_opaque(directory: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::fs::fsetxattr(directory, OPAQUE_XATTR, b"y", XattrFlags::empty())?)
 }
 
 /// Reads a name's first bytes as text for comparing with the prefixes of whiteouts.

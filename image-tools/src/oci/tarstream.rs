@@ -195,14 +195,15 @@ impl<R: Read> TarStream<R> {
             Some(link) => link,
             None => header.link_name_bytes().unwrap_or_default().into_owned(),
         };
-        let id = |over: Option<u32>, raw: io::Result<u64>, field| match over {
+        let raw = header.as_old();
+        let id = |over: Option<u32>, bytes: &[u8], parsed: io::Result<u64>, field| match over {
             Some(id) => Ok(id),
-            None => raw.ok().and_then(|id| u32::try_from(id).ok()).ok_or(bad(field)),
+            None => number(bytes, parsed).and_then(|id| u32::try_from(id).ok()).ok_or(bad(field)),
         };
         // Other kinds have no content, whatever their header says (as Go's archive/tar reads it).
         let size = match (kind, over.size) {
             (EntryKind::File, Some(size)) => size,
-            (EntryKind::File, None) => header.entry_size().map_err(|_| bad("size"))?,
+            (EntryKind::File, None) => number(&raw.size, header.entry_size()).ok_or(bad("size"))?,
             _ => 0,
         };
         if i64::try_from(size).is_err() {
@@ -216,9 +217,10 @@ impl<R: Read> TarStream<R> {
         let entry = Entry {
             kind,
             size,
-            mode: header.mode().map_err(|_| bad("mode"))? & 0o7777,
-            uid: id(over.uid, header.uid(), "uid")?,
-            gid: id(over.gid, header.gid(), "gid")?,
+            mode: number(&raw.mode, header.mode().map(u64::from)).ok_or(bad("mode"))? as u32
+                & 0o7777,
+            uid: id(over.uid, &raw.uid, header.uid(), "uid")?,
+            gid: id(over.gid, &raw.gid, header.gid(), "gid")?,
             mtime,
             xattrs: over.xattrs,
             path,
@@ -333,6 +335,12 @@ fn kind(entry_type: EntryType, path: &[u8]) -> Result<EntryKind, char> {
         EntryType::Fifo => EntryKind::Fifo,
         other => return Err(char::from(other.as_byte())),
     })
+}
+
+/// A blank field means zero, as other readers take it.
+fn number(field: &[u8], parsed: io::Result<u64>) -> Option<u64> {
+    let blank = field.iter().all(|byte| matches!(byte, 0 | b' '));
+    if blank { Some(0) } else { parsed.ok() }
 }
 
 fn padding(size: u64) -> u64 {

@@ -24,7 +24,6 @@ const WHITEOUT: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
 /// Other names with this prefix are private to aufs and mean nothing here.
 const AUFS_PREFIX: &str = ".wh..wh.";
-const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
 
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
@@ -348,8 +347,7 @@ fn owner_and_time(entry: &Entry, parent: BorrowedFd<'_>, name: &OsStr) -> Result
 }
 
 fn set_opaque(entry: &Entry, fd: BorrowedFd<'_>) -> Result<(), UnpackError> {
-    rustix::fs::fsetxattr(fd, OPAQUE_XATTR, b"y", XattrFlags::empty())
-        .map_err(|error| applying("hiding what is below", entry)(error.into()))
+    rootdir::set_opaque(fd).map_err(applying("hiding what is below", entry))
 }
 
 fn times((tv_sec, nanos): (i64, u32)) -> Timestamps {

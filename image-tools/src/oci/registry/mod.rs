@@ -76,40 +76,15 @@ impl Registry {
         progress: Progress<'_>,
     ) -> Result<Image, PullError> {
         let pull = self.begin(store, reference).await?;
-        let host = Platform::host();
-        let resolved = pull.resolve(&host).await?;
-        let config_staged = pull.blob(&resolved.manifest.config, "configuration").await?;
-        let config = pull.read_config(&config_staged).await?;
-        let in_document = |source| PullError::Document { reference: reference.to_string(), source };
-        config.check_layers(resolved.manifest.layers.len()).map_err(in_document)?;
-        let platform = config.platform(&host);
-        if host.rank(&platform).is_none() {
-            progress(format!("warning: {reference} is for {platform}, this machine is {host}"));
-        }
-        let count = resolved.manifest.layers.len();
-        let pairs = config.rootfs.diff_ids.iter().zip(&resolved.manifest.layers).enumerate();
-        // Made before the stream: a closure inside it would not be general enough over lifetimes
-        // for callers that need this future to be `Send`.
-        let layers: Vec<_> = pairs
-            .map(|(number, (diff_id, descriptor))| {
-                let step = format!("{reference}: layer {} of {count}", number + 1);
-                pull.layer(diff_id, descriptor, step, progress)
-            })
-            .collect();
-        let layers: Vec<Layer> =
-            futures_util::stream::iter(layers).buffered(LAYERS_AT_ONCE).try_collect().await?;
-        let image = Image {
-            reference: reference.to_string(),
-            digest: resolved.digest,
-            index_digest: resolved.index_digest,
-            config_digest: config_staged.digest.clone(),
-            platform: platform.to_string(),
-            size_bytes: layers.iter().map(|layer| layer.unpacked_bytes).sum(),
-            layers,
-            config: config.config,
-            created_unix_s: now_unix_s(),
+        let result = pull.run(progress).await;
+        // When one layer fails, others may still be at work: what they write goes, too.
+        let _idle = Arc::clone(&pull.busy).write_owned().await;
+        let cleaning = move || {
+            drop(pull);
+            Ok(())
         };
-        pull.commit(image, resolved.documents, config_staged).await
+        blocking(cleaning).await?;
+        result
     }
 
     async fn begin(
@@ -143,7 +118,8 @@ impl Registry {
         .map_err(|source| PullError::Client { registry: reference.registry().into(), source })?;
         let store = Arc::clone(store);
         let session = blocking(move || Ok(Arc::new(Session::begin(&store)?))).await?;
-        Ok(Pull { client, remote, auth, session, name: reference.clone() })
+        let (busy, name) = (Arc::default(), reference.clone());
+        Ok(Pull { client, remote, auth, session, name, busy })
     }
 
     /// Plain http: on this machine nobody listens in, elsewhere the user has said so.
@@ -169,6 +145,8 @@ struct Pull {
     auth: RegistryAuth,
     session: Arc<Session>,
     name: ImageReference,
+    /// Read by every piece of blocking work, so that its end can be awaited.
+    busy: Arc<tokio::sync::RwLock<()>>,
 }
 
 /// What a reference led to.
@@ -181,6 +159,61 @@ struct Resolved {
 }
 
 impl Pull {
+    async fn run(&self, progress: Progress<'_>) -> Result<Image, PullError> {
+        let reference = self.name.to_string();
+        let host = Platform::host();
+        let resolved = self.resolve(&host).await?;
+        let config_staged = self.blob(&resolved.manifest.config, "configuration").await?;
+        let config = self.read_config(&config_staged).await?;
+        config
+            .check_layers(resolved.manifest.layers.len())
+            .map_err(|source| PullError::Document { reference: reference.clone(), source })?;
+        let platform = config.platform(&host);
+        if host.rank(&platform).is_none() {
+            progress(format!("warning: {reference} is for {platform}, this machine is {host}"));
+        }
+        let count = resolved.manifest.layers.len();
+        let pairs = config.rootfs.diff_ids.iter().zip(&resolved.manifest.layers).enumerate();
+        // Made before the stream: a closure inside it would not be general enough over lifetimes
+        // for callers that need this future to be `Send`, as every task of the agent does.
+        let layers: Vec<_> = pairs
+            .map(|(number, (diff_id, descriptor))| {
+                let step = format!("{reference}: layer {} of {count}", number + 1);
+                self.layer(diff_id, descriptor, step, progress)
+            })
+            .collect();
+        let layers: Vec<Layer> =
+            futures_util::stream::iter(layers).buffered(LAYERS_AT_ONCE).try_collect().await?;
+        let image = Image {
+            reference,
+            digest: resolved.digest,
+            index_digest: resolved.index_digest,
+            config_digest: config_staged.digest.clone(),
+            platform: platform.to_string(),
+            size_bytes: layers.iter().map(|layer| layer.unpacked_bytes).sum(),
+            layers,
+            config: config.config,
+            created_unix_s: now_unix_s(),
+        };
+        self.commit(image, resolved.documents, config_staged).await
+    }
+
+    /// Runs work that needs the session on a thread that may block.
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Session) -> Result<T, PullError> + Send + 'static,
+    ) -> Result<T, PullError> {
+        let busy = Arc::clone(&self.busy).read_owned().await;
+        let session = Arc::clone(&self.session);
+        blocking(move || {
+            let result = work(&session);
+            drop(session);
+            drop(busy);
+            result
+        })
+        .await
+    }
+
     /// Follows indexes down to the manifest for this machine.
     async fn resolve(&self, host: &Platform) -> Result<Resolved, PullError> {
         let in_document = |source| PullError::Document { reference: self.name.to_string(), source };
@@ -248,8 +281,8 @@ impl Pull {
             blob: descriptor.digest.clone(),
             unpacked_bytes,
         };
-        let (session, wanted) = (Arc::clone(&self.session), diff_id.clone());
-        if let Some(bytes) = blocking(move || Ok(session.present_layer(&wanted))).await? {
+        let wanted = diff_id.clone();
+        if let Some(bytes) = self.work(move |session| Ok(session.present_layer(&wanted))).await? {
             progress(format!("{step} is already here"));
             return Ok(layer(bytes));
         }
@@ -261,15 +294,15 @@ impl Pull {
             self.blob(descriptor, "layer").await?
         };
         progress(format!("{step}: unpacking"));
-        let (session, wanted) = (Arc::clone(&self.session), diff_id.clone());
-        let unpacked = blocking(move || {
+        let wanted = diff_id.clone();
+        let work = move |session: &Session| {
             // The lock goes along: if this pull is dropped now, the work still ends undisturbed.
             let _held = held;
             let unpacked = session.unpack(&staged.path, &wanted)?;
             session.publish_blob(&staged)?;
             Ok(unpacked)
-        })
-        .await?;
+        };
+        let unpacked = self.work(work).await?;
         for note in unpacked.notes() {
             progress(format!("{step}: {note}"));
         }
@@ -277,21 +310,20 @@ impl Pull {
     }
 
     async fn commit(
-        self,
+        &self,
         image: Image,
         documents: Vec<Vec<u8>>,
         config: Staged,
     ) -> Result<Image, PullError> {
-        blocking(move || {
+        let work = move |session: &Session| {
             for bytes in &documents {
-                let staged = self.session.stage_bytes(bytes)?;
-                self.session.publish_blob(&staged)?;
+                session.publish_blob(&session.stage_bytes(bytes)?)?;
             }
-            self.session.publish_blob(&config)?;
-            self.session.commit(std::slice::from_ref(&image))?;
+            session.publish_blob(&config)?;
+            session.commit(std::slice::from_ref(&image))?;
             Ok(image)
-        })
-        .await
+        };
+        self.work(work).await
     }
 }
 

@@ -4,21 +4,20 @@
 //! read on the runtime, disks are written on a thread that may block.
 
 use super::error::PullError;
-use super::{ACCEPTED, Pull, blocking};
+use super::{ACCEPTED, Pull};
 use crate::oci::model::Descriptor;
-use crate::oci::store::{BlobWriter, Session, Staged, StoreError};
+use crate::oci::store::{BlobWriter, Staged, StoreError};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use oci_client::client::{BlobResponse, SizedStream};
 use oci_client::errors::DigestError;
 use oci_client::{Reference, RegistryOperation};
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Tries of one request, the first included.
-const TRIES_MAX: u32 = 4;
+pub(super) const TRIES_MAX: u32 = 4;
 /// Doubled after each try.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Pieces of a body (some 16 KiB each) between network and disk.
@@ -72,13 +71,13 @@ pub(super) async fn fetch_blob(
     what: &str,
 ) -> Result<Staged, PullError> {
     let mut tries = Tries::new();
-    let mut writer = new_writer(&pull.session).await?;
+    let mut writer = new_writer(pull).await?;
     let staged = loop {
         let stream = match open(pull, descriptor, writer.size()).await {
             Ok(BlobResponse::Partial(stream)) if writer.size() > 0 => stream,
             Ok(BlobResponse::Full(stream) | BlobResponse::Partial(stream)) => {
                 if writer.size() > 0 {
-                    writer = new_writer(&pull.session).await?;
+                    writer = new_writer(pull).await?;
                 }
                 stream
             }
@@ -87,7 +86,7 @@ pub(super) async fn fetch_blob(
                 continue;
             }
         };
-        let (written, result) = copy(&pull.session, writer, stream, descriptor.size, what).await?;
+        let (written, result) = copy(pull, writer, stream, descriptor.size, what).await?;
         writer = written;
         match result {
             Ok(()) => break writer.finish(),
@@ -108,15 +107,14 @@ async fn open(pull: &Pull, blob: &Descriptor, offset: u64) -> Result<BlobRespons
     opened.map_err(|error| PullError::of(error, &pull.name))
 }
 
-async fn new_writer(session: &Arc<Session>) -> Result<BlobWriter, PullError> {
-    let session = Arc::clone(session);
-    blocking(move || Ok(session.stage()?)).await
+async fn new_writer(pull: &Pull) -> Result<BlobWriter, PullError> {
+    pull.work(|session| Ok(session.stage()?)).await
 }
 
 /// Copies until the end of the stream. The outer error is final; with the inner one the writer
 /// holds what came before it.
 async fn copy(
-    session: &Arc<Session>,
+    pull: &Pull,
     mut writer: BlobWriter,
     mut stream: SizedStream,
     size: u64,
@@ -124,42 +122,38 @@ async fn copy(
 ) -> Result<(BlobWriter, Result<(), PullError>), PullError> {
     let (pieces, mut received) = mpsc::channel::<Bytes>(PIECES_MAX);
     let mut bytes = writer.size();
-    let session = Arc::clone(session);
-    let writing = tokio::task::spawn_blocking(move || -> Result<BlobWriter, StoreError> {
+    let writing = pull.work(move |session| {
         while let Some(piece) = received.blocking_recv() {
             writer.write(&piece, session.budget())?;
         }
         Ok(writer)
     });
-    let mut result = Ok(());
-    while let Some(piece) = stream.next().await {
-        let piece = match piece {
-            Ok(piece) => piece,
-            // The client's own verdict at the end; ours follows and names both digests.
-            Err(error) if is_digest_error(&error) => break,
-            Err(source) => {
-                result = Err(PullError::Transfer { what: what.to_owned(), source });
+    let reading = async move {
+        while let Some(piece) = stream.next().await {
+            let piece = match piece {
+                Ok(piece) => piece,
+                // The client's own verdict at the end; ours follows and names both digests.
+                Err(error) if is_digest_error(&error) => break,
+                Err(source) => {
+                    return Err(PullError::Transfer { what: what.to_owned(), source });
+                }
+            };
+            bytes += piece.len() as u64;
+            if bytes > size {
+                // Never more than was promised: an endless body would fill the disk.
+                let what = what.to_owned();
+                let error = StoreError::SizeMismatch { what, expected: size, actual: bytes };
+                return Err(error.into());
+            }
+            if pieces.send(piece).await.is_err() {
                 break;
             }
-        };
-        bytes += piece.len() as u64;
-        if bytes > size {
-            // Never more than was promised: an endless body would fill the disk.
-            let what = what.to_owned();
-            let error = StoreError::SizeMismatch { what, expected: size, actual: bytes };
-            result = Err(error.into());
-            break;
         }
-        if pieces.send(piece).await.is_err() {
-            break;
-        }
-    }
-    drop(pieces);
-    match writing.await {
-        Ok(Ok(writer)) => Ok((writer, result)),
-        Ok(Err(error)) => Err(error.into()),
-        Err(_) => Err(PullError::Stopped),
-    }
+        Ok(())
+    };
+    // The reading side owns the sender: when it ends, the writing side does.
+    let (written, read) = tokio::join!(writing, reading);
+    Ok((written?, read))
 }
 
 fn is_digest_error(error: &io::Error) -> bool {

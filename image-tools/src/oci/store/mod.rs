@@ -297,14 +297,14 @@ impl Store {
     /// Removes what is temporary, and what is pending and not named by the index.
     fn recover(&self) -> Result<(), StoreError> {
         let tmp = self.root.join("tmp");
-        for path in listing(&tmp)? {
+        for path in children(&tmp)? {
             remove_any(&path)?;
         }
         for (dir, object) in [
             ("blobs/sha256", Object::Blob as fn(Digest) -> Object),
             ("layers", Object::Layer as fn(Digest) -> Object),
         ] {
-            for marker in listing(&self.root.join(dir))? {
+            for marker in children(&self.root.join(dir))? {
                 if marker.extension().is_none_or(|extension| extension != PENDING) {
                     continue;
                 }
@@ -322,7 +322,7 @@ impl Store {
     }
 }
 
-fn listing(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
+fn children(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let entries = std::fs::read_dir(dir).map_err(failed("listing", dir))?;
     entries.map(|entry| entry.map(|e| e.path()).map_err(failed("listing", dir))).collect()
 }
