@@ -82,7 +82,7 @@ fn stop_ends_the_grace(ground: Ground) -> Outcome {
     ground.wait_log("t", "ready")?;
     ground.block(handle.stop(600_000))?.map_err(text)?;
     ground.wait_log("t", "no")?;
-    expect(handle.phase() == Some(Phase::Stopping), format!("{:?}", handle.phase()))?;
+    until("the word that it stops", || handle.phase() == Some(Phase::Stopping))?;
     // A shorter grace replaces the longer one.
     ground.block(handle.stop(50))?.map_err(text)?;
     let record = ground.exited(&mut handle)?;
