@@ -75,6 +75,11 @@ impl AgentHandle {
         self.reconciling.stop_all().await?;
         self.network.close().await.map(drop).map_err(AgentError::CloseNetwork)
     }
+
+    /// Count the tasks that have not ended.
+    pub fn running(&self) -> usize {
+        self.reconciling.roster.living()
+    }
 }
 
 impl Agent {
@@ -131,7 +136,7 @@ impl Agent {
     pub async fn serve(
         self,
         endpoint: Arc<Endpoint>,
-        leaders: watch::Receiver<Option<Leader>>,
+        leaders: watch::Receiver<Vec<Leader>>,
         leave: CancellationToken,
     ) {
         let speaker =
@@ -152,21 +157,23 @@ impl Agent {
         config: AgentConfig,
         endpoint: Arc<Endpoint>,
         node_id: &NodeId,
-        leaders: watch::Receiver<Option<Leader>>,
+        leaders: watch::Receiver<Vec<Leader>>,
         leave: CancellationToken,
     ) -> Result<(), AgentError> {
         Agent::open(config, node_id).await?.serve(endpoint, leaders, leave).await;
         Ok(())
     }
 
-    /// Stop every task of a node whose agent does not run (`bramble down` after Ctrl-C).
+    /// Stop every task of a node whose agent does not run (`bramble down` after Ctrl-C). Gives
+    /// how many there were.
     ///
     /// # Errors
     /// As [`Agent::open`] and [`AgentHandle::stop_all`].
-    pub async fn stop_all(config: AgentConfig, node_id: &NodeId) -> Result<(), AgentError> {
+    pub async fn stop_all(config: AgentConfig, node_id: &NodeId) -> Result<usize, AgentError> {
         let mut agent = Agent::open(config, node_id).await?;
         agent.reconciler.start_nothing();
         let handle = agent.handle();
+        let living = handle.running();
         let leave = CancellationToken::new();
         let running = tokio::spawn(agent.reconciler.run(leave.clone()));
         let stopped = handle.stop_all().await;
@@ -174,7 +181,7 @@ impl Agent {
         if let Err(error) = running.await {
             tracing::error!(%error, "the reconciler ended early");
         }
-        stopped
+        stopped.map(|()| living)
     }
 }
 

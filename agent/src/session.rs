@@ -26,10 +26,11 @@ const REDIAL_MAX: Duration = Duration::from_secs(5);
 const CLOSE_LEAVING: u32 = 0;
 const CLOSE_FAILED: u32 = 1;
 
-/// Where the leader is.
+/// Where a leader may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leader {
-    pub node_id: NodeId,
+    /// `None`: any master of the cluster will do.
+    pub node_id: Option<NodeId>,
     pub address: SocketAddr,
 }
 
@@ -60,16 +61,18 @@ pub(crate) struct Speaker {
     pub streams: Arc<Streams>,
 }
 
-/// Keep a session with whoever leads, until told to leave.
+/// Keep a session with one of `leaders`, until told to leave. They are tried in order, each
+/// failure moving on to the next.
 pub(crate) async fn keep(
     endpoint: Arc<Endpoint>,
     speaker: Speaker,
-    mut leaders: watch::Receiver<Option<Leader>>,
+    mut leaders: watch::Receiver<Vec<Leader>>,
     leave: CancellationToken,
 ) {
     let mut pause = REDIAL_MIN;
+    let mut turn = 0;
     loop {
-        let Some(leader) = next_leader(&mut leaders, &leave).await else { return };
+        let Some(leader) = next_leader(&mut leaders, turn, &leave).await else { return };
         let mut welcomed = false;
         let ended = tokio::select! {
             () = leave.cancelled() => return,
@@ -81,10 +84,12 @@ pub(crate) async fn keep(
         };
         if welcomed {
             pause = REDIAL_MIN;
+        } else {
+            turn += 1;
         }
         if let Err(error) = ended {
             let error: &dyn std::error::Error = &error;
-            tracing::info!(leader = %leader.node_id, address = %leader.address, error,
+            tracing::info!(address = %leader.address, error,
                 "no session with the leader");
         }
         tokio::select! {
@@ -95,14 +100,15 @@ pub(crate) async fn keep(
     }
 }
 
-/// Wait for a leader; `None` when it is time to leave.
+/// Wait for a leader, and take the one whose turn it is; `None` when it is time to leave.
 async fn next_leader(
-    leaders: &mut watch::Receiver<Option<Leader>>,
+    leaders: &mut watch::Receiver<Vec<Leader>>,
+    turn: usize,
     leave: &CancellationToken,
 ) -> Option<Leader> {
     let named = async {
-        let named = leaders.wait_for(Option::is_some).await;
-        named.ok().and_then(|leader| leader.clone())
+        let named = leaders.wait_for(|leaders| !leaders.is_empty()).await.ok()?;
+        named.get(turn % named.len()).cloned()
     };
     tokio::select! {
         () = leave.cancelled() => None,
@@ -112,11 +118,11 @@ async fn next_leader(
     }
 }
 
-/// Resolve when another leader, or another address of it, is named. An unknown leader is no
-/// reason to leave one that still answers.
-async fn changed(leaders: &mut watch::Receiver<Option<Leader>>, now: &Leader) {
-    let other = |next: &Option<Leader>| next.as_ref().is_some_and(|next| next != now);
-    if leaders.wait_for(other).await.is_err() {
+/// Resolve when others are named and this one no longer is. Knowing none is no reason to leave one
+/// that still answers.
+async fn changed(leaders: &mut watch::Receiver<Vec<Leader>>, now: &Leader) {
+    let others = |named: &Vec<Leader>| !named.is_empty() && !named.contains(now);
+    if leaders.wait_for(others).await.is_err() {
         std::future::pending::<()>().await;
     }
 }
@@ -133,14 +139,14 @@ async fn session(
     welcomed: &mut bool,
 ) -> Result<(), SessionError> {
     let link = endpoint
-        .connect(leader.address, Alpn::Agent, Some(&leader.node_id))
+        .connect(leader.address, Alpn::Agent, leader.node_id.as_ref())
         .await
         .map_err(SessionError::Dial)?;
     let connection = Closing(link.connection.clone());
     let (mut send, mut receive) = connection.0.open_bi().await.map_err(SessionError::Open)?;
     speak::greet(&speaker.agent, &mut send, &mut receive).await?;
     *welcomed = true;
-    tracing::info!(leader = %leader.node_id, address = %leader.address, "session with the leader");
+    tracing::info!(address = %leader.address, "session with the leader");
     let ended = tokio::select! {
         ended = speak::speak(&speaker.agent, &speaker.reconciling, send, receive) => ended,
         lost = serve_streams(&connection.0, &speaker.streams) => Err(SessionError::Lost(lost)),

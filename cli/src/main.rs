@@ -1,1 +1,111 @@
-fn main() {}
+//! The one binary: node (`up`, `agent`), executors (hidden), and the client verbs.
+
+mod client;
+mod config;
+mod node;
+mod table;
+mod verbs;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use config::NodeArgs;
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+use verbs::{Common, Verb};
+
+/// One computer out of small machines: Marathon-compatible, no Docker daemon, no ZooKeeper.
+#[derive(Parser, Debug)]
+#[command(name = "bramble", version, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no bramble \
+    answers, 4 --wait ran out of time; exec: the command's own.")]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run a whole node: master and agent in one process; makes a cluster if there is none
+    Up(NodeArgs),
+    /// Run an agent only, joining the cluster of a token
+    Agent(JoinArgs),
+    /// Stop this node's apps, and the node if it runs
+    Down(NodeArgs),
+    #[command(flatten)]
+    Client(Verb),
+}
+
+#[derive(Args, Debug)]
+struct JoinArgs {
+    /// Join token, as `bramble token` prints it; needed once
+    #[arg(long, env = "BRAMBLE_TOKEN", value_name = "TOKEN")]
+    token: Option<String>,
+    /// A node of the cluster, where multicast does not reach one
+    #[arg(long, env = "BRAMBLE_JOIN", value_name = "HOST:PORT")]
+    join: Option<String>,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    // An executor must not see a thread, an async runtime or a large heap before it clones its
+    // container: it is dispatched before anything else happens.
+    if let [_, verb, directory] = arguments.as_slice() {
+        let directory = Path::new(directory);
+        match verb.to_str() {
+            Some("executor") => return exit(bramble_agent::executor::main(directory)),
+            Some("exec-in") => return exit(bramble_agent::executor::exec_main(directory)),
+            _ => {}
+        }
+    }
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("bramble: {error:#}");
+            let client = error.downcast_ref::<client::ClientError>();
+            ExitCode::from(client.map_or(client::EXIT_REFUSED, client::ClientError::exit_code))
+        }
+    }
+}
+
+fn exit(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+fn run(cli: Cli) -> Result<u8> {
+    let Cli { common, command } = cli;
+    match command {
+        Command::Up(args) => {
+            let Some(config) = node_config(&args, &common)? else { return Ok(0) };
+            node::serve(|| node::up(config))
+        }
+        Command::Agent(args) => {
+            let Some(config) = node_config(&args.node, &common)? else { return Ok(0) };
+            node::serve(|| node::agent(config, args.token, args.join))
+        }
+        Command::Down(args) => {
+            let Some(config) = node_config(&args, &common)? else { return Ok(0) };
+            single_threaded()?.block_on(node::down(config))
+        }
+        Command::Client(verb) => single_threaded()?.block_on(verbs::run(&common, verb)),
+    }
+}
+
+/// Resolve the node's settings; `None` when they were only to be printed.
+fn node_config(args: &NodeArgs, common: &Common) -> Result<Option<config::NodeConfig>> {
+    let settings = config::Settings::resolve(args, &common.run_dir)?;
+    if args.print_config {
+        print!("{}", settings.render());
+        return Ok(None);
+    }
+    Ok(Some(settings.node()?))
+}
+
+fn single_threaded() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}

@@ -20,6 +20,11 @@ impl Roster {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(id).copied()
     }
 
+    /// Count the tasks that have not ended.
+    pub fn living(&self) -> usize {
+        self.snapshot().values().filter(|seen| **seen != Seen::Ended).count()
+    }
+
     pub(super) fn snapshot(&self) -> BTreeMap<TaskId, Seen> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

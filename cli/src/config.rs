@@ -1,0 +1,305 @@
+//! A node's settings: flag > `BRAMBLE_*` > the TOML file > default, each with its origin.
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Default of `--run-dir`: on tmpfs, so that a reboot forgets what a reboot ended.
+pub const RUN_DIR: &str = "/run/bramble";
+const CONFIG_FILE: &str = "/etc/bramble/bramble.toml";
+
+/// Settings of a node. Every one is also a key of the TOML file and, upper-cased with
+/// `BRAMBLE_` in front, an environment variable.
+#[derive(Args, Debug, Default)]
+pub struct NodeArgs {
+    /// Everything that must survive: log, keys, images, sandboxes [default: /var/lib/bramble]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Address of the HTTP API [default: 0.0.0.0:8080]
+    #[arg(long, value_name = "ADDR")]
+    http: Option<String>,
+    /// Address of the cluster port, UDP [default: 0.0.0.0:7443]
+    #[arg(long, value_name = "ADDR")]
+    quic: Option<String>,
+    /// The node's name [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// What constraints can ask for: `rack:1;zone:a`
+    #[arg(long, value_name = "KEY:VALUE;..")]
+    attributes: Option<String>,
+    /// What to lend: `cpus:2;mem:1024;disk:5000;ports:[31000-32000]` [default: measured]
+    #[arg(long, value_name = "NAME:AMOUNT;..")]
+    resources: Option<String>,
+    /// Answer API calls from other machines without asking who calls (labs only)
+    #[arg(long)]
+    open_api: bool,
+    /// Let apps mount directories of this host
+    #[arg(long)]
+    allow_host_volumes: bool,
+    /// Let apps run privileged
+    #[arg(long)]
+    allow_privileged: bool,
+    /// Registries spoken to in plain http, besides this machine: `host:port,..`
+    #[arg(long, value_name = "HOSTS")]
+    insecure_registries: Option<String>,
+    /// File with registry logins, in Docker's format
+    #[arg(long, value_name = "FILE")]
+    docker_config: Option<String>,
+    /// Parent of all cgroups this node makes [default: /bramble, or one named after --data-dir]
+    #[arg(long, value_name = "PATH")]
+    cgroup_parent: Option<String>,
+    /// The TOML file [default: /etc/bramble/bramble.toml, if it is there]
+    #[arg(long, value_name = "FILE", env = "BRAMBLE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Print every setting with its value and origin, then leave
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+const DATA_DIR: &str = "/var/lib/bramble";
+const KEYS: [(&str, &str); 13] = [
+    ("data-dir", DATA_DIR),
+    ("run-dir", RUN_DIR),
+    ("http", "0.0.0.0:8080"),
+    ("quic", "0.0.0.0:7443"),
+    ("name", ""),
+    ("attributes", ""),
+    ("resources", ""),
+    ("open-api", "false"),
+    ("allow-host-volumes", "false"),
+    ("allow-privileged", "false"),
+    ("insecure-registries", ""),
+    ("docker-config", ""),
+    ("cgroup-parent", ""),
+];
+
+/// Values as text, with where each comes from.
+pub struct Settings {
+    values: BTreeMap<&'static str, (String, String)>,
+}
+
+/// Values as the node uses them.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    pub data_dir: PathBuf,
+    pub run_dir: PathBuf,
+    pub http: SocketAddr,
+    pub quic: SocketAddr,
+    pub name: String,
+    pub attributes: String,
+    pub resources: String,
+    pub open_api: bool,
+    pub allow_host_volumes: bool,
+    pub allow_privileged: bool,
+    pub insecure_registries: Vec<String>,
+    pub docker_config: Option<PathBuf>,
+    pub cgroup_parent: String,
+}
+
+impl NodeArgs {
+    fn flag(&self, key: &str) -> Option<String> {
+        let switch = |on: bool| on.then(|| "true".to_string());
+        match key {
+            "data-dir" => self.data_dir.clone(),
+            "http" => self.http.clone(),
+            "quic" => self.quic.clone(),
+            "name" => self.name.clone(),
+            "attributes" => self.attributes.clone(),
+            "resources" => self.resources.clone(),
+            "open-api" => switch(self.open_api),
+            "allow-host-volumes" => switch(self.allow_host_volumes),
+            "allow-privileged" => switch(self.allow_privileged),
+            "insecure-registries" => self.insecure_registries.clone(),
+            "docker-config" => self.docker_config.clone(),
+            "cgroup-parent" => self.cgroup_parent.clone(),
+            _ => None,
+        }
+    }
+}
+
+impl Settings {
+    /// Find every setting's value. `run_dir` is parsed with the verbs' common flags.
+    pub fn resolve(args: &NodeArgs, run_dir: &Path) -> Result<Self> {
+        let (file, path) = read_file(args.config.as_deref())?;
+        Self::from_sources(args, run_dir, |key| std::env::var(key).ok(), &file, &path)
+    }
+
+    fn from_sources(
+        args: &NodeArgs,
+        run_dir: &Path,
+        variable: impl Fn(&str) -> Option<String>,
+        file: &toml::Table,
+        path: &str,
+    ) -> Result<Self> {
+        if let Some(unknown) = file.keys().find(|key| !KEYS.iter().any(|(known, _)| known == key)) {
+            bail!("{path}: unknown key {unknown:?}; `bramble up --print-config` lists the keys");
+        }
+        let mut values = BTreeMap::new();
+        for (key, default) in KEYS {
+            let name = format!("BRAMBLE_{}", key.to_uppercase().replace('-', "_"));
+            let flag = match key {
+                "run-dir" => (run_dir != Path::new(RUN_DIR)).then(|| run_dir.display().to_string()),
+                _ => args.flag(key),
+            };
+            let found = if let Some(value) = flag {
+                (value, "flag".to_string())
+            } else if let Some(value) = variable(&name) {
+                (value, name)
+            } else if let Some(value) = file.get(key) {
+                (plain(value, path, key)?, path.to_string())
+            } else {
+                (default.to_string(), "default".to_string())
+            };
+            values.insert(key, found);
+        }
+        Ok(Self { values })
+    }
+
+    fn get(&self, key: &'static str) -> &str {
+        self.values.get(key).map(|(value, _)| value.as_str()).unwrap_or_default()
+    }
+
+    fn parsed<T: std::str::FromStr>(&self, key: &'static str, form: &str) -> Result<T> {
+        let Some((value, origin)) = self.values.get(key) else { bail!("{key} has no value") };
+        value.parse().map_err(|_| anyhow::anyhow!("{key} is {value:?} ({origin}); write {form}"))
+    }
+
+    /// Check and convert every value.
+    pub fn node(&self) -> Result<NodeConfig> {
+        let data_dir = PathBuf::from(self.get("data-dir"));
+        let hosts = self.get("insecure-registries").split(',').map(str::trim);
+        let docker_config = self.get("docker-config");
+        let cgroup_parent = match self.get("cgroup-parent") {
+            "" => default_cgroup_parent(&data_dir),
+            given if given.starts_with('/') && !given.contains("..") => given.to_string(),
+            given => bail!("cgroup-parent is {given:?}; write an absolute path such as /bramble"),
+        };
+        Ok(NodeConfig {
+            run_dir: PathBuf::from(self.get("run-dir")),
+            http: self.parsed("http", "ADDRESS:PORT, for example 0.0.0.0:8080")?,
+            quic: self.parsed("quic", "ADDRESS:PORT, for example 0.0.0.0:7443")?,
+            name: self.name()?,
+            attributes: self.get("attributes").to_string(),
+            resources: self.get("resources").to_string(),
+            open_api: self.parsed("open-api", "true or false")?,
+            allow_host_volumes: self.parsed("allow-host-volumes", "true or false")?,
+            allow_privileged: self.parsed("allow-privileged", "true or false")?,
+            insecure_registries: hosts.filter(|h| !h.is_empty()).map(str::to_string).collect(),
+            docker_config: (!docker_config.is_empty()).then(|| docker_config.into()),
+            cgroup_parent,
+            data_dir,
+        })
+    }
+
+    fn name(&self) -> Result<String> {
+        let name = match self.get("name") {
+            "" => nix::unistd::gethostname()
+                .context("reading the host name")?
+                .to_string_lossy()
+                .into_owned(),
+            given => given.to_string(),
+        };
+        let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+        if name.is_empty() || name.len() > 63 || !name.chars().all(good) {
+            bail!("name is {name:?}; use letters, digits, '-' and '.', 63 at most");
+        }
+        Ok(name)
+    }
+
+    /// One line per setting: key, value, origin.
+    pub fn render(&self) -> String {
+        let mut table = crate::table::Table::new(&["KEY", "VALUE", "ORIGIN"]);
+        for (key, (value, origin)) in &self.values {
+            table.row(vec![(*key).into(), format!("{value:?}"), origin.clone()]);
+        }
+        table.render()
+    }
+}
+
+/// Nodes with their own data directories must not share cgroups on one machine.
+fn default_cgroup_parent(data_dir: &Path) -> String {
+    if data_dir == Path::new(DATA_DIR) {
+        return "/bramble".into();
+    }
+    // FNV-1a: only the name must be stable and short, nothing depends on its strength.
+    let text = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.into());
+    let hash =
+        text.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    format!("/bramble-{:08x}", hash >> 32)
+}
+
+fn read_file(given: Option<&Path>) -> Result<(toml::Table, String)> {
+    let path = given.unwrap_or(Path::new(CONFIG_FILE));
+    let shown = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => {
+            let table = text.parse().with_context(|| format!("reading {shown}"))?;
+            Ok((table, shown))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && given.is_none() => {
+            Ok((toml::Table::new(), shown))
+        }
+        Err(error) => Err(error).with_context(|| format!("reading {shown}")),
+    }
+}
+
+fn plain(value: &toml::Value, path: &str, key: &str) -> Result<String> {
+    Ok(match value {
+        toml::Value::String(text) => text.clone(),
+        toml::Value::Boolean(on) => on.to_string(),
+        toml::Value::Integer(number) => number.to_string(),
+        _ => bail!("{path}: {key} must be a text or true/false"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(args: &NodeArgs, env: &[(&str, &str)], file: &str) -> Result<Settings> {
+        let table = file.parse().expect("test file is TOML");
+        let variable =
+            |key: &str| env.iter().find(|(name, _)| *name == key).map(|(_, v)| v.to_string());
+        Settings::from_sources(args, Path::new(RUN_DIR), variable, &table, "file")
+    }
+
+    #[test]
+    fn flag_beats_variable_beats_file_beats_default() {
+        let args = NodeArgs { http: Some("1.1.1.1:1".into()), ..NodeArgs::default() };
+        let env = [("BRAMBLE_HTTP", "2.2.2.2:2"), ("BRAMBLE_NAME", "pi-1")];
+        let found = resolve(&args, &env, "name = \"pi-2\"\nopen-api = true").expect("resolves");
+        assert_eq!(found.values["http"], ("1.1.1.1:1".into(), "flag".into()));
+        assert_eq!(found.values["name"], ("pi-1".into(), "BRAMBLE_NAME".into()));
+        assert_eq!(found.values["open-api"], ("true".into(), "file".into()));
+        assert_eq!(found.values["quic"], ("0.0.0.0:7443".into(), "default".into()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let args = NodeArgs::default();
+        let error = resolve(&args, &[], "colour = 1").err().expect("unknown key").to_string();
+        assert!(error.contains("colour"), "{error}");
+        for (key, value) in [
+            ("BRAMBLE_HTTP", "8080"),
+            ("BRAMBLE_OPEN_API", "maybe"),
+            ("BRAMBLE_NAME", "a b"),
+            ("BRAMBLE_CGROUP_PARENT", "x"),
+        ] {
+            let settings = resolve(&args, &[(key, value)], "").expect("resolves");
+            let error = settings.node().expect_err(key).to_string();
+            assert!(error.contains(value), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_data_dir_has_its_own_cgroups() {
+        assert_eq!(default_cgroup_parent(Path::new(DATA_DIR)), "/bramble");
+        let (a, b) =
+            (default_cgroup_parent(Path::new("/a")), default_cgroup_parent(Path::new("/b")));
+        assert!(a.starts_with("/bramble-") && a != b);
+    }
+}

@@ -1,0 +1,44 @@
+//! What a node says once it runs.
+
+use crate::config::NodeConfig;
+use bramble_master::founding::Keys;
+use std::net::SocketAddr;
+
+/// The lines of `bramble up`.
+pub fn up(config: &NodeConfig, http: SocketAddr, keys: &Keys) -> String {
+    let url = format!("http://{}", shown(http));
+    let open = if config.open_api {
+        "API    open to everyone who reaches it (--open-api): they can run code as root here"
+    } else {
+        "API    open to this machine only; others get 401 (labs: --open-api)"
+    };
+    format!(
+        "bramble {version} is up: {url}\n\
+         {open}\n\
+         socket {socket}, for root on this machine\n\
+         join   bramble agent --token {token}\n\
+         try    curl -i -H 'Content-Type: application/json' -d@examples/hello.json {url}/v2/apps\n",
+        version = env!("CARGO_PKG_VERSION"),
+        socket = config.run_dir.join("bramble.sock").display(),
+        token = keys.token,
+    )
+}
+
+/// A bound address as a user would type it.
+fn shown(http: SocketAddr) -> String {
+    if http.ip().is_unspecified() { format!("localhost:{}", http.port()) } else { http.to_string() }
+}
+
+/// The last line, when apps were left alone.
+pub fn left_running(tasks: usize) -> String {
+    match tasks {
+        0 => "bramble has stopped; no apps were running here".into(),
+        1 => "bramble has stopped; 1 task keeps running. `bramble up` takes it back, \
+            `bramble down` stops it"
+            .into(),
+        more => format!(
+            "bramble has stopped; {more} tasks keep running. `bramble up` takes them back, \
+             `bramble down` stops them"
+        ),
+    }
+}

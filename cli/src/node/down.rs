@@ -1,0 +1,51 @@
+//! `bramble down`: stop this node's apps, whether bramble runs or not.
+
+use super::agent::stop_tasks;
+use super::place::{leave_down_order, try_claim};
+use crate::config::NodeConfig;
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::time::{Duration, Instant};
+
+/// Longest wait for a running node to stop its apps: the longest grace plus its own end.
+const END_MAX: Duration = Duration::from_secs(600);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+pub async fn run(config: NodeConfig) -> Result<u8> {
+    if !config.data_dir.exists() {
+        println!("nothing to stop: there is no {}", config.data_dir.display());
+        return Ok(0);
+    }
+    let claim = match try_claim(&config.data_dir)? {
+        Ok(claim) => claim,
+        Err(pid) if pid > 0 => {
+            leave_down_order(&config.run_dir)?;
+            kill(Pid::from_raw(pid), Signal::SIGTERM)
+                .with_context(|| format!("telling bramble (pid {pid}) to stop"))?;
+            wait_for_end(&config).await?
+        }
+        Err(_) => bail!("{} is held by an unknown process", config.data_dir.display()),
+    };
+    // What the node has left (it was killed before, or could not finish) is stopped here.
+    let stopped = stop_tasks(&config).await?;
+    drop(claim);
+    match stopped {
+        0 => println!("down: no apps run here any more"),
+        count => println!("down: stopped {count} tasks; `bramble up` brings their apps back"),
+    }
+    Ok(0)
+}
+
+async fn wait_for_end(config: &NodeConfig) -> Result<super::place::Claim> {
+    let start = Instant::now();
+    loop {
+        match try_claim(&config.data_dir)? {
+            Ok(claim) => return Ok(claim),
+            Err(pid) if start.elapsed() > END_MAX => {
+                bail!("bramble (pid {pid}) is still stopping after {} s", END_MAX.as_secs())
+            }
+            Err(_) => tokio::time::sleep(LOOK_EVERY).await,
+        }
+    }
+}

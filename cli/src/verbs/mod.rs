@@ -1,0 +1,137 @@
+//! The client verbs: each asks the API and prints shortly, or as JSON with `--json`.
+
+mod apps;
+mod deploy;
+mod exec;
+mod images;
+mod logs;
+mod status;
+mod terminal;
+
+use crate::client::{Client, ClientError, Target};
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// Where the API is, and how to print. The same for every verb.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// API of any node; default: this node's own socket, else http://127.0.0.1:8080
+    #[arg(long, global = true, env = "BRAMBLE_URL", value_name = "URL")]
+    pub url: Option<String>,
+    /// Where this node's socket is
+    #[arg(
+        long,
+        global = true,
+        env = "BRAMBLE_RUN_DIR",
+        value_name = "DIR",
+        default_value = crate::config::RUN_DIR
+    )]
+    pub run_dir: PathBuf,
+    /// Print the API's JSON instead of a table
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+impl Common {
+    pub fn client(&self) -> Result<Client, ClientError> {
+        Ok(Client::new(Target::choose(self.url.as_deref(), &self.run_dir)?))
+    }
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// Create or change an app from a Marathon definition (`-` reads standard input)
+    Deploy(deploy::DeployArgs),
+    /// List apps
+    Apps,
+    /// List tasks
+    Ps,
+    /// Print a task's output
+    Logs(logs::LogsArgs),
+    /// Run a command inside a task
+    Exec(exec::ExecArgs),
+    /// Set the number of instances: `bramble scale web=3`
+    Scale(apps::ScaleArgs),
+    /// Restart an app's tasks as its upgrade strategy says
+    Restart(apps::AppArgs),
+    /// Remove an app
+    Rm(apps::AppArgs),
+    /// Load a `docker save` tar or an OCI layout tar
+    Load(images::LoadArgs),
+    /// List images
+    Images,
+    /// Show the cluster in a few lines
+    Status,
+    /// Print the token other machines join with
+    Token,
+}
+
+/// Carry out one verb. Gives the process's exit code.
+pub async fn run(common: &Common, verb: Verb) -> Result<u8> {
+    let client = common.client()?;
+    match verb {
+        Verb::Deploy(args) => deploy::run(&client, common, args).await,
+        Verb::Apps => apps::list(&client, common).await,
+        Verb::Ps => apps::ps(&client, common).await,
+        Verb::Logs(args) => logs::run(&client, args).await,
+        Verb::Exec(args) => exec::run(&client, args).await,
+        Verb::Scale(args) => apps::scale(&client, common, args).await,
+        Verb::Restart(args) => apps::restart(&client, common, args).await,
+        Verb::Rm(args) => apps::remove(&client, common, args).await,
+        Verb::Load(args) => images::load(&client, common, args).await,
+        Verb::Images => images::list(&client, common).await,
+        Verb::Status => status::run(&client, common).await,
+        Verb::Token => status::token(&client, common).await,
+    }
+}
+
+/// An app id as a path of the API: `/v2/apps/a/b`.
+fn app_path(id: &str) -> String {
+    format!("/v2/apps/{}", encode(id.trim_matches('/')))
+}
+
+/// Percent-encode what may not stand in a path or query; `/` stays.
+fn encode(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                out.push(byte as char);
+            }
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn number(value: &Value, key: &str) -> u64 {
+    value.get(key).and_then(Value::as_u64).unwrap_or_default()
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// Print an answer as it came.
+fn print_json(value: &Value) -> Result<()> {
+    println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_become_paths() {
+        assert_eq!(app_path("/prod/web"), "/v2/apps/prod/web");
+        assert_eq!(app_path("hello"), "/v2/apps/hello");
+        assert_eq!(app_path("a b?"), "/v2/apps/a%20b%3F");
+    }
+}
