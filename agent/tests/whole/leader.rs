@@ -1,0 +1,135 @@
+//! A leader that does what the test says: welcomes, assigns, hears, opens streams.
+
+use super::parts::{Outcome, Parts, text};
+use bramble_agent::Leader as At;
+use bramble_core::model::{Assignment, TaskId, TaskState, TaskStatus};
+use bramble_protocol::message::{
+    AssignmentSet, StatusKey, StreamReply, StreamRequest, ToAgent, ToMaster,
+};
+use bramble_protocol::net::{Endpoint, Link, read_frame, write_frame};
+use quinn::{RecvStream, SendStream};
+
+/// Largest log that is read.
+const LOG_BYTES_MAX: usize = 1 << 20;
+
+pub struct Leader {
+    endpoint: Endpoint,
+    at: At,
+}
+
+impl Leader {
+    pub fn new(parts: &Parts) -> Outcome<Leader> {
+        let local = ([127, 0, 0, 1], 0).into();
+        let endpoint = Endpoint::bind(local, Some(parts.master.clone())).map_err(text)?;
+        let address = endpoint.local_addr().map_err(text)?;
+        Ok(Leader { endpoint, at: At { node_id: Some(parts.master.key.node_id()), address } })
+    }
+
+    pub fn at(&self) -> Outcome<At> {
+        Ok(self.at.clone())
+    }
+
+    /// Take the next session up to its welcome.
+    pub async fn welcome(&self) -> Outcome<Standing> {
+        let link = self.endpoint.accept().await.ok_or("the endpoint is closed")?;
+        let (mut send, mut receive) = link.connection.accept_bi().await.map_err(text)?;
+        match read_frame(&mut receive).await.map_err(text)? {
+            Some(ToMaster::Hello { agent }) if agent.total.cpus_milli > 0 => {}
+            other => return Err(format!("no hello: {other:?}")),
+        }
+        write_frame(&mut send, &ToAgent::Welcome).await.map_err(text)?;
+        Ok(Standing { link, send, receive, generation: 0, heard: Vec::new() })
+    }
+}
+
+/// A session that stands.
+pub struct Standing {
+    link: Link,
+    send: SendStream,
+    receive: RecvStream,
+    generation: u64,
+    /// Statuses heard and not yet acknowledged.
+    pub heard: Vec<TaskStatus>,
+}
+
+impl Standing {
+    /// Send a set and wait until the agent has taken it, which its next offer tells.
+    pub async fn assign(&mut self, base: Option<u64>, put: Vec<Assignment>) -> Outcome {
+        // Later than anything an earlier session could have said.
+        self.generation = self.generation.max(put.len() as u64) + 1;
+        let generation = self.generation;
+        let set = AssignmentSet { generation, base, put, remove: Vec::new() };
+        let frame = ToAgent::Assignments(set);
+        write_frame(&mut self.send, &frame).await.map_err(text)?;
+        while self.hear().await? < Some(generation) {}
+        Ok(())
+    }
+
+    pub async fn until(&mut self, name: &str, state: TaskState) -> Outcome<TaskStatus> {
+        self.until_where(name, |status| status.state == state).await
+    }
+
+    /// Hear until a status of the task `name...` is as wanted. Another end is a failure.
+    pub async fn until_where(
+        &mut self,
+        name: &str,
+        wanted: impl Fn(&TaskStatus) -> bool,
+    ) -> Outcome<TaskStatus> {
+        loop {
+            let of_task = |s: &&TaskStatus| s.task_id.as_str().starts_with(name);
+            let last = self.heard.iter().rev().find(of_task);
+            if let Some(found) = self.heard.iter().filter(of_task).find(|s| wanted(s)) {
+                return Ok(found.clone());
+            }
+            if let Some(last) = last.filter(|last| last.state.is_terminal()) {
+                return Err(format!("{name} ended: {last:?}"));
+            }
+            self.hear().await?;
+        }
+    }
+
+    pub async fn acknowledge_all(&mut self) -> Outcome {
+        let key = |s: &TaskStatus| StatusKey { task_id: s.task_id.clone(), sequence: s.sequence };
+        let keys = self.heard.drain(..).map(|s| key(&s)).collect();
+        write_frame(&mut self.send, &ToAgent::Acknowledge(keys)).await.map_err(text)?;
+        // A set after it is answered after it was taken.
+        let generation = self.generation + 1;
+        let base = Some(self.generation);
+        let set = AssignmentSet { generation, base, put: Vec::new(), remove: Vec::new() };
+        self.generation = generation;
+        let frame = ToAgent::Assignments(set);
+        write_frame(&mut self.send, &frame).await.map_err(text)?;
+        while self.hear().await? < Some(generation) {}
+        Ok(())
+    }
+
+    /// Hear one frame; gives the generation of an offer.
+    async fn hear(&mut self) -> Outcome<Option<u64>> {
+        match read_frame(&mut self.receive).await.map_err(text)? {
+            Some(ToMaster::Statuses(statuses)) => {
+                self.heard.extend(statuses);
+                Ok(None)
+            }
+            Some(ToMaster::Offer(offer)) => Ok(Some(offer.generation)),
+            other => Err(format!("the agent said {other:?}")),
+        }
+    }
+
+    pub async fn open(&self, request: StreamRequest) -> Outcome<(SendStream, RecvStream)> {
+        let (mut send, mut receive) = self.link.connection.open_bi().await.map_err(text)?;
+        write_frame(&mut send, &request).await.map_err(text)?;
+        match read_frame(&mut receive).await.map_err(text)? {
+            Some(StreamReply::Ready) => Ok((send, receive)),
+            other => Err(format!("{request:?}: {other:?}")),
+        }
+    }
+
+    pub async fn read_log(&self, task_id: &TaskId) -> Outcome<String> {
+        let task_id = task_id.clone();
+        let request =
+            StreamRequest::Logs { task_id, stderr: false, follow: false, tail_lines: None };
+        let (_send, mut receive) = self.open(request).await?;
+        let bytes = receive.read_to_end(LOG_BYTES_MAX).await.map_err(text)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
