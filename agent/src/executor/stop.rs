@@ -2,14 +2,20 @@
 //! when nobody is left who could make use of the grace.
 
 use crate::runtime::cgroup::TaskCgroup;
-use crate::runtime::process;
+use crate::runtime::process::{self, Handling};
 use bramble_protocol::executor::ProcessKey;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// How often the processes that handle the signal are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Looks at a process that only blocks the signal before it counts as waiting for it.
+const BLOCKED_LOOKS: u32 = 4;
+/// Pause between two of these looks.
+const BLOCKED_PAUSE: Duration = Duration::from_millis(3);
 
 /// A stop under way.
 pub struct Stop {
@@ -35,11 +41,7 @@ impl Stop {
             true => target.cgroup.processes(),
             false => vec![target.init.pid],
         };
-        let awaited: Vec<ProcessKey> = asked
-            .iter()
-            .filter(|pid| process::handles_signal(**pid, target.signal))
-            .filter_map(|pid| process::key_of(*pid))
-            .collect();
+        let awaited = handlers(&asked, target.signal);
         // With nobody to handle it, SIGKILL follows at once; a shell that survived its child by a
         // moment would go on with its next command.
         if let (Ok(signal), false) = (Signal::try_from(target.signal), awaited.is_empty()) {
@@ -77,6 +79,22 @@ impl Stop {
         let left = self.deadline.saturating_duration_since(Instant::now());
         (!self.killed).then(|| left.min(LOOK_AGAIN))
     }
+}
+
+/// Those of `pids` that handle `signal`. Who only blocks it must do so at every look: a shell
+/// blocks everything for a moment while it forks, and would be given a grace it cannot use.
+fn handlers(pids: &[i32], signal: i32) -> Vec<ProcessKey> {
+    let handled = |pid: &i32| process::handling(*pid, signal);
+    let mut found: Vec<i32> =
+        pids.iter().copied().filter(|p| handled(p) != Handling::Unhandled).collect();
+    for _ in 1..BLOCKED_LOOKS {
+        if found.iter().all(|pid| handled(pid) == Handling::Caught) {
+            break;
+        }
+        sleep(BLOCKED_PAUSE);
+        found.retain(|pid| handled(pid) != Handling::Unhandled);
+    }
+    found.into_iter().filter_map(process::key_of).collect()
 }
 
 fn after(grace: Duration) -> Instant {

@@ -33,22 +33,37 @@ fn parse_stat(stat: &str) -> Option<u64> {
     fields.nth(START_TICKS_AFTER_NAME)?.parse().ok()
 }
 
-/// Whether the process handles `signal` itself: a handler is installed, or the signal is blocked
-/// and so taken by `sigwait` or a signalfd, as small inits (tini, dumb-init) do.
-pub fn handles_signal(pid: i32, signal: i32) -> bool {
+/// What a process does with a signal that asks it to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handling {
+    /// A handler is installed.
+    Caught,
+    /// Blocked: taken by `sigwait` or a signalfd, as small inits (tini, dumb-init) do, or held
+    /// back for a moment, as shells do while they fork.
+    Blocked,
+    /// Ignored, left to its default, or the process is gone.
+    Unhandled,
+}
+
+/// Read how a process handles `signal`.
+pub fn handling(pid: i32, signal: i32) -> Handling {
     match fs::read_to_string(format!("/proc/{pid}/status")) {
-        Ok(status) => status_handles(&status, signal),
-        Err(_) => false,
+        Ok(status) => status_handling(&status, signal),
+        Err(_) => Handling::Unhandled,
     }
 }
 
-fn status_handles(status: &str, signal: i32) -> bool {
+fn status_handling(status: &str, signal: i32) -> Handling {
     let bit = 1u64 << (signal - 1);
-    status
-        .lines()
-        .filter_map(|line| line.strip_prefix("SigCgt:").or_else(|| line.strip_prefix("SigBlk:")))
-        .filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .any(|mask| mask & bit != 0)
+    let holds = |field: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(field));
+        mask.and_then(|m| u64::from_str_radix(m.trim(), 16).ok()).is_some_and(|m| m & bit != 0)
+    };
+    match (holds("SigCgt:"), holds("SigBlk:")) {
+        (true, _) => Handling::Caught,
+        (false, true) => Handling::Blocked,
+        (false, false) => Handling::Unhandled,
+    }
 }
 
 /// A descriptor for exactly this process; `None` when it is gone.
@@ -115,9 +130,10 @@ mod tests {
         let term = libc::SIGTERM;
         let none =
             "SigBlk:\t0000000000000000\nSigIgn:\t0000000000004000\nSigCgt:\t0000000000000000";
-        assert!(!status_handles(none, term), "ignored is not handled");
-        assert!(status_handles("SigCgt:\t0000000000004000", term));
-        assert!(status_handles("SigBlk:\tfffffffe7ffbfeff", term), "tini waits for it");
+        assert_eq!(status_handling(none, term), Handling::Unhandled, "ignored is not handled");
+        assert_eq!(status_handling("SigCgt:\t0000000000004000", term), Handling::Caught);
+        let tini = "SigBlk:\tfffffffe7ffbfeff\nSigCgt:\t0000000000000000";
+        assert_eq!(status_handling(tini, term), Handling::Blocked);
     }
 
     #[test]
