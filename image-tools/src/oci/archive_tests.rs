@@ -242,95 +242,95 @@ fn replace(members: &Members, path: &str, from: &str, to: &str) -> Vec<u8> {
     })
 }
 
+/// What is wrong, the archive, and a part of the error.
+type Lie = (&'static str, Vec<u8>, String);
+
+fn without(members: &Members, path: &str) -> Vec<u8> {
+    let mut members = members.clone();
+    members.remove(path).unwrap();
+    pack(&members)
+}
+
+fn check_lies(lies: Vec<Lie>) {
+    let (_dir, store) = open();
+    let present = TestImage::new("amd64", vec![Tar::new().dir("p").done()]);
+    load(&store, pack(&docker_save_old(&present, &["present"]))).unwrap();
+    for (name, archive, part) in lies {
+        let error = refused(&store, archive);
+        assert!(error.contains(&part), "{name}: {error:?} lacks {part:?}");
+    }
+    assert_eq!(store.images().len(), 1);
+}
+
 #[test]
-fn lies_are_named_and_leave_nothing() {
-    if !is_root("lies_are_named_and_leave_nothing") {
+fn lies_of_docker_save_archives_are_named() {
+    if !is_root("lies_of_docker_save_archives_are_named") {
         return;
     }
     let image = TestImage::sample();
     let name = |data: &[u8]| Digest::of(data).hex().to_owned();
     let old = docker_save_old(&image, &["x:1"]);
-    let oci = layout(&[("x:1", &image)], gzip);
+    let list = "manifest.json";
     let config = format!("{}.json", name(&image.config));
-    let (lower, upper) = (name(&image.layers[0]), name(&image.layers[1]));
-    let lower_path = format!("{lower}/layer.tar");
-    let lower_blob = format!("blobs/sha256/{}", name(&gzip(&image.layers[0])));
-    let without = |members: &Members, path: &str| {
-        let mut members = members.clone();
-        members.remove(path).unwrap();
-        pack(&members)
-    };
-    // A configuration that swaps its layers is a lie about their content.
+    let layer = format!("{}/layer.tar", name(&image.layers[0]));
+    let second = format!(",\"{}/layer.tar\"", name(&image.layers[1]));
+    // The layers in an order other than that of the configuration.
     let swapped = {
         let mut swapped = image.clone();
         swapped.layers.swap(0, 1);
-        let mut members = docker_save_old(&swapped, &["x:1"]);
-        let layers = String::from_utf8(members["manifest.json"].clone()).unwrap();
-        members.insert("manifest.json".into(), layers.into_bytes());
-        pack(&members)
+        pack(&docker_save_old(&swapped, &["x:1"]))
     };
     let flip = |data: &mut Vec<u8>| data[1024] ^= 1;
-    let manifest_blob = {
-        let index: serde_json::Value = serde_json::from_slice(&oci["index.json"]).unwrap();
-        index["manifests"][0]["digest"].as_str().unwrap().replace("sha256:", "blobs/sha256/")
-    };
-    let size = format!("\"size\":{}", oci[&manifest_blob].len());
-    let cases = [
-        ("no manifest", without(&old, "manifest.json"), "not an archive of images"),
-        ("no config", without(&old, &config), "configuration of an image"),
-        ("no layer", without(&old, &lower_path), "lacks"),
-        ("layer flipped", with(&old, &lower_path, flip), "promised"),
-        ("layer cut", with(&old, &lower_path, |d| d.truncate(700)), "cut off"),
-        ("layer garbage", with(&old, &lower_path, |d| d.fill(b'x')), "not a tar archive"),
-        ("layers swapped", swapped, "promised"),
-        (
-            "config flipped",
-            with(&old, &config, |d| d.push(b' ')),
-            &format!("configuration {config}"),
-        ),
-        ("bad name", replace(&old, "manifest.json", "x:1", "X:1"), "lower case"),
-        ("no name", replace(&old, "manifest.json", "[\"x:1\"]", "null"), "without a name"),
-        ("no images", with(&old, "manifest.json", |d| *d = b"[]".to_vec()), "no image"),
-        ("not json", with(&old, "manifest.json", |d| d.truncate(9)), "manifest.json"),
-        (
-            "fewer layers",
-            replace(&old, "manifest.json", &format!(",\"{upper}/layer.tar\""), ""),
-            "1 layers",
-        ),
-        ("link out", replace(&old, "manifest.json", &lower_path, "../../etc/passwd"), "lacks"),
-        ("no mark", without(&oci, "oci-layout"), "oci-layout"),
-        ("other version", replace(&oci, "oci-layout", "1.0.0", "2.0.0"), "2.0.0"),
-        ("no blob", without(&oci, &lower_blob), &lower_blob),
-        ("no manifest blob", without(&oci, &manifest_blob), &manifest_blob),
-        ("blob flipped", with(&oci, &lower_blob, |d| d[30] ^= 1), &lower_blob),
-        ("blob longer", with(&oci, &lower_blob, |d| d.push(0)), &lower_blob),
-        ("size lies", replace(&oci, "index.json", &size, "\"size\":7"), "bytes, not 7"),
-        ("empty index", pack(&with_index(Members::new(), &[])), "no image"),
-        (
-            "unnamed",
-            replace(&oci, "index.json", "org.opencontainers.image.ref.name", "x"),
-            "without a name",
-        ),
-        ("member outside", Tar::new().file("../x", "").done(), "leads out"),
-        ("not a tar", b"hello world".repeat(100), "not a tar"),
-        ("nothing", Vec::new(), "cut off"),
-        ("xz", b"\xfd7zXZ\0\0\0".to_vec(), "xz"),
-        ("empty tar", Tar::new().done(), "not an archive of images"),
-    ];
-    let (_dir, store) = open();
-    load(
-        &store,
-        pack(&docker_save_old(
-            &TestImage::new("amd64", vec![Tar::new().dir("p").done()]),
-            &["present"],
-        )),
-    )
-    .unwrap();
-    for (name, archive, part) in cases {
-        let error = refused(&store, archive);
-        assert!(error.contains(part), "{name}: {error:?} lacks {part:?}");
+    let named = format!("configuration {config}");
+    check_lies(vec![
+        ("no list", without(&old, list), "not an archive of images".into()),
+        ("no config", without(&old, &config), "configuration of an image".into()),
+        ("no layer", without(&old, &layer), "lacks".into()),
+        ("layer flipped", with(&old, &layer, flip), "promised".into()),
+        ("layer cut", with(&old, &layer, |d| d.truncate(700)), "cut off".into()),
+        ("layer cut between", with(&old, &layer, |d| d.truncate(512)), "promised".into()),
+        ("layer garbage", with(&old, &layer, |d| d.fill(b'x')), "not a tar archive".into()),
+        ("layers swapped", swapped, "promised".into()),
+        ("config changed", with(&old, &config, |d| d.push(b' ')), named),
+        ("bad name", replace(&old, list, "x:1", "X:1"), "lower case".into()),
+        ("no name", replace(&old, list, "[\"x:1\"]", "null"), "without a name".into()),
+        ("no images", with(&old, list, |d| *d = b"[]".to_vec()), "no image".into()),
+        ("not json", with(&old, list, |d| d.truncate(9)), list.into()),
+        ("fewer layers", replace(&old, list, &second, ""), "lists 1 layers".into()),
+        ("link out", replace(&old, list, &layer, "../../etc/passwd"), "lacks".into()),
+        ("member outside", Tar::new().file("../x", "").done(), "leads out".into()),
+        ("not a tar", b"hello world".repeat(100), "not a tar".into()),
+        ("nothing", Vec::new(), "cut off".into()),
+        ("xz", b"\xfd7zXZ\0\0\0".to_vec(), "xz".into()),
+        ("empty tar", Tar::new().done(), "not an archive of images".into()),
+    ]);
+}
+
+#[test]
+fn lies_of_layouts_are_named() {
+    if !is_root("lies_of_layouts_are_named") {
+        return;
     }
-    assert_eq!(store.images().len(), 1);
+    let image = TestImage::sample();
+    let oci = layout(&[("x:1", &image)], gzip);
+    let layer = blob_path(&Digest::of(&gzip(&image.layers[0])));
+    let manifest = {
+        let index: serde_json::Value = serde_json::from_slice(&oci["index.json"]).unwrap();
+        blob_path(&index["manifests"][0]["digest"].as_str().unwrap().parse().unwrap())
+    };
+    let size = format!("\"size\":{}", oci[&manifest].len());
+    let key = "org.opencontainers.image.ref.name";
+    check_lies(vec![
+        ("no mark", without(&oci, "oci-layout"), "oci-layout".into()),
+        ("other version", replace(&oci, "oci-layout", "1.0.0", "2.0.0"), "2.0.0".into()),
+        ("no blob", without(&oci, &layer), layer.clone()),
+        ("no manifest", without(&oci, &manifest), manifest.clone()),
+        ("blob flipped", with(&oci, &layer, |d| d[30] ^= 1), layer.clone()),
+        ("blob longer", with(&oci, &layer, |d| d.push(0)), layer.clone()),
+        ("size lies", replace(&oci, "index.json", &size, "\"size\":7"), "bytes, not 7".into()),
+        ("empty index", pack(&with_index(Members::new(), &[])), "no image".into()),
+        ("unnamed", replace(&oci, "index.json", key, "x"), "without a name".into()),
+    ]);
 }
 
 #[test]

@@ -89,6 +89,8 @@ pub(crate) struct TarStream<R> {
     offset: u64,
     current: String,
     ended: bool,
+    /// An archive may stop after an entry, without the mark that ends it.
+    end_optional: bool,
 }
 
 /// What PAX records and GNU long names say about the next entry.
@@ -107,7 +109,14 @@ struct Overrides {
 impl<R: Read> TarStream<R> {
     pub(crate) fn new(reader: R) -> Self {
         let current = String::new();
-        TarStream { reader, content: 0, padding: 0, offset: 0, current, ended: false }
+        let (ended, end_optional) = (false, false);
+        TarStream { reader, content: 0, padding: 0, offset: 0, current, ended, end_optional }
+    }
+
+    /// Reads an archive whose wholeness is proven by a digest: some builders (umoci) write layers
+    /// without the mark at the end, or without the padding of the last file.
+    pub(crate) fn verified(reader: R) -> Self {
+        TarStream { end_optional: true, ..TarStream::new(reader) }
     }
 
     pub(crate) fn into_inner(self) -> R {
@@ -144,11 +153,21 @@ impl<R: Read> TarStream<R> {
         if self.ended {
             return Ok(None);
         }
-        let left = self.content + self.padding;
-        self.skip(left)?;
+        let missing = self.skip(self.content)?;
+        let short = missing + self.skip(self.padding)?;
+        if missing > 0 || (short > 0 && !self.end_optional) {
+            return Err(TarError::Truncated { place: self.place() });
+        }
         (self.content, self.padding) = (0, 0);
         let mut block = [0; BLOCK_BYTES];
-        self.fill(&mut block)?;
+        match self.fill(&mut block)? {
+            BLOCK_BYTES => {}
+            0 if self.end_optional => {
+                self.ended = true;
+                return Ok(None);
+            }
+            _ => return Err(TarError::Truncated { place: self.place() }),
+        }
         let offset = self.offset;
         self.offset += BLOCK_BYTES as u64;
         if block.iter().all(|byte| *byte == 0) {
@@ -173,7 +192,9 @@ impl<R: Read> TarStream<R> {
             return Err(TarError::ExtensionTooLong { bytes: size });
         }
         let mut bytes = vec![0; size as usize];
-        self.fill(&mut bytes)?;
+        if self.fill(&mut bytes)? < bytes.len() {
+            return Err(TarError::Truncated { place: self.place() });
+        }
         self.offset += size;
         self.padding = padding(size);
         Ok(bytes)
@@ -245,18 +266,26 @@ impl<R: Read> TarStream<R> {
         }
     }
 
-    fn fill(&mut self, buffer: &mut [u8]) -> Result<(), TarError> {
-        self.reader.read_exact(buffer).map_err(|source| self.failed(source))
+    /// Fills the buffer; less only at the end of the stream.
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, TarError> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.reader.read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(self.failed(source)),
+            }
+        }
+        Ok(filled)
     }
 
-    fn skip(&mut self, bytes: u64) -> Result<(), TarError> {
+    /// Skips bytes; gives how many of them the stream did not have.
+    fn skip(&mut self, bytes: u64) -> Result<u64, TarError> {
         let copied = io::copy(&mut self.reader.by_ref().take(bytes), &mut io::sink())
             .map_err(|source| self.failed(source))?;
         self.offset += copied;
-        if copied < bytes {
-            return Err(TarError::Truncated { place: self.place() });
-        }
-        Ok(())
+        Ok(bytes - copied)
     }
 }
 

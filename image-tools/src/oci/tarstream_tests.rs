@@ -96,6 +96,37 @@ fn every_truncation_is_noticed() {
 }
 
 #[test]
+fn a_verified_archive_may_just_stop() {
+    let names = |archive: &[u8]| {
+        let mut stream = TarStream::verified(archive);
+        let mut names = Vec::new();
+        while let Some(entry) = stream.next_entry()? {
+            names.push(entry.name());
+        }
+        Ok::<_, TarError>(names)
+    };
+    // Two headers and one block of content, of which 100 bytes count.
+    let archive = Tar::new().dir("a").file("b", vec![1; 100]).done();
+    let cases = [
+        (0, Some(0)),
+        (1, None),
+        (511, None),
+        (512, Some(1)),
+        (1023, None),
+        (1024, None),
+        (1123, None),
+        (1124, Some(2)),
+        (1536, Some(2)),
+        (1600, None),
+        (2048, Some(2)),
+    ];
+    for (cut, expected) in cases {
+        let found = names(&archive[..cut]).map(|names| names.len()).ok();
+        assert_eq!(found, expected, "cut at {cut}");
+    }
+}
+
+#[test]
 fn refuses_what_it_cannot_keep() {
     let huge = |kind| {
         let mut header = header(kind, "x", "", 0o644, 2 * EXTENSION_BYTES_MAX);

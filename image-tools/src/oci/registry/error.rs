@@ -43,7 +43,9 @@ pub enum PullError {
         #[source]
         source: io::Error,
     },
-    #[error("preparing to talk to registry {registry}")]
+    #[error(
+        "preparing to talk to registry {registry} (https needs the CA certificates of the system)"
+    )]
     Client {
         registry: String,
         #[source]

@@ -109,7 +109,7 @@ impl Session {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&dir, mode).map_err(failed("setting the mode of", &dir))?;
 
-        let mut tar = TarStream::new(HashingReader::new(reader));
+        let mut tar = TarStream::verified(HashingReader::new(reader));
         let unpacked = unpack_layer(&mut tar, &dir, &self.budget)
             .map_err(|source| StoreError::Unpack { diff_id: diff_id.clone(), source })?;
         let mut hashing = tar.into_inner();
