@@ -118,7 +118,7 @@ fn a_task_that_ignores_sigterm_is_killed_after_the_grace() {
         return;
     }
     let node = Node::start();
-    let ignore = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
+    let ignore = "trap 'echo no' TERM; echo ready; while :; do sleep 0.1; done";
     let more = json!({"taskKillGracePeriodSeconds": 2});
     node.api("POST", "/v2/apps", Some(&app("stubborn", ignore, more))).expect(201);
     node.running("stubborn", 1);

@@ -27,6 +27,15 @@ fn executors(node: &Node) -> Vec<i32> {
     children_named("executor").into_iter().filter(ours).collect()
 }
 
+/// Wait until two tasks run, none of which is of `before`.
+fn others(node: &Node, before: &[String]) {
+    eventually("two other tasks", || {
+        let tasks = node.tasks("sleeper");
+        let running = tasks.iter().filter(|t| t["state"] == "TASK_RUNNING").count();
+        (running == 2 && ids(&tasks).iter().all(|id| !before.contains(id))).then_some(())
+    });
+}
+
 /// Give what was committed a chance to turn out wrong: look at it several times through changes
 /// of another app, each of which passes through the whole way of data.
 fn stays(node: &Node, app: &str, expected: &[String]) {
@@ -75,12 +84,7 @@ fn what_ended_while_bramble_was_away_is_noticed() {
         cgroup_processes(&node.cgroup_parent).is_empty().then_some(())
     });
     node.up();
-    let after = eventually("two new tasks", || {
-        let tasks = node.tasks("sleeper");
-        let running = tasks.iter().filter(|t| t["state"] == "TASK_RUNNING").count();
-        (running == 2 && ids(&tasks).iter().all(|id| !before.contains(id))).then_some(tasks)
-    });
-    assert_eq!(after.len(), 2);
+    others(&node, &before);
 }
 
 #[test]
@@ -128,8 +132,7 @@ fn ctrl_c_leaves_apps_running_and_down_stops_them() {
     assert!(node.leftovers().is_empty(), "{:?}", node.leftovers());
     // A new start with the same data brings them back, as new tasks and without a delay.
     node.up();
-    let after = ids(&node.running("sleeper", 2));
-    assert!(after.iter().all(|id| !before.contains(id)), "{before:?} {after:?}");
+    others(&node, &before);
 }
 
 #[test]
@@ -139,14 +142,14 @@ fn down_works_when_bramble_does_not_run() {
     }
     let mut node = Node::start();
     node.api("POST", "/v2/apps", Some(SLEEPER)).expect(201);
-    node.running("sleeper", 2);
+    let before = ids(&node.running("sleeper", 2));
     node.stop(Signal::SIGKILL);
     assert!(!cgroup_processes(&node.cgroup_parent).is_empty());
     let output = node.down();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(node.leftovers().is_empty(), "{:?}", node.leftovers());
     node.up();
-    node.running("sleeper", 2);
+    others(&node, &before);
 }
 
 #[test]
@@ -168,12 +171,7 @@ fn a_power_cut_brings_apps_back() {
     });
     std::fs::remove_dir_all(node.run_dir()).expect("the run dir can be removed");
     node.up();
-    let after = eventually("two tasks again", || {
-        let tasks = node.tasks("sleeper");
-        let running = tasks.iter().filter(|t| t["state"] == "TASK_RUNNING").count();
-        (running == 2 && tasks.len() == 2).then_some(tasks)
-    });
-    assert!(ids(&after).iter().all(|id| !before.contains(id)));
+    others(&node, &before);
     node.api("DELETE", "/v2/apps/sleeper", None).expect(200);
     node.wait_clean();
 }

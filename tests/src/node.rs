@@ -20,6 +20,7 @@ static NUMBER: AtomicU32 = AtomicU32::new(1);
 #[derive(Clone, Debug, Default)]
 pub struct NodeBuilder {
     arguments: Vec<String>,
+    data_dir: Option<PathBuf>,
 }
 
 /// A node. Dropped, it is stopped and everything it made is removed.
@@ -28,6 +29,7 @@ pub struct Node {
     pub cgroup_parent: String,
     root: TempDir,
     arguments: Vec<String>,
+    data_dir: PathBuf,
     /// Holds the network namespace while bramble itself is down.
     anchor: Child,
     process: Option<Child>,
@@ -37,6 +39,12 @@ impl NodeBuilder {
     /// Add an argument of `bramble up`.
     pub fn arg(mut self, argument: &str) -> Self {
         self.arguments.push(argument.into());
+        self
+    }
+
+    /// Keep the node's data elsewhere than in its temporary directory.
+    pub fn data_dir(mut self, path: &Path) -> Self {
+        self.data_dir = Some(path.into());
         self
     }
 
@@ -59,6 +67,7 @@ impl NodeBuilder {
         let node = Node {
             cgroup_parent: format!("/bramble-test-{name}"),
             name,
+            data_dir: self.data_dir.unwrap_or_else(|| root.path().join("data")),
             root,
             arguments: self.arguments,
             anchor,
@@ -99,7 +108,7 @@ impl Node {
     }
 
     pub fn data_dir(&self) -> PathBuf {
-        self.root.path().join("data")
+        self.data_dir.clone()
     }
 
     pub fn run_dir(&self) -> PathBuf {
@@ -205,7 +214,7 @@ impl Node {
     /// A client verb, not yet started.
     pub fn verb(&self, arguments: &[&str]) -> Command {
         let mut command = self.inside(&bramble().display().to_string());
-        command.args(arguments).arg("--run-dir").arg(self.run_dir()).env_remove("BRAMBLE_URL");
+        command.arg("--run-dir").arg(self.run_dir()).args(arguments).env_remove("BRAMBLE_URL");
         command
     }
 

@@ -19,6 +19,7 @@ use bramble_master::founding::Keys;
 use bramble_master::server::{Master, MasterConfig};
 use bramble_protocol::net::{Announced, Announcement, Discovery, Endpoint};
 use std::future::Future;
+use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,9 +34,15 @@ where
     F: Future<Output = Result<u8>>,
 {
     let filter = EnvFilter::try_from_env("BRAMBLE_LOG").unwrap_or_else(|_| {
-        EnvFilter::new("info,openraft=warn,mdns_sd=error,quinn=warn,quinn_proto=warn")
+        // What openraft says while it is shut down reads like a failure and is none; when it
+        // really stops, the consensus room says so.
+        EnvFilter::new("info,openraft=warn,openraft::raft=off,mdns_sd=error,quinn=warn")
     });
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .enable_all()
