@@ -84,7 +84,9 @@ impl Performer for Machine {
     ) -> Result<Option<ImageOnDisk>, Refusal> {
         let Some(image) = &assignment.spec.image else { return Ok(None) };
         let fetched = self.images.ensure(&image.reference, image.force_pull, progress).await;
-        fetched.map(Some).map_err(|error| Refusal::failed(error.reason()))
+        fetched.map(Some).map_err(|error| {
+            Refusal::failed(format!("image {}: {}", image.reference, error.reason()))
+        })
     }
 
     async fn create(
