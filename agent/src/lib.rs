@@ -16,10 +16,10 @@ pub mod machine;
 pub mod network;
 mod offers;
 pub mod reconciler;
+pub mod runtime;
 pub mod sandboxes;
 pub mod session;
 pub mod streams;
-pub mod runtime;
 
 pub use agent::{Agent, AgentError, AgentHandle};
 pub use config::AgentConfig;

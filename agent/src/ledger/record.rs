@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Largest value in bytes. Above about 128 KiB sled puts values into files it never syncs.
-pub(super) const VALUE_BYTES_MAX: usize = 32 * 1024;
+/// Largest value in bytes. sled puts a leaf of more than about 128 KiB into a file it never
+/// syncs, and a leaf holds up to 17 values.
+pub(super) const VALUE_BYTES_MAX: usize = 4 * 1024;
 
 const KIND_ASSIGNMENT: u8 = b'a';
 const KIND_FACTS: u8 = b'f';

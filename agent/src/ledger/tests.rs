@@ -73,7 +73,7 @@ async fn long_records_are_split_and_leave_no_blob() {
     let directory = tempfile::tempdir().unwrap();
     let (ledger, _) = Ledger::open(directory.path()).unwrap();
     let mut long = assignment("long", true);
-    long.spec.env = vec![("BIG".into(), "x".repeat(5 * record::VALUE_BYTES_MAX))];
+    long.spec.env = vec![("BIG".into(), "x".repeat(64 * record::VALUE_BYTES_MAX))];
     ledger.write(vec![Change::PutAssignment(Arc::new(long.clone()))]).await.unwrap();
     drop(ledger);
     let (ledger, contents) = Ledger::open(directory.path()).unwrap();
