@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 /// What all requests share.
@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) shutdown: CancellationToken,
     /// Bounds streams that outlive their handler.
     pub(crate) streams: Arc<Semaphore>,
+    /// Held from reading an app to changing it.
+    pub(crate) editing: Mutex<()>,
     requests: Semaphore,
     pub(crate) counts: Counts,
 }
@@ -98,6 +100,7 @@ pub(crate) fn router(
         started: Instant::now(),
         shutdown,
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        editing: Mutex::new(()),
         requests: Semaphore::new(REQUESTS_MAX),
         counts: Counts::default(),
     };

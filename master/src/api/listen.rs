@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use nix::sys::socket::{setsockopt, sockopt};
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -20,13 +21,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// Mode of the local socket: its owner administers the node without further proof.
 const SOCKET_MODE: u32 = 0o600;
+/// Silence in seconds after which the kernel asks whether a peer still lives, and between asks.
+const KEEPALIVE_SECONDS: u32 = 30;
 /// Pause after a failed accept (out of descriptors, mostly), so that the loop does not spin.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -142,8 +145,7 @@ impl Server {
             };
             match accepted {
                 Ok((stream, from)) => {
-                    // Small answers must not wait for an acknowledgement of the ones before.
-                    let _ = stream.set_nodelay(true);
+                    tune(&stream);
                     self.spawn(stream, Peer::Tcp(from), permit);
                 }
                 Err(error) => self.pause(&error).await,
@@ -211,6 +213,16 @@ impl Server {
             }
         });
     }
+}
+
+/// Set what every connection needs; one that is gone already fails when it is read.
+fn tune(stream: &TcpStream) {
+    // Small answers must not wait for an acknowledgement of the ones before.
+    let _ = stream.set_nodelay(true);
+    // A client that lost power never ends its followed log; the kernel finds out.
+    let _ = setsockopt(stream, sockopt::KeepAlive, &true);
+    let _ = setsockopt(stream, sockopt::TcpKeepIdle, &KEEPALIVE_SECONDS);
+    let _ = setsockopt(stream, sockopt::TcpKeepInterval, &KEEPALIVE_SECONDS);
 }
 
 #[cfg(test)]

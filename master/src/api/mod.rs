@@ -8,7 +8,6 @@ mod access;
 mod apps;
 mod body;
 mod change;
-mod clock;
 mod deployments;
 mod dispatch;
 mod error;

@@ -1,9 +1,10 @@
 //! `/v2/queue` (Marathon's contract, section 2.5): what waits, and for what.
 
+use super::change;
 use super::dispatch::Call;
 use super::error::ApiError;
 use super::reply::{self, Reply};
-use super::{change, clock};
+use crate::clock;
 use crate::queue_view::{QueueEntry, QueueView};
 use bramble_core::command::Command;
 use bramble_core::model::{AppId, AppRecord, BYTES_PER_MIB, Offer, State, Time};

@@ -5,11 +5,12 @@
 use crate::api::dispatch::Call;
 use crate::api::error::ApiError;
 use crate::api::reply::{self, Reply};
-use crate::api::{accept, body, change, clock};
+use crate::api::{accept, body, change};
+use crate::clock;
 use crate::normalize::{normalize, resolve_id};
 use axum::body::Body;
 use bramble_core::command::AppChange;
-use bramble_core::model::{App, AppId, State};
+use bramble_core::model::{App, AppId, AppRecord};
 use bramble_core::validate;
 use bramble_protocol::rest::app::AppView;
 use bramble_protocol::rest::classic::{classic, is_classic};
@@ -18,6 +19,7 @@ use bramble_protocol::rest::parse;
 use bramble_protocol::rest::update::AppUpdate;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::Value;
+use tokio::sync::MutexGuard;
 
 /// A request whose JSON body was read.
 struct Request<'a> {
@@ -40,6 +42,17 @@ impl<'a> Request<'a> {
             partial: call.query.flag("partialUpdate", true),
             body,
         })
+    }
+
+    /// Wait until no other request is between reading an app and changing it: what it reads now
+    /// must still be there when its change is applied, or the other's would be lost.
+    async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.call.shared.editing.lock().await
+    }
+
+    /// An app as it is now. A copy, so that nothing is worked out while the store is held.
+    fn record(&self, id: &AppId) -> Option<AppRecord> {
+        self.call.api().store.read(|state| state.apps.get(id).cloned())
     }
 
     /// Commit the changes and answer with their deployment.
@@ -83,10 +96,10 @@ fn location(request: &Request<'_>, id: &AppId) -> Option<HeaderValue> {
 pub(crate) async fn put(call: &Call, id: AppId, body: Body) -> Result<Reply, ApiError> {
     let request = Request::read(call, body).await?;
     let update = parse::app_update(&request.body).map_err(wrong_type)?;
-    let change = request.call.api().store.read(|state| {
-        let current = state.apps.get(&id).map(|record| &record.app);
-        next(state, &update, id.clone(), current, request.partial, "")
-    })?;
+    let _turn = request.turn().await;
+    let record = request.record(&id);
+    let current = record.as_ref().map(|record| &record.app);
+    let change = next(&update, id, record.as_ref(), current, request.partial, "")?;
     let status = match change {
         AppChange::Create(_) => StatusCode::CREATED,
         _ => StatusCode::OK,
@@ -98,16 +111,16 @@ pub(crate) async fn put(call: &Call, id: AppId, body: Body) -> Result<Reply, Api
 pub(crate) async fn patch(call: &Call, id: AppId, body: Body) -> Result<Reply, ApiError> {
     let request = Request::read(call, body).await?;
     let update = parse::app_update(&request.body).map_err(wrong_type)?;
-    let change = request.call.api().store.read(|state| {
-        let record = state.apps.get(&id).ok_or_else(|| ApiError::AppUnknown(id.clone()))?;
-        next(state, &update, id.clone(), Some(&record.app), true, "")
-    })?;
+    let _turn = request.turn().await;
+    let record = request.record(&id).ok_or_else(|| ApiError::AppUnknown(id.clone()))?;
+    let change = next(&update, id, Some(&record), Some(&record.app), true, "")?;
     request.finish(StatusCode::OK, vec![change]).await
 }
 
 /// `PUT /v2/apps`: many in one deployment.
 pub(crate) async fn put_many(call: &Call, body: Body) -> Result<Reply, ApiError> {
     let request = Request::read(call, body).await?;
+    let _turn = request.turn().await;
     let changes = many(&request, true)?;
     request.finish(StatusCode::OK, changes).await
 }
@@ -115,6 +128,7 @@ pub(crate) async fn put_many(call: &Call, body: Body) -> Result<Reply, ApiError>
 /// `PATCH /v2/apps`: many, all of which must exist.
 pub(crate) async fn patch_many(call: &Call, body: Body) -> Result<Reply, ApiError> {
     let request = Request::read(call, body).await?;
+    let _turn = request.turn().await;
     let changes = many(&request, false)?;
     request.finish(StatusCode::OK, changes).await
 }
@@ -122,28 +136,27 @@ pub(crate) async fn patch_many(call: &Call, body: Body) -> Result<Reply, ApiErro
 fn many(request: &Request<'_>, may_create: bool) -> Result<Vec<AppChange>, ApiError> {
     let updates = parse::app_updates(&request.body).map_err(wrong_type)?;
     let partial = request.partial || !may_create;
-    request.call.api().store.read(|state| {
-        let mut changes: Vec<AppChange> = Vec::new();
-        for (index, update) in updates.iter().enumerate() {
-            let path = format!("/({index})");
-            if !update.id.is_given() {
-                return Err(ApiError::Argument("App Update must have app id set".into()));
-            }
-            let id = own_id(update, &path)?;
-            // An id given twice is changed twice, the second time from where the first led.
-            let drafted = changes.iter().rev().find_map(|change| match change {
-                AppChange::Create(app) | AppChange::Update(app) if app.id == id => Some(app),
-                _ => None,
-            });
-            let current = drafted.or_else(|| state.apps.get(&id).map(|record| &record.app));
-            if current.is_none() && !may_create {
-                return Err(ApiError::AppUnknown(id));
-            }
-            let change = next(state, update, id, current, partial, &path)?;
-            changes.push(change);
+    let mut changes: Vec<AppChange> = Vec::new();
+    for (index, update) in updates.iter().enumerate() {
+        let path = format!("/({index})");
+        if !update.id.is_given() {
+            return Err(ApiError::Argument("App Update must have app id set".into()));
         }
-        Ok(changes)
-    })
+        let id = own_id(update, &path)?;
+        let record = request.record(&id);
+        // An id given twice is changed twice, the second time from where the first led.
+        let drafted = changes.iter().rev().find_map(|change| match change {
+            AppChange::Create(app) | AppChange::Update(app) if app.id == id => Some(app),
+            _ => None,
+        });
+        let current = drafted.or(record.as_ref().map(|record| &record.app));
+        if current.is_none() && !may_create {
+            return Err(ApiError::AppUnknown(id));
+        }
+        let change = next(update, id, record.as_ref(), current, partial, &path)?;
+        changes.push(change);
+    }
+    Ok(changes)
 }
 
 /// `POST /v2/apps/{id}/restart`.
@@ -162,17 +175,17 @@ pub(crate) async fn delete(call: &Call, id: AppId) -> Result<Reply, ApiError> {
 
 /// What one update makes of an app that is `current` now.
 fn next(
-    state: &State,
     update: &AppUpdate,
     id: AppId,
+    record: Option<&AppRecord>,
     current: Option<&App>,
     partial: bool,
     path: &str,
 ) -> Result<AppChange, ApiError> {
     if let Some(version) = update.rollback() {
-        let record = state.apps.get(&id).ok_or_else(|| ApiError::AppUnknown(id.clone()))?;
+        let record = record.ok_or_else(|| ApiError::AppUnknown(id.clone()))?;
         let earlier = record.at_version(version).cloned();
-        let earlier = earlier.ok_or_else(|| ApiError::VersionUnknown(id, version))?;
+        let earlier = earlier.ok_or(ApiError::VersionUnknown(id, version))?;
         return Ok(AppChange::Update(earlier));
     }
     if update.version.is_given() {

@@ -1,11 +1,11 @@
 //! Looking at apps: lists with filters, one app, its versions.
 
 use super::shape::{AppInfo, Embed, app_info};
-use crate::api::clock;
 use crate::api::dispatch::Call;
 use crate::api::error::ApiError;
 use crate::api::reply::{self, Reply};
 use crate::api::selector::Selector;
+use crate::clock;
 use bramble_core::model::{App, AppId, State};
 use bramble_protocol::rest::app::canonical;
 use bramble_protocol::rest::error::ErrorBody;

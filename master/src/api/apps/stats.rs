@@ -83,7 +83,7 @@ fn stats(tasks: &[&Task], now: Time) -> Stats {
 fn life_time(lives: &[u64]) -> Option<LifeTime> {
     let middle = lives.len() / 2;
     let upper = *lives.get(middle)?;
-    let lower = if lives.len() % 2 == 0 { lives[middle - 1] } else { upper };
+    let lower = if lives.len().is_multiple_of(2) { lives[middle - 1] } else { upper };
     let seconds = |ms: f64| ms / 1000.0;
     Some(LifeTime {
         average_seconds: seconds(lives.iter().sum::<u64>() as f64 / lives.len() as f64),

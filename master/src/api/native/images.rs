@@ -23,6 +23,9 @@ use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::mpsc;
 
+/// QUIC's error code of an upload that ended early.
+const ABORTED: u32 = 1;
+
 /// `GET images`: what the connected agents hold. One that does not answer is left out.
 pub(super) async fn list(call: &Call) -> Result<Reply, ApiError> {
     let agents = call.api().streams.connected();
@@ -76,10 +79,12 @@ pub(super) async fn load(call: &Call, archive: Body) -> Result<Reply, ApiError> 
     if agents.is_empty() {
         return Err(ApiError::NoAgent);
     }
-    let mut streams = Vec::new();
+    let (mut upload, mut receivers) = (Upload::default(), Vec::new());
     for agent in agents {
-        let stream = open(&call.shared, &agent, StreamRequest::LoadImage).await?;
-        streams.push((agent, stream));
+        let AgentStream { send, receive } =
+            open(&call.shared, &agent, StreamRequest::LoadImage).await?;
+        upload.0.push(send);
+        receivers.push((agent, receive));
     }
     let (lines, output) = mpsc::channel(LOAD_LINES_BUFFERED_MAX);
     let stop = call.shared.shutdown.clone();
@@ -89,7 +94,7 @@ pub(super) async fn load(call: &Call, archive: Body) -> Result<Reply, ApiError> 
             () = stop.cancelled() => {}
             // Nobody reads the progress: the client is gone, and so is its archive.
             () = lines.closed() => {}
-            () = relay(archive, streams, &lines) => {}
+            () = relay(archive, upload, receivers, &lines) => {}
         }
     });
     let body = futures_util::stream::unfold(output, |mut output| async {
@@ -113,14 +118,10 @@ fn named(call: &Call, name: &str) -> Result<AgentId, ApiError> {
 /// Copy the archive to every agent while their progress comes back; the last line is the verdict.
 async fn relay(
     mut archive: Body,
-    streams: Vec<(AgentId, AgentStream)>,
+    mut upload: Upload,
+    receivers: Vec<(AgentId, quinn::RecvStream)>,
     lines: &mpsc::Sender<LoadLine>,
 ) {
-    let (mut senders, mut receivers) = (Vec::new(), Vec::new());
-    for (agent, stream) in streams {
-        senders.push(stream.send);
-        receivers.push((agent, stream.receive));
-    }
     let progress = Progress::new(receivers.len(), lines);
     let verdicts = join_all(receivers.into_iter().enumerate().map(|(seat, (agent, receive))| {
         let progress = &progress;
@@ -130,10 +131,9 @@ async fn relay(
     // An agent that refuses the archive says so before it has read it all.
     let (sent, verdicts) = tokio::select! {
         verdicts = verdicts.as_mut() => (Ok(()), verdicts),
-        sent = copy(&mut archive, &mut senders) => {
+        sent = upload.copy(&mut archive) => {
             if sent.is_err() {
-                // Not finished but reset: half an archive must not look like a whole one.
-                senders.iter_mut().for_each(|send| drop(send.reset(1u32.into())));
+                upload.abort();
             }
             (sent, verdicts.await)
         }
@@ -148,20 +148,41 @@ async fn relay(
     let _ = lines.send(last).await;
 }
 
-async fn copy(archive: &mut Body, senders: &mut [quinn::SendStream]) -> Result<(), String> {
-    while let Some(chunk) = body::next(archive).await.map_err(|error| error.to_string())? {
-        let writes = senders.iter_mut().map(|send| send.write_chunk(chunk.clone()));
-        for wrote in join_all(writes).await {
-            // An agent that stopped reading has its reason in its own last frame.
-            if let Err(error) = wrote {
-                tracing::debug!(%error, "an agent stopped reading an archive");
+/// The sending halves of an upload. What is dropped before its end is reset, where quinn alone
+/// would end it well: half an archive must not look like a whole one.
+#[derive(Default)]
+struct Upload(Vec<quinn::SendStream>);
+
+impl Upload {
+    /// Send all of the archive to every agent, and its end.
+    async fn copy(&mut self, archive: &mut Body) -> Result<(), String> {
+        while let Some(chunk) = body::next(archive).await.map_err(|error| error.to_string())? {
+            let writes = self.0.iter_mut().map(|send| send.write_chunk(chunk.clone()));
+            for wrote in join_all(writes).await {
+                // An agent that stopped reading has its reason in its own last frame.
+                if let Err(error) = wrote {
+                    tracing::debug!(%error, "an agent stopped reading an archive");
+                }
             }
         }
+        for mut send in self.0.drain(..) {
+            // It fails only on a stream that the agent has closed already.
+            let _ = send.finish();
+        }
+        Ok(())
     }
-    for send in senders {
-        let _ = send.finish();
+
+    fn abort(&mut self) {
+        for mut send in self.0.drain(..) {
+            let _ = send.reset(ABORTED.into());
+        }
     }
-    Ok(())
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.abort();
+    }
 }
 
 /// Relay the progress of one agent up to its verdict.

@@ -105,6 +105,7 @@ async fn kill_many(call: &Call, victims: Victims, manner: Manner) -> Result<Repl
         victims.end(call).await?;
         return Ok(reply::json(StatusCode::OK, &TaskList { tasks: victims.shown }));
     }
+    let _turn = call.shared.editing.lock().await;
     let smaller = call.api().store.read(|state| victims.smaller(state, manner.force))?;
     // The tasks end first: were the apps to shrink before, the deployer would choose others.
     victims.end(call).await?;

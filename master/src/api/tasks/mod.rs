@@ -17,21 +17,25 @@ use http::StatusCode;
 /// Answer the three lists in the form the client likes best.
 pub(crate) fn list(target: Route, call: &Call) -> Result<Reply, ApiError> {
     let form = accept::choose(&call.headers, &[JSON, TEXT]).ok_or(ApiError::NotAcceptable)?;
-    call.api().store.read(|state| {
-        let scope = Scope::of(state, target)?;
-        if form == TEXT {
+    let store = &call.api().store;
+    if form == TEXT {
+        let text = store.read(|state| {
+            let scope = Scope::of(state, target)?;
             let apps = state.apps.values().map(|r| &r.app).filter(|app| scope.holds(&app.id));
-            return Ok(reply::typed(StatusCode::OK, TEXT, text::list(state, apps)));
-        }
-        let wanted = states(call);
-        let tasks = active(state)
-            .filter(|(instance, task)| {
-                scope.holds(&instance.app_id) && wanted.as_ref().is_none_or(|w| w(task.state))
-            })
-            .map(|(instance, task)| json(state, instance, task, matches!(scope, Scope::All)))
-            .collect();
-        Ok(reply::json(StatusCode::OK, &TaskList { tasks }))
-    })
+            Ok::<_, ApiError>(text::list(state, apps))
+        })?;
+        return Ok(reply::typed(StatusCode::OK, TEXT, text));
+    }
+    let wanted = states(call);
+    let tasks = store.read(|state| {
+        let scope = Scope::of(state, target)?;
+        let shown = active(state).filter(|(instance, task)| {
+            scope.holds(&instance.app_id) && wanted.as_ref().is_none_or(|w| w(task.state))
+        });
+        let ports = matches!(scope, Scope::All);
+        Ok::<_, ApiError>(shown.map(|(i, task)| json(state, i, task, ports)).collect())
+    })?;
+    Ok(reply::json(StatusCode::OK, &TaskList { tasks }))
 }
 
 /// Whose tasks a list shows.

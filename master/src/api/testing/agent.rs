@@ -8,14 +8,24 @@ use bramble_protocol::net::{
     Alpn, ClusterCa, Endpoint, Identity, Link, NodeKey, read_frame, write_frame,
 };
 use std::sync::{Arc, Mutex};
+use tokio::sync::mpsc;
+
+/// What the agent sees of an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Upload {
+    /// The first bytes came.
+    Begun,
+    /// It ended well after this many bytes.
+    Whole(usize),
+    Cut,
+}
 
 /// Agents that the API can open streams to: none, or the one of [`Agents::one`].
 #[derive(Default)]
 pub(crate) struct Agents {
     link: Option<Link>,
     _ends: Vec<Endpoint>,
-    /// Bytes of the last archive the agent read to its end.
-    pub(crate) loaded: Arc<Mutex<Option<usize>>>,
+    loads: Option<tokio::sync::Mutex<mpsc::UnboundedReceiver<Upload>>>,
     /// Requests the agent saw.
     pub(crate) seen: Arc<Mutex<Vec<StreamRequest>>>,
     /// Told when a followed log lost its reader.
@@ -29,13 +39,15 @@ impl Agents {
         let (master, agent) = (end(&ca, NodeRole::Master), end(&ca, NodeRole::Agent));
         let at = master.local_addr().unwrap();
         let (dialled, link) = tokio::join!(agent.connect(at, Alpn::Agent, None), master.accept());
-        let agents = Agents { link, _ends: vec![master, agent], ..Agents::default() };
-        let (dialled, loaded, seen, unfollowed) = (
-            dialled.unwrap(),
-            agents.loaded.clone(),
-            agents.seen.clone(),
-            agents.unfollowed.clone(),
-        );
+        let (loaded, loads) = mpsc::unbounded_channel();
+        let agents = Agents {
+            link,
+            _ends: vec![master, agent],
+            loads: Some(tokio::sync::Mutex::new(loads)),
+            ..Agents::default()
+        };
+        let (dialled, seen, unfollowed) =
+            (dialled.unwrap(), agents.seen.clone(), agents.unfollowed.clone());
         tokio::spawn(async move {
             while let Ok((send, receive)) = dialled.connection.accept_bi().await {
                 let (loaded, seen) = (loaded.clone(), seen.clone());
@@ -43,6 +55,11 @@ impl Agents {
             }
         });
         agents
+    }
+
+    /// Wait for the next word of an upload.
+    pub(crate) async fn upload(&self) -> Upload {
+        self.loads.as_ref().unwrap().lock().await.recv().await.unwrap()
     }
 }
 
@@ -87,7 +104,7 @@ pub(crate) fn image() -> ImageSummary {
 async fn answer(
     mut send: quinn::SendStream,
     mut receive: quinn::RecvStream,
-    loaded: Arc<Mutex<Option<usize>>>,
+    loaded: mpsc::UnboundedSender<Upload>,
     seen: Arc<Mutex<Vec<StreamRequest>>>,
     unfollowed: Arc<tokio::sync::Notify>,
 ) {
@@ -134,19 +151,27 @@ async fn exec(mut send: quinn::SendStream, mut receive: quinn::RecvStream) {
 async fn load(
     mut send: quinn::SendStream,
     mut receive: quinn::RecvStream,
-    loaded: Arc<Mutex<Option<usize>>>,
+    loaded: mpsc::UnboundedSender<Upload>,
 ) {
     write_frame(&mut send, &StreamReply::Ready).await.unwrap();
     let mut total = 0;
-    while let Ok(Some(chunk)) = receive.read_chunk(1 << 16, true).await {
+    loop {
+        let chunk = match receive.read_chunk(1 << 16, true).await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => break,
+            Err(_) => return loaded.send(Upload::Cut).unwrap(),
+        };
         if total == 0 && chunk.bytes.starts_with(b"bad") {
             let failed = LoadProgress::Failed("not an archive".into());
             write_frame(&mut send, &failed).await.unwrap();
             return;
         }
+        if total == 0 {
+            loaded.send(Upload::Begun).unwrap();
+        }
         total += chunk.bytes.len();
     }
-    *loaded.lock().unwrap() = Some(total);
+    loaded.send(Upload::Whole(total)).unwrap();
     write_frame(&mut send, &LoadProgress::Read(total as u64)).await.unwrap();
     write_frame(&mut send, &LoadProgress::Note("unpacked".into())).await.unwrap();
     write_frame(&mut send, &LoadProgress::Done(vec![image()])).await.unwrap();

@@ -62,15 +62,7 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        self.send(request.body(body.into()).unwrap()).await.unwrap()
-    }
-
-    /// Send any request; it may fail.
-    pub(crate) async fn send(
-        &mut self,
-        request: Request<Body>,
-    ) -> Result<Response<Incoming>, hyper::Error> {
-        self.0.send_request(request).await
+        self.0.send_request(request.body(body.into()).unwrap()).await.unwrap()
     }
 
     /// Send a request and read the whole answer.

@@ -9,7 +9,8 @@ pub(crate) mod state;
 #[cfg(test)]
 use bramble_core::machine;
 
-use super::{Api, ApiConfig, Listeners, bind, clock, serve};
+use super::{Api, ApiConfig, Listeners, bind, serve};
+use crate::clock;
 use crate::propose::{Committed, Propose, ProposeError, ProposeFuture};
 use crate::queue_view::{QueueEntry, QueueView};
 use crate::store::Store;

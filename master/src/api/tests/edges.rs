@@ -11,7 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 async fn paths_methods_and_forms_that_are_none() {
     let node = Node::start().await;
     let json = ("Content-Type", "application/json");
-    let rows: [(&str, &str, &[(&str, &str)], u16, &str); 13] = [
+    type Row<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], u16, &'a str);
+    let rows: [Row<'_>; 13] = [
         ("GET", "/", &[], 404, "URI not found"),
         ("GET", "/v2/nope", &[], 404, "URI not found"),
         ("GET", "/v1/bramble/nope", &[], 404, "URI not found"),

@@ -1,5 +1,4 @@
-//! The wall clock, read in one place. What it says is never stored by the API: the leader stamps
-//! each command itself.
+//! The wall clock, read in one place for the rooms of the master.
 
 use bramble_core::model::Time;
 use std::time::{SystemTime, UNIX_EPOCH};
