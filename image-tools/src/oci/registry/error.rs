@@ -7,6 +7,7 @@ use crate::oci::model::{DOCUMENT_BYTES_MAX, DocumentError};
 use crate::oci::reference::ImageReference;
 use crate::oci::store::StoreError;
 use oci_client::errors::{OciDistributionError, OciErrorCode};
+use std::error::Error;
 use std::io;
 
 /// Characters of a registry's own message that are passed on.
@@ -21,18 +22,50 @@ pub enum PullError {
          does not exist, or needs other credentials"
     )]
     Denied { reference: String, registry: String, status: u16, message: String },
-    #[error("registry {registry} limits the rate of requests (status 429{message})")]
-    Limited { registry: String, message: String },
-    #[error("registry {registry} cannot be reached")]
+    #[error(
+        "image {reference}: registry {registry} limits the rate of requests (status 429{message})"
+    )]
+    Limited { reference: String, registry: String, message: String },
+    #[error("image {reference}: registry {registry} cannot be reached")]
     Unreachable {
+        reference: String,
         registry: String,
         #[source]
         source: OciDistributionError,
     },
-    #[error("registry {registry} answers with status {status}{message}")]
-    Status { registry: String, status: u16, message: String },
-    #[error("registry {registry} answers something else than expected")]
+    #[error(
+        "image {reference}: this machine does not know the CA of registry {registry}'s \
+         certificate: add it to the CA certificates of the system, or start the node with \
+         SSL_CERT_FILE naming a file that has it"
+    )]
+    UnknownCa {
+        reference: String,
+        registry: String,
+        #[source]
+        source: OciDistributionError,
+    },
+    #[error("image {reference}: the certificate of registry {registry} is refused")]
+    Certificate {
+        reference: String,
+        registry: String,
+        #[source]
+        source: OciDistributionError,
+    },
+    #[error(
+        "image {reference}: registry {registry} does not speak https: if plain http is meant, \
+         name it in --insecure-registries of the node"
+    )]
+    NotHttps {
+        reference: String,
+        registry: String,
+        #[source]
+        source: OciDistributionError,
+    },
+    #[error("image {reference}: registry {registry} answers with status {status}{message}")]
+    Status { reference: String, registry: String, status: u16, message: String },
+    #[error("image {reference}: registry {registry} answers something else than expected")]
     Protocol {
+        reference: String,
         registry: String,
         #[source]
         source: OciDistributionError,
@@ -44,9 +77,11 @@ pub enum PullError {
         source: io::Error,
     },
     #[error(
-        "preparing to talk to registry {registry} (https needs the CA certificates of the system)"
+        "image {reference}: preparing to talk to registry {registry} (https needs the CA \
+         certificates of the system)"
     )]
     Client {
+        reference: String,
         registry: String,
         #[source]
         source: OciDistributionError,
@@ -82,10 +117,10 @@ impl PullError {
     }
 
     pub(super) fn of(error: OciDistributionError, image: &ImageReference) -> PullError {
-        let registry = image.registry().to_owned();
+        let (reference, registry) = (image.to_string(), image.registry().to_owned());
         match error {
             OciDistributionError::RequestError(_) | OciDistributionError::IoError(_) => {
-                PullError::Unreachable { registry, source: error }
+                PullError::of_connection(error, reference, registry)
             }
             OciDistributionError::UnauthorizedError { .. } => {
                 PullError::of_status(401, String::new(), image)
@@ -98,14 +133,31 @@ impl PullError {
             }
             OciDistributionError::RegistryError { ref envelope, .. } => {
                 let Some(first) = envelope.errors.first() else {
-                    return PullError::Protocol { registry, source: error };
+                    return PullError::Protocol { reference, registry, source: error };
                 };
                 match status_of(&first.code) {
                     Some(status) => PullError::of_status(status, first.message.clone(), image),
-                    None => PullError::Protocol { registry, source: error },
+                    None => PullError::Protocol { reference, registry, source: error },
                 }
             }
-            source => PullError::Protocol { registry, source },
+            source => PullError::Protocol { reference, registry, source },
+        }
+    }
+
+    /// Tells what TLS refuses, for which there is a remedy, from a network that may be back soon.
+    fn of_connection(source: OciDistributionError, reference: String, registry: String) -> Self {
+        use rustls::{CertificateError, Error as Tls, InvalidMessage};
+        match find_in_chain::<Tls>(&source) {
+            Some(Tls::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+                PullError::UnknownCa { reference, registry, source }
+            }
+            Some(Tls::InvalidCertificate(_)) => {
+                PullError::Certificate { reference, registry, source }
+            }
+            Some(Tls::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+                PullError::NotHttps { reference, registry, source }
+            }
+            _ => PullError::Unreachable { reference, registry, source },
         }
     }
 
@@ -115,10 +167,26 @@ impl PullError {
         match status {
             404 => PullError::NotFound { reference, registry, status },
             401 | 403 => PullError::Denied { reference, registry, status, message },
-            429 => PullError::Limited { registry, message },
-            status => PullError::Status { registry, status, message },
+            429 => PullError::Limited { reference, registry, message },
+            status => PullError::Status { reference, registry, status, message },
         }
     }
+}
+
+/// Finds the cause of one type.
+fn find_in_chain<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        // `source` of an IO error leaves out the very error that it wraps.
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
 }
 
 /// The client keeps the registry's code and drops the status it came with.

@@ -115,7 +115,11 @@ impl Registry {
             user_agent: USER_AGENT,
             ..ClientConfig::default()
         })
-        .map_err(|source| PullError::Client { registry: reference.registry().into(), source })?;
+        .map_err(|source| PullError::Client {
+            reference: reference.to_string(),
+            registry: reference.registry().into(),
+            source,
+        })?;
         let store = Arc::clone(store);
         let session = blocking(move || Ok(Arc::new(Session::begin(&store)?))).await?;
         let (busy, name) = (Arc::default(), reference.clone());
