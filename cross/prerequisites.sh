@@ -33,6 +33,14 @@ case $purpose in
 test | bench)
     need busybox busybox-static "test images"
     need python3 python3 "reports"
+    ;;&
+test)
+    need docker-registry docker-registry "a registry that is not ours to pull from"
+    need skopeo skopeo "images that are not ours, in every format"
+    need htpasswd apache2-utils "the registry's users"
+    need openssl openssl "the registry's certificates"
+    need zstd zstd "packed archives"
+    need setpriv util-linux "a registry that ends with its test"
     ;;
 vm)
     need busybox busybox-static "the guest's userland"
@@ -63,5 +71,18 @@ if [[ $(id -u) -ne 0 ]]; then
 fi
 echo "Installing: ${packages[*]}"
 "${as_root[@]}" apt-get update -q
+# Debian starts the services it installs, and nobody asked for a registry open to the network:
+# masked it cannot start, and afterwards it is the owner's to enable.
+quiet_service=
+if [[ " ${packages[*]} " == *" docker-registry "* && -d /run/systemd/system ]]; then
+    quiet_service=docker-registry.service
+    "${as_root[@]}" systemctl mask --quiet "$quiet_service"
+    trap '"${as_root[@]}" systemctl unmask --quiet "$quiet_service"' EXIT
+fi
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
     apt-get install -y -q --no-install-recommends "${packages[@]}"
+if [[ -n $quiet_service ]]; then
+    "${as_root[@]}" systemctl unmask --quiet "$quiet_service"
+    trap - EXIT
+    "${as_root[@]}" systemctl disable --quiet "$quiet_service"
+fi

@@ -8,6 +8,7 @@ mod golden;
 mod hello;
 mod images;
 mod joining;
+mod registry;
 mod rolling;
 mod survival;
 mod verbs;

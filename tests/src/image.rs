@@ -11,6 +11,8 @@ pub struct BusyboxImage {
     pub environment: Vec<String>,
     pub user: String,
     pub working_directory: String,
+    /// As images name it; the host's unless set.
+    pub architecture: String,
     /// Further files: path in the image, content.
     pub files: Vec<(String, Vec<u8>)>,
 }
@@ -25,6 +27,7 @@ impl BusyboxImage {
             environment: vec!["PATH=/bin".into()],
             user: String::new(),
             working_directory: String::new(),
+            architecture: host_architecture().into(),
             files: Vec::new(),
         }
     }
@@ -70,11 +73,7 @@ impl BusyboxImage {
         let layer = self.layer();
         let layer_digest = sha256(&layer);
         let config = serde_json::json!({
-            "architecture": match std::env::consts::ARCH {
-                "x86_64" => "amd64",
-                "aarch64" => "arm64",
-                other => other,
-            },
+            "architecture": self.architecture,
             "os": "linux",
             "config": {
                 "Env": self.environment,
@@ -103,6 +102,15 @@ impl BusyboxImage {
     }
 }
 
+/// This machine's processor, as images name it.
+pub fn host_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
 fn append(
     archive: &mut tar::Builder<Vec<u8>>,
     path: &str,
@@ -119,7 +127,7 @@ fn append(
 }
 
 /// Digest through coreutils, so that the harness does not trust the code it tests.
-fn sha256(bytes: &[u8]) -> String {
+pub fn sha256(bytes: &[u8]) -> String {
     let mut child = std::process::Command::new("sha256sum")
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())

@@ -9,13 +9,15 @@ mod image;
 mod leftovers;
 mod node;
 mod process;
+mod registry;
 
 pub use answer::Answer;
 pub use binary::bramble;
-pub use image::BusyboxImage;
+pub use image::{BusyboxImage, host_architecture, sha256};
 pub use leftovers::Leftovers;
 pub use node::{Node, NodeBuilder};
 pub use process::{alive, cgroup_processes, children_named, is_zombie};
+pub use registry::{Protection, RunningRegistry, has_registry_tools, skopeo_copy, succeed};
 
 use std::time::{Duration, Instant};
 

@@ -20,6 +20,7 @@ static NUMBER: AtomicU32 = AtomicU32::new(1);
 #[derive(Clone, Debug, Default)]
 pub struct NodeBuilder {
     arguments: Vec<String>,
+    environment: Vec<(String, PathBuf)>,
     data_dir: Option<PathBuf>,
 }
 
@@ -29,6 +30,7 @@ pub struct Node {
     pub cgroup_parent: String,
     root: TempDir,
     arguments: Vec<String>,
+    environment: Vec<(String, PathBuf)>,
     data_dir: PathBuf,
     /// Holds the network namespace while bramble itself is down.
     anchor: Child,
@@ -39,6 +41,12 @@ impl NodeBuilder {
     /// Add an argument of `bramble up`.
     pub fn arg(mut self, argument: &str) -> Self {
         self.arguments.push(argument.into());
+        self
+    }
+
+    /// Add a file to the environment of `bramble up`.
+    pub fn env(mut self, name: &str, path: &Path) -> Self {
+        self.environment.push((name.into(), path.into()));
         self
     }
 
@@ -70,6 +78,7 @@ impl NodeBuilder {
             data_dir: self.data_dir.unwrap_or_else(|| root.path().join("data")),
             root,
             arguments: self.arguments,
+            environment: self.environment,
             anchor,
             process: None,
         };
@@ -144,6 +153,7 @@ impl Node {
         command.arg("--data-dir").arg(self.data_dir()).arg("--run-dir").arg(self.run_dir());
         command.arg("--cgroup-parent").arg(&self.cgroup_parent);
         command.args(&self.arguments).stdin(Stdio::null());
+        command.envs(self.environment.iter().map(|(name, path)| (name, path)));
         command
     }
 
