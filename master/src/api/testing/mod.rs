@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// Applies every command at once.
@@ -29,11 +30,16 @@ pub(crate) struct Memory {
     /// Taken by the next proposal instead of applying it.
     pub(crate) fail_next: Mutex<Option<ProposeError>>,
     pub(crate) commands: Mutex<Vec<Command>>,
+    /// While closed (no permits), proposals wait; each arrival is told on `arrived`.
+    pub(crate) gate: Semaphore,
+    pub(crate) arrived: Semaphore,
 }
 
 impl Propose for Memory {
     fn propose(&self, command: Command) -> ProposeFuture<'_> {
         Box::pin(async move {
+            self.arrived.add_permits(1);
+            let _open = self.gate.acquire().await.unwrap();
             if let Some(error) = self.fail_next.lock().unwrap().take() {
                 return Err(error);
             }
@@ -94,6 +100,8 @@ impl Node {
             store: store.clone(),
             fail_next: Mutex::default(),
             commands: Mutex::default(),
+            gate: Semaphore::new(Semaphore::MAX_PERMITS),
+            arrived: Semaphore::new(0),
         });
         let refusals = Arc::new(Refusals::default());
         let agents = Arc::new(agents);

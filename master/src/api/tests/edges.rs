@@ -1,11 +1,12 @@
 //! What the API refuses before any handler: methods, forms, sizes, peers; and how it ends.
 
-use crate::api::limits::BODY_BYTES_MAX;
+use crate::api::limits::{BODY_BYTES_MAX, REQUESTS_MAX};
 use crate::api::testing::Node;
 use axum::body::Body;
 use bytes::Bytes;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Semaphore;
 
 #[tokio::test]
 async fn paths_methods_and_forms_that_are_none() {
@@ -86,6 +87,28 @@ async fn a_body_of_100_mb_is_refused_and_the_client_hears_it() {
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 413 "), "not asked to go on: {answer}");
     assert_eq!(node.get("/v2/apps").await.text, r#"{"apps":[]}"#);
+}
+
+#[tokio::test]
+async fn too_many_requests_at_once_are_sent_away() {
+    let node = std::sync::Arc::new(Node::start().await);
+    node.memory.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let waiting: Vec<_> = (0..REQUESTS_MAX)
+        .map(|_| {
+            let node = node.clone();
+            tokio::spawn(async move { node.ask("DELETE", "/v2/apps/x", "").await.status })
+        })
+        .collect();
+    let all_in = node.memory.arrived.acquire_many(REQUESTS_MAX as u32).await.unwrap();
+    let refused = node.get("/ping").await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, "1"));
+    assert_eq!(refused.text, r#"{"message":"too many requests at once; try again"}"#);
+    drop(all_in);
+    node.memory.gate.add_permits(REQUESTS_MAX);
+    for request in waiting {
+        assert_eq!(request.await.unwrap(), 404);
+    }
+    assert_eq!(node.get("/ping").await.status, 200);
 }
 
 #[tokio::test]
