@@ -141,7 +141,8 @@ fn a_broken_archive_is_refused_and_leaves_nothing() {
     let archive = web().save(node.root());
     let bytes = std::fs::read(&archive).expect("the archive was written");
     let count = || walk(&node.data_dir().join("images"));
-    let before = count();
+    // The API answers before the agent has opened its store.
+    let before = eventually("the image store", || Some(count()).filter(|found| !found.is_empty()));
     let half = node.root().join("half.tar");
     std::fs::write(&half, &bytes[..bytes.len() / 2]).expect("written");
     let lying = node.root().join("lying.tar");

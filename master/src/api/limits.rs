@@ -23,6 +23,11 @@ pub(crate) const CONNECTIONS_MAX: usize = 1024;
 pub(crate) const PROPOSE_TIME_MAX: Duration = Duration::from_secs(30);
 /// Longest wait for an agent to answer a stream request or a listing.
 pub(crate) const AGENT_TIME_MAX: Duration = Duration::from_secs(10);
+/// Longest wait for the first agent to connect: a node's API answers before its own agent has its
+/// session.
+pub(crate) const AGENT_ARRIVES_MAX: Duration = Duration::from_secs(3);
+/// Pause between two looks for it.
+pub(crate) const AGENT_LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Time open requests get to end once the node shuts down.
 pub(crate) const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(3);
 /// Bytes relayed at once.

@@ -7,7 +7,9 @@ use super::{open, stream_permit};
 use crate::api::body;
 use crate::api::dispatch::{Call, Shared};
 use crate::api::error::ApiError;
-use crate::api::limits::{AGENT_TIME_MAX, LOAD_LINES_BUFFERED_MAX};
+use crate::api::limits::{
+    AGENT_ARRIVES_MAX, AGENT_LOOK_EVERY, AGENT_TIME_MAX, LOAD_LINES_BUFFERED_MAX,
+};
 use crate::api::reply::{self, Reply};
 use crate::streams::{AgentStream, StreamError};
 use axum::body::Body;
@@ -74,11 +76,8 @@ pub(super) async fn load(call: &Call, archive: Body) -> Result<Reply, ApiError> 
     let permit = stream_permit(&call.shared)?;
     let agents = match call.query.get("agent") {
         Some(agent) => vec![named(call, agent)?],
-        None => call.api().streams.connected(),
+        None => arrived(call).await?,
     };
-    if agents.is_empty() {
-        return Err(ApiError::NoAgent);
-    }
     let (mut upload, mut receivers) = (Upload::default(), Vec::new());
     for agent in agents {
         let AgentStream { send, receive } =
@@ -104,6 +103,20 @@ pub(super) async fn load(call: &Call, archive: Body) -> Result<Reply, ApiError> 
         Some((Ok::<_, Infallible>(Bytes::from(text)), output))
     });
     Ok(reply::typed(StatusCode::OK, "application/x-ndjson", Body::from_stream(body)))
+}
+
+/// The agents that are connected, once there is one.
+async fn arrived(call: &Call) -> Result<Vec<AgentId>, ApiError> {
+    let looking = async {
+        loop {
+            let agents = call.api().streams.connected();
+            if !agents.is_empty() {
+                return agents;
+            }
+            tokio::time::sleep(AGENT_LOOK_EVERY).await;
+        }
+    };
+    tokio::time::timeout(AGENT_ARRIVES_MAX, looking).await.map_err(|_| ApiError::NoAgent)
 }
 
 /// An agent by id or by its node's name.
