@@ -1,3 +1,7 @@
+//! Archives as users bring them: whole, packed, broken and hostile.
+//!
+//! Owns the proof that a refused archive leaves nothing behind. Never asks a registry.
+
 use super::*;
 use crate::oci::testing::*;
 use serde_json::json;

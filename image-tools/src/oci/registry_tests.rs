@@ -1,3 +1,7 @@
+//! Pulling from a registry of the test's own, which also lies and breaks off.
+//!
+//! Owns the proof that nothing unverified is kept. Never leaves this machine.
+
 use super::*;
 use crate::oci::model::OCI_INDEX;
 use crate::oci::testing::*;

@@ -1,3 +1,7 @@
+//! Entries of tars in every dialect, and tars that are none.
+//!
+//! Owns the reader's bounds. Never writes to disk.
+
 use super::*;
 use crate::oci::testing::{Tar, header};
 

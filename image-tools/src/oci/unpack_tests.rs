@@ -1,3 +1,7 @@
+//! Layers onto a disk: owners, links, whiteouts, and paths that want out.
+//!
+//! Owns the proof that nothing leaves the root. Never needs an archive around the layer.
+
 use super::*;
 use crate::oci::testing::{Tar, is_root};
 use nix::mount::{MsFlags, mount, umount};
