@@ -26,7 +26,11 @@ impl Store {
     /// Start from a recovered (or empty) state.
     pub fn new(state: State) -> Self {
         let index = watch::Sender::new(state.applied_index);
-        Self { state: RwLock::new(state), index, events: broadcast::Sender::new(EVENTS_BUFFERED_MAX) }
+        Self {
+            state: RwLock::new(state),
+            index,
+            events: broadcast::Sender::new(EVENTS_BUFFERED_MAX),
+        }
     }
 
     /// Look at the state. `look` must be short: it holds up writes.

@@ -92,7 +92,9 @@ pub enum RootFs {
 pub enum ToExecutor {
     Start,
     /// SIGTERM, then SIGKILL after the grace. A shorter grace replaces a longer one.
-    Stop { grace_ms: u64 },
+    Stop {
+        grace_ms: u64,
+    },
     /// The agent is going to use the container's network namespace and such: tell where it is.
     Query,
 }
@@ -100,13 +102,21 @@ pub enum ToExecutor {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromExecutor {
     /// The container waits for `Start`; `init` is its first process.
-    Created { init: ProcessKey },
-    Running { init: ProcessKey },
-    Stopping { init: ProcessKey },
+    Created {
+        init: ProcessKey,
+    },
+    Running {
+        init: ProcessKey,
+    },
+    Stopping {
+        init: ProcessKey,
+    },
     /// Followed by the end of the connection; the `exit` file is in place.
     Exited(ExitRecord),
     /// It could not be created or started; nothing is left behind.
-    Failed { message: String },
+    Failed {
+        message: String,
+    },
 }
 
 /// How a container ended.

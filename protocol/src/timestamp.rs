@@ -7,9 +7,8 @@ use time::{OffsetDateTime, UtcOffset};
 
 /// Write `2016-01-02T03:04:05.678Z`.
 pub fn format(time: Time) -> String {
-    let form = format_description!(
-        "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"
-    );
+    let form =
+        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
     let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(time.0) * 1_000_000)
         .unwrap_or(OffsetDateTime::UNIX_EPOCH);
     moment.format(&form).unwrap_or_default()

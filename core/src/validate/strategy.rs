@@ -3,7 +3,15 @@
 use super::{Violations, id_violations};
 use crate::model::{App, LABEL_SINGLE_INSTANCE, PPM, UnreachableStrategy, Volume};
 
+/// Most instances of one app. A mistyped number must not fill the memory of every master.
+const INSTANCES_MAX: u32 = 10_000;
+
 pub(super) fn check(app: &App, found: &mut Violations) {
+    found.require(
+        app.instances <= INSTANCES_MAX,
+        "/instances",
+        format!("must be at most {INSTANCES_MAX}"),
+    );
     upgrade(app, found);
     found.require(
         app.backoff.factor_ppm >= PPM,

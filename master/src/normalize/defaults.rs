@@ -2,13 +2,7 @@
 
 use bramble_core::model::*;
 use bramble_protocol::rest::update::{AppUpdate, UpgradeUpdate};
-use std::collections::BTreeMap;
 
-const CPUS_MILLI: u64 = 1000;
-const MEM_MIB: u64 = 128;
-const BACKOFF: BackoffStrategy =
-    BackoffStrategy { initial_ms: 1_000, factor_ppm: 1_150_000, max_ms: 300_000 };
-const UPGRADE: UpgradeStrategy = UpgradeStrategy { min_health_ppm: PPM, max_over_ppm: PPM };
 /// Of apps whose volumes cannot be in two places: never more instances than wanted.
 const UPGRADE_WITH_VOLUMES: UpgradeStrategy =
     UpgradeStrategy { min_health_ppm: PPM / 2, max_over_ppm: 0 };
@@ -20,48 +14,7 @@ const RELAUNCH_ESCALATION_MS: u64 = 3_600_000;
 
 /// A new app with nothing said yet.
 pub(super) fn app(id: AppId, now: Time) -> App {
-    App {
-        id,
-        cmd: None,
-        args: None,
-        user: None,
-        env: BTreeMap::new(),
-        instances: 1,
-        resources: Resources {
-            cpus_milli: CPUS_MILLI,
-            mem_bytes: MEM_MIB * BYTES_PER_MIB,
-            disk_bytes: 0,
-            gpus: 0,
-        },
-        resource_limits: None,
-        executor: String::new(),
-        executor_resources: None,
-        constraints: Vec::new(),
-        fetch: Vec::new(),
-        store_urls: Vec::new(),
-        container: None,
-        networks: vec![Network::Host],
-        port_definitions: Vec::new(),
-        require_ports: false,
-        health_checks: Vec::new(),
-        check: None,
-        readiness_checks: Vec::new(),
-        dependencies: Vec::new(),
-        backoff: BACKOFF,
-        upgrade: UPGRADE,
-        labels: BTreeMap::new(),
-        accepted_resource_roles: None,
-        role: None,
-        kill_selection: KillSelection::YoungestFirst,
-        unreachable: UNREACHABLE,
-        kill_grace_ms: None,
-        secrets: BTreeMap::new(),
-        residency: None,
-        tty: None,
-        version: now,
-        last_scaling: now,
-        last_config_change: now,
-    }
+    App { version: now, last_scaling: now, last_config_change: now, ..App::with_defaults(id) }
 }
 
 /// Set what depends on the kind of app it turned out to be.
@@ -98,7 +51,7 @@ fn usual_upgrade(app: &App) -> UpgradeStrategy {
     } else if app.is_resident() || has_external {
         UPGRADE_WITH_VOLUMES
     } else {
-        UPGRADE
+        UPGRADE_DEFAULT
     }
 }
 
@@ -109,7 +62,7 @@ fn usual_unreachable(app: &App) -> UnreachableStrategy {
 /// A given object replaces the strategy whole; a key it leaves out has Marathon's plain default.
 fn upgrade(given: &UpgradeUpdate) -> UpgradeStrategy {
     UpgradeStrategy {
-        min_health_ppm: given.min_health_ppm.unwrap_or(UPGRADE.min_health_ppm),
-        max_over_ppm: given.max_over_ppm.unwrap_or(UPGRADE.max_over_ppm),
+        min_health_ppm: given.min_health_ppm.unwrap_or(UPGRADE_DEFAULT.min_health_ppm),
+        max_over_ppm: given.max_over_ppm.unwrap_or(UPGRADE_DEFAULT.max_over_ppm),
     }
 }

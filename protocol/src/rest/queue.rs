@@ -6,18 +6,7 @@ use bramble_core::model::{App, Time};
 use serde::Serialize;
 
 /// Marathon's reasons in the order of its funnel; a summary always lists them all.
-pub const REASONS: [&str; 10] = [
-    "UnfulfilledRole",
-    "UnfulfilledConstraint",
-    "NoCorrespondingReservationFound",
-    "AgentMaintenance",
-    "InsufficientCpus",
-    "InsufficientMemory",
-    "InsufficientDisk",
-    "InsufficientGpus",
-    "InsufficientPorts",
-    "DeclinedScarceResources",
-];
+pub const REASONS: [&str; 10] = bramble_core::place::Reason::FUNNEL;
 
 /// One app that waits, in plain values.
 #[derive(Clone, Debug)]

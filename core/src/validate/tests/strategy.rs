@@ -43,6 +43,7 @@ fn constraints_and_strategies_are_checked() {
             "/upgradeStrategy/maximumOverCapacity",
             "must be between 0.0 and 1.0",
         ),
+        (with(app(), |a| a.instances = 10_001), "/instances", "must be at most 10000"),
         (single(2, 0), "/instances", "must be at most 1"),
         (single(1, PPM), "/upgradeStrategy/minimumHealthCapacity", "must be 0 with label"),
         (

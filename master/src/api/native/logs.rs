@@ -8,6 +8,7 @@ use crate::api::limits::RELAY_BYTES;
 use crate::api::reply::{self, Reply};
 use crate::streams::AgentStream;
 use axum::body::Body;
+use bramble_core::model::TaskId;
 use bramble_protocol::message::StreamRequest;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
@@ -18,14 +19,10 @@ use tokio_util::sync::CancellationToken;
 /// `GET tasks/{name}/logs?stderr=&follow=&tail=`.
 pub(super) async fn logs(call: &Call, name: &str) -> Result<Reply, ApiError> {
     let permit = stream_permit(&call.shared)?;
-    let found = call.api().store.read(|state| find(state, name))?;
-    let request = StreamRequest::Logs {
-        task_id: found.task_id,
-        stderr: call.query.flag("stderr", false),
-        follow: call.query.flag("follow", false),
-        tail_lines: call.query.number("tail"),
+    let stream = match call.api().store.read(|state| find(state, name)) {
+        Ok(found) => open(&call.shared, &found.agent_id, request(call, found.task_id)).await?,
+        Err(unknown) => of_the_past(call, name).await.ok_or(unknown)?,
     };
-    let stream = open(&call.shared, &found.agent_id, request).await?;
     let relay = Relay { stream, stop: call.shared.shutdown.clone(), _permit: permit };
     let body = Body::from_stream(futures_util::stream::unfold(relay, next));
     let mut answer = reply::typed(StatusCode::OK, "text/plain; charset=utf-8", body);
@@ -34,6 +31,28 @@ pub(super) async fn logs(call: &Call, name: &str) -> Result<Reply, ApiError> {
         .headers_mut()
         .insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     Ok(answer)
+}
+
+fn request(call: &Call, task_id: TaskId) -> StreamRequest {
+    StreamRequest::Logs {
+        task_id,
+        stderr: call.query.flag("stderr", false),
+        follow: call.query.flag("follow", false),
+        tail_lines: call.query.number("tail"),
+    }
+}
+
+/// The log of a task that has ended: the cluster has forgotten it, but the agent that ran it keeps
+/// its output for a while. `None` when `name` is no whole task id or no agent knows it.
+async fn of_the_past(call: &Call, name: &str) -> Option<AgentStream> {
+    let task_id = TaskId::new(name);
+    task_id.instance()?;
+    for agent in call.api().streams.connected() {
+        if let Ok(stream) = open(&call.shared, &agent, request(call, task_id.clone())).await {
+            return Some(stream);
+        }
+    }
+    None
 }
 
 /// Dropped with the response body: both quinn halves then tell the agent that nobody reads.
