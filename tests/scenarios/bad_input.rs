@@ -130,6 +130,33 @@ fn what_fits_no_machine_waits_and_says_what_is_short() {
 }
 
 #[test]
+fn a_port_that_something_else_listens_on_is_not_offered() {
+    if !can_run_containers("squatted port") {
+        return;
+    }
+    let mut node = Node::builder().prepare();
+    let mut squatter = node.inside("busybox");
+    squatter.args(["nc", "-l", "-p", "31000"]).stdin(Stdio::piped());
+    let mut squatter = squatter.spawn().expect("nc starts");
+    eventually("the squatter listens", || {
+        let sockets = node.inside("cat").args(["/proc/net/tcp", "/proc/net/tcp6"]).output().ok()?;
+        String::from_utf8_lossy(&sockets.stdout).contains(":7918 ").then_some(())
+    });
+    node.up();
+    let app = r#"{"id":"pinned","cmd":"sleep 100","cpus":0.1,"mem":16,"portDefinitions":[{"port":31000}],"requirePorts":true}"#;
+    node.api("POST", "/v2/apps", Some(app)).expect(201);
+    let said = eventually("the taken port as a reason", || {
+        let queue = node.get("/v2/queue?embed=lastUnusedOffers");
+        let reason = queue["queue"][0]["lastUnusedOffers"][0]["reason"].to_string();
+        (reason != "null").then_some(reason)
+    });
+    assert!(said.contains("InsufficientPorts") && said.contains("31000"), "{said}");
+    squatter.kill().expect("it lives");
+    squatter.wait().expect("it ends");
+    node.running("pinned", 1);
+}
+
+#[test]
 fn a_taken_port_and_a_taken_directory_are_named() {
     if !can_run_containers("taken") {
         return;
@@ -170,9 +197,7 @@ fn a_full_disk_refuses_writes_and_recovers() {
         .expect("mount runs");
     assert!(mounted.success());
     let mount = Unmount(small.path().to_path_buf());
-    let node =
-        Node::builder().arg("--data-dir").arg(&small.path().join("data").display().to_string());
-    let node = node.start();
+    let node = Node::builder().data_dir(&small.path().join("data")).start();
     let filler = small.path().join("filler");
     let written = Command::new("dd")
         .args(["if=/dev/zero", "bs=64k"])
@@ -254,10 +279,7 @@ fn strangers_are_kept_out() {
                 "{answer:?}"
             );
         } else {
-            assert!(
-                node.banner().contains("--open-api") || node.log().contains("open"),
-                "no warning"
-            );
+            eventually("a warning", || node.banner().contains("run code as root").then_some(()));
         }
     }
 }

@@ -63,6 +63,25 @@ fn processes_are_limited() {
     node.wait_clean();
 }
 
+/// What the kernel holds of a node's only task: a v1 file of a controller, or a v2 file.
+fn limit(node: &Node, controller: &str, v1: &str, v2: &str) -> Option<String> {
+    let pids = cgroup_processes(&node.cgroup_parent);
+    let group = std::fs::read_to_string(format!("/proc/{}/cgroup", pids[0])).expect("a cgroup");
+    let text = group.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (parts.next()?, parts.next()?);
+        let read = |file: String| std::fs::read_to_string(file).ok();
+        if controllers.is_empty() {
+            read(format!("/sys/fs/cgroup{path}/{v2}"))
+        } else if controllers.split(',').any(|name| name == controller) {
+            read(format!("/sys/fs/cgroup/{controller}{path}/{v1}"))
+        } else {
+            None
+        }
+    });
+    text.map(|text| text.trim().to_string())
+}
+
 #[test]
 fn cpu_is_limited() {
     if !can_run_containers("cpu") {
@@ -72,22 +91,31 @@ fn cpu_is_limited() {
     node.api("POST", "/v2/apps", Some(&app("busy", "while :; do :; done", json!({"cpus": 0.2}))))
         .expect(201);
     node.running("busy", 1);
-    let pids = cgroup_processes(&node.cgroup_parent);
-    let group = std::fs::read_to_string(format!("/proc/{}/cgroup", pids[0])).expect("a cgroup");
-    let quota = group.lines().find_map(|line| {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (parts.next()?, parts.next()?);
-        let read = |file: String| std::fs::read_to_string(file).ok();
-        if controllers.split(',').any(|name| name == "cpu") {
-            read(format!("/sys/fs/cgroup/cpu{path}/cpu.cfs_quota_us"))
-        } else if controllers.is_empty() {
-            read(format!("/sys/fs/cgroup{path}/cpu.max"))
-        } else {
-            None
-        }
-    });
-    let quota = quota.expect("a cpu quota");
+    let quota = limit(&node, "cpu", "cpu.cfs_quota_us", "cpu.max").expect("a cpu quota");
     assert_eq!(quota.split_whitespace().next(), Some("20000"), "per 100 ms: {quota}");
+}
+
+#[test]
+fn memory_and_processes_have_limits_in_the_kernel() {
+    if !can_run_containers("limits") {
+        return;
+    }
+    let node = Node::start();
+    node.api("POST", "/v2/apps", Some(&app("small", "sleep 1000; true", json!({"mem": 2}))))
+        .expect(201);
+    node.running("small", 1);
+    let memory = limit(&node, "memory", "memory.limit_in_bytes", "memory.max");
+    assert_eq!(memory.as_deref(), Some("2097152"), "Mesos raised it to 32 MB");
+    let pids = limit(&node, "pids", "pids.max", "pids.max").expect("a limit of processes");
+    assert!(pids.parse::<u32>().is_ok(), "{pids}");
+    // Absent on v1, where swap is counted together with memory.
+    if let Some(handed_down) = limit(&node, "", "", "cgroup.controllers")
+        && handed_down.split(' ').any(|name| name == "memory")
+    {
+        let swap = limit(&node, "", "", "memory.swap.max");
+        assert_eq!(swap.as_deref(), Some("0"), "swap would soften the limit");
+        assert!(["cpu", "pids"].iter().all(|c| handed_down.contains(c)), "{handed_down}");
+    }
 }
 
 #[test]
@@ -108,8 +136,9 @@ fn a_task_that_heeds_sigterm_ends_in_its_own_time() {
     node.api("DELETE", "/v2/apps/heeds", None).expect(200);
     node.wait_clean();
     assert!(began.elapsed() < Duration::from_secs(25), "it waited for the grace period");
-    let output = node.bramble(&["logs", &task]);
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "ready\nbye\n");
+    // The master has forgotten the app; what the task wrote stays on its node.
+    let log = node.data_dir().join("sandboxes").join(&task).join("stdout");
+    assert_eq!(std::fs::read_to_string(log).expect("its output"), "ready\nbye\n");
 }
 
 #[test]

@@ -43,3 +43,47 @@ fn an_agent_joins_with_the_token_and_a_wrong_one_stays_out() {
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it lives");
     eventually("the second agent's end", || second.try_wait().ok().flatten());
 }
+
+/// Join two nodes' networks by a cable and give each an address.
+fn connect(a: &Node, b: &Node) {
+    for (node, other, address) in [(a, b, "10.99.0.1/24"), (b, a, "10.99.0.2/24")] {
+        if address.starts_with("10.99.0.1") {
+            let mut link = node.inside("ip");
+            link.args(["link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns"]);
+            let status = link.arg(other.network_pid().to_string()).status().expect("ip runs");
+            assert!(status.success());
+        }
+        for arguments in
+            [&["addr", "add", address, "dev", "cable"][..], &["link", "set", "cable", "up"]]
+        {
+            assert!(node.inside("ip").args(arguments).status().expect("ip runs").success());
+        }
+    }
+}
+
+#[test]
+fn an_agent_finds_its_cluster_with_nothing_but_the_token() {
+    if !can_run_containers("mDNS") {
+        return;
+    }
+    let mut first = Node::builder().prepare();
+    let second = Node::builder().prepare();
+    connect(&first, &second);
+    first.up();
+    let token =
+        String::from_utf8(first.bramble(&["token"]).stdout).expect("text").trim().to_string();
+    let mut command = second.inside(&bramble().display().to_string());
+    command.args(["agent", "--name", "far", "--token", &token]);
+    command.arg("--data-dir").arg(second.data_dir()).arg("--run-dir").arg(second.run_dir());
+    command.arg("--cgroup-parent").arg(&second.cgroup_parent);
+    let log = std::fs::File::create(second.root().join("log")).expect("created");
+    let mut agent =
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("starts");
+    eventually(&format!("the far agent\n{}", second.log()), || {
+        let agents = first.get("/v1/bramble/status")["agents"].as_array()?.clone();
+        agents.iter().any(|a| a["name"] == "far" && a["connected"] == true).then_some(())
+    });
+    let pid = nix::unistd::Pid::from_raw(agent.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it lives");
+    eventually("the far agent's end", || agent.try_wait().ok().flatten());
+}

@@ -5,7 +5,7 @@ mod formats;
 
 use bramble_tests::{
     BusyboxImage, Node, Protection, RunningRegistry, can_run_containers, eventually,
-    has_registry_tools, skopeo_copy,
+    has_registry_tools, skopeo_copy, succeed,
 };
 use serde_json::{Value, json};
 use std::process::Output;
@@ -63,6 +63,7 @@ fn fails(node: &Node, id: &str, image: &str) -> String {
     let said = String::from_utf8_lossy(&output.stderr).to_string();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains(image), "the image is not named: {said}");
+    assert!(!said.contains(&format!("{image}: image {image}")), "it is named twice: {said}");
     let failure = node.get(&format!("/v2/apps/{id}"))["app"]["lastTaskFailure"].clone();
     let message = failure["message"].as_str().unwrap_or_default();
     assert!(said.contains(message) && message.contains(image), "{failure} and {said}");
@@ -90,6 +91,11 @@ fn what_was_pulled_once_needs_no_registry() {
     let zstd = registry.image("deep/er/speaker:zstd");
     push(&node, &speaker("zstd"), &zstd, &["--format", "oci", "--dest-compress-format", "zstd"]);
     runs(&node, "zstd", &zstd, "zstd");
+    let mut inspect = node.inside("skopeo");
+    inspect.args(["inspect", "--tls-verify=false", "--format", "{{.Digest}}"]);
+    inspect.arg(format!("docker://{image}"));
+    let by_digest = registry.image(&format!("speaker@{}", succeed(inspect).trim()));
+    runs(&node, "digest", &by_digest, "pulled");
     drop(registry);
     runs(&node, "second", &image, "pulled");
 }
@@ -106,5 +112,10 @@ fn an_image_that_a_registry_lacks_is_named_with_the_reason() {
         let said = fails(&node, id, &registry.image(name));
         assert!(said.contains("does not exist") && said.contains("404"), "{said}");
     }
+    // What Docker pushed before 2016 and nothing reads any more.
+    let ancient = registry.image("speaker:ancient");
+    push(&node, &speaker("ancient"), &ancient, &["--format", "v2s1"]);
+    let said = fails(&node, "ancient", &ancient);
+    assert!(said.contains("schema 1"), "{said}");
     assert!(!listed(&node).contains("localhost:5000"), "{}", listed(&node));
 }

@@ -75,6 +75,7 @@ impl BusyboxImage {
         let config = serde_json::json!({
             "architecture": self.architecture,
             "os": "linux",
+            "history": [{ "created_by": "the harness" }],
             "config": {
                 "Env": self.environment,
                 "Cmd": self.command,

@@ -17,7 +17,7 @@ pub use image::{BusyboxImage, host_architecture, sha256};
 pub use leftovers::Leftovers;
 pub use node::{Node, NodeBuilder};
 pub use process::{alive, cgroup_processes, children_named, is_zombie};
-pub use registry::{Protection, RunningRegistry, has_registry_tools, skopeo_copy, succeed};
+pub use registry::{Protection, RunningRegistry, Server, has_registry_tools, skopeo_copy, succeed};
 
 use std::time::{Duration, Instant};
 

@@ -146,6 +146,11 @@ impl Node {
         command
     }
 
+    /// A process whose network namespace is the node's.
+    pub fn network_pid(&self) -> u32 {
+        self.anchor.id()
+    }
+
     /// The `bramble up` command of this node, not yet started.
     pub fn up_command(&self) -> Command {
         let mut command = self.inside(&bramble().display().to_string());

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// What these tests need of the machine, all of it out of Debian's packages.
-const TOOLS: [&str; 5] = ["docker-registry", "skopeo", "htpasswd", "openssl", "zstd"];
+const TOOLS: [&str; 6] = ["docker-registry", "skopeo", "htpasswd", "openssl", "zstd", "python3"];
 
 /// How a registry is protected.
 #[derive(Clone, Debug, Default)]
@@ -17,13 +17,18 @@ pub struct Protection {
     pub users: Option<PathBuf>,
     /// Certificate and key, PEM.
     pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Where tokens are to be had, and the certificate (PEM) that signs them.
+    pub tokens: Option<(String, PathBuf)>,
 }
 
-/// A running registry. Dropped, it is killed.
+/// A server of others inside a node's network. Dropped, it is killed.
+pub struct Server(Child);
+
+/// A running registry.
 pub struct RunningRegistry {
     /// `host:port`, as image references name it.
     pub address: String,
-    process: Child,
+    _server: Server,
 }
 
 /// Whether the software of others is here. With `CI=true` it must be.
@@ -51,21 +56,12 @@ impl RunningRegistry {
         let file = directory.join("config.json");
         let config = configuration(&directory, address, protection);
         std::fs::write(&file, config).expect("a configuration can be written");
-        let log = std::fs::File::create(directory.join("log")).expect("a log opens");
-        let mut command = node.inside("setpriv");
-        // It must not outlive a test that was killed.
-        command.args(["--pdeathsig", "KILL", "docker-registry", "serve"]).arg(&file);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let process = command.spawn().expect("the registry starts");
-        let registry = Self { address: address.into(), process };
         let scheme = if protection.certificate.is_some() { "https" } else { "http" };
+        let mut command = Server::command(node, "docker-registry");
+        command.arg("serve").arg(&file);
         let url = format!("{scheme}://{address}/v2/");
-        eventually(&format!("a registry at {url}\n{}", directory.join("log").display()), || {
-            let mut curl = node.inside("curl");
-            let output = curl.args(["-k", "-sS", "-m", "5", &url]).output().expect("curl runs");
-            output.status.success().then_some(())
-        });
-        registry
+        let server = Server::start(node, command, &directory.join("log"), &url);
+        Self { address: address.into(), _server: server }
     }
 
     /// The name of an image at this registry.
@@ -74,10 +70,37 @@ impl RunningRegistry {
     }
 }
 
-impl Drop for RunningRegistry {
+impl Server {
+    /// A command for [`Server::start`], to which arguments can be added.
+    pub fn command(node: &Node, program: &str) -> Command {
+        let mut command = node.inside("setpriv");
+        // It must not outlive a test that was killed.
+        command.args(["--pdeathsig", "KILL", program]);
+        command
+    }
+
+    /// Start it and wait until something answers at `url`, whatever it says.
+    pub fn start(node: &Node, mut command: Command, log: &Path, url: &str) -> Self {
+        let file = std::fs::File::create(log).expect("a log opens");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+        let mut server = Self(command.spawn().expect("the server starts"));
+        eventually(&format!("a server at {url}"), || {
+            if let Ok(Some(status)) = server.0.try_wait() {
+                let said = std::fs::read_to_string(log).unwrap_or_default();
+                panic!("{command:?} ended with {status}: {said}");
+            }
+            let mut curl = node.inside("curl");
+            let output = curl.args(["-k", "-sS", "-m", "5", url]).output().expect("curl runs");
+            output.status.success().then_some(())
+        });
+        server
+    }
+}
+
+impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -92,9 +115,17 @@ fn configuration(directory: &Path, address: &str, protection: &Protection) -> St
         "log": { "level": "info" },
         "storage": { "filesystem": { "rootdirectory": directory.join("data") } },
         "http": http,
+        // What nothing pushes any more but someone's registry still holds.
+        "compatibility": { "schema1": { "enabled": true } },
     });
     if let Some(users) = &protection.users {
         config["auth"] = serde_json::json!({ "htpasswd": { "realm": "tests", "path": users } });
+    }
+    if let Some((realm, certificate)) = &protection.tokens {
+        let tokens = serde_json::json!({
+            "realm": realm, "service": "tests", "issuer": "tests", "rootcertbundle": certificate,
+        });
+        config["auth"] = serde_json::json!({ "token": tokens });
     }
     config.to_string()
 }

@@ -1,7 +1,7 @@
 //! Who may pull, and over what: users, certificates, plain http.
 
 use super::{can_run, fails, push, runs, speaker};
-use bramble_tests::{Node, NodeBuilder, Protection, RunningRegistry, succeed};
+use bramble_tests::{Node, NodeBuilder, Protection, RunningRegistry, Server, succeed};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,11 @@ fn credentials(file: &Path, registry: &str, user: &str, password: &str) {
     std::fs::write(file, text).expect("credentials can be written");
 }
 
+fn is_denied(node: &Node, image: &str) {
+    let said = fails(node, "denied", image);
+    assert!(said.contains("401") && said.contains("credentials"), "{said}");
+}
+
 #[test]
 fn a_registry_with_users_asks_for_the_right_password() {
     if !can_run("basic auth") {
@@ -40,17 +45,13 @@ fn a_registry_with_users_asks_for_the_right_password() {
     htpasswd.args(["-Bbn", "berry", "thorn:y"]);
     std::fs::write(&users, succeed(htpasswd)).expect("users can be written");
     let protection = Protection { users: Some(users), ..Protection::default() };
-    let denied = |node: &Node, image: &str| {
-        let said = fails(node, "denied", image);
-        assert!(said.contains("401") && said.contains("credentials"), "{said}");
-    };
 
     let anonymous = Node::start();
     let registry = RunningRegistry::start(&anonymous, "localhost:5000", &protection);
     let image = registry.image("speaker:1");
     let as_berry = ["--dest-creds", "berry:thorn:y"];
     push(&anonymous, &speaker("secret"), &image, &as_berry);
-    denied(&anonymous, &image);
+    is_denied(&anonymous, &image);
     drop((registry, anonymous));
 
     let config = logins.display().to_string();
@@ -58,12 +59,51 @@ fn a_registry_with_users_asks_for_the_right_password() {
     let registry = RunningRegistry::start(&node, "localhost:5000", &protection);
     push(&node, &speaker("secret"), &image, &as_berry);
     credentials(&logins, "localhost:5001", "berry", "thorn:y");
-    denied(&node, &image);
+    is_denied(&node, &image);
     credentials(&logins, &registry.address, "berry", "smooth");
-    denied(&node, &image);
+    is_denied(&node, &image);
     // Read at every pull: a changed password needs no restart.
     credentials(&logins, &registry.address, "berry", "thorn:y");
     runs(&node, "allowed", &image, "secret");
+}
+
+#[test]
+fn a_registry_with_tokens_is_asked_with_and_without_a_login() {
+    if !can_run("bearer tokens") {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let subject = "-days 2 -subj /CN=tokens";
+    openssl(
+        directory.path(),
+        &format!("req -x509 -newkey rsa:2048 -nodes -keyout key -out certificate {subject}"),
+    );
+    let certificate = directory.path().join("certificate");
+    let logins = directory.path().join("config.json");
+    std::fs::write(&logins, "{}").expect("credentials can be written");
+    let config = logins.display().to_string();
+    let node = Node::builder().arg("--docker-config").arg(&config).start();
+
+    let script = node.root().join("token_server.py");
+    std::fs::write(&script, include_str!("token_server.py")).expect("a script can be written");
+    let mut command = Server::command(&node, "python3");
+    command.arg(&script).arg("5010").arg(directory.path().join("key")).arg(&certificate);
+    command.args(["berry:thorn:y", "free"]);
+    let realm = "http://localhost:5010/token";
+    let _tokens = Server::start(&node, command, &node.root().join("tokens.log"), realm);
+    let tokens = Some((realm.to_string(), certificate));
+    let protection = Protection { tokens, ..Protection::default() };
+    let registry = RunningRegistry::start(&node, "localhost:5000", &protection);
+    let [free, closed] = ["free:1", "not/free:1"].map(|name| registry.image(name));
+    push(&node, &speaker("free"), &free, &["--dest-creds", "berry:thorn:y"]);
+    push(&node, &speaker("closed"), &closed, &["--dest-creds", "berry:thorn:y"]);
+
+    runs(&node, "free", &free, "free");
+    is_denied(&node, &closed);
+    credentials(&logins, &registry.address, "berry", "smooth");
+    is_denied(&node, &closed);
+    credentials(&logins, &registry.address, "berry", "thorn:y");
+    runs(&node, "closed", &closed, "closed");
 }
 
 fn openssl(directory: &Path, arguments: &str) {
