@@ -85,7 +85,12 @@ impl Performer for Machine {
         let Some(image) = &assignment.spec.image else { return Ok(None) };
         let fetched = self.images.ensure(&image.reference, image.force_pull, progress).await;
         fetched.map(Some).map_err(|error| {
-            Refusal::failed(format!("image {}: {}", image.reference, error.reason()))
+            let reason = error.reason();
+            // A registry's refusal names the image; a full disk does not.
+            Refusal::failed(match reason.contains(&image.reference) {
+                true => reason,
+                false => format!("image {}: {reason}", image.reference),
+            })
         })
     }
 

@@ -6,7 +6,7 @@ use crate::oci::credentials::CredentialsError;
 use crate::oci::model::{DOCUMENT_BYTES_MAX, DocumentError};
 use crate::oci::reference::ImageReference;
 use crate::oci::store::StoreError;
-use oci_client::errors::{OciDistributionError, OciErrorCode};
+use oci_client::errors::{DigestError, OciDistributionError, OciErrorCode};
 use std::error::Error;
 use std::io;
 
@@ -60,6 +60,17 @@ pub enum PullError {
         registry: String,
         #[source]
         source: OciDistributionError,
+    },
+    /// Also what signed manifests come to: their digest is not that of their bytes.
+    #[error(
+        "image {reference}: the manifest at registry {registry} is not what its digest says; if \
+         it is of the old kind (schema 1, pushed by a Docker before 1.10), push the image again"
+    )]
+    ManifestDigest {
+        reference: String,
+        registry: String,
+        #[source]
+        source: DigestError,
     },
     #[error("image {reference}: registry {registry} answers with status {status}{message}")]
     Status { reference: String, registry: String, status: u16, message: String },
@@ -121,6 +132,9 @@ impl PullError {
         match error {
             OciDistributionError::RequestError(_) | OciDistributionError::IoError(_) => {
                 PullError::of_connection(error, reference, registry)
+            }
+            OciDistributionError::DigestError(source) => {
+                PullError::ManifestDigest { reference, registry, source }
             }
             OciDistributionError::UnauthorizedError { .. } => {
                 PullError::of_status(401, String::new(), image)
