@@ -148,16 +148,18 @@ tree() {
 boot() {
     local machine watched=0
     : > "$log"
-    # Dies with this script, however that ends.
+    # Both die with this script, however that ends.
     setpriv --pdeathsig KILL qemu-system-x86_64 \
         -machine q35,accel=tcg -cpu max -smp 2 -m 1536 -nographic -no-reboot -nic none \
         -kernel "$work/vmlinuz" -initrd "$work/initramfs.gz" \
         -append "console=ttyS0 quiet panic=-1 cgroup_no_v1=all random.trust_cpu=on" \
         < /dev/null > "$log" 2>&1 &
     machine=$!
-    timeout "$seconds_max" tail --pid="$machine" -n +1 -f "$log" | tr -d '\r' || watched=$?
+    setpriv --pdeathsig TERM timeout "$seconds_max" tail --pid="$machine" -n +1 -f "$log" |
+        tr -d '\r' || watched=$?
     if [[ $watched -ne 0 ]]; then
         kill -KILL "$machine" 2>/dev/null || true
+        wait "$machine" 2>/dev/null || true
         fail "the guest was not done after $seconds_max s; see $log"
     fi
     wait "$machine" || fail "QEMU ended with $?; see $log"

@@ -1,5 +1,5 @@
 //! The cgroup hierarchies of this machine and one task's directories in them. Owns reading
-//! counters, killing and removing; creating and limiting is libcontainer's. Must never touch a
+//! counters, killing and removing; limiting is libcontainer's. Must never touch a
 //! directory outside the task's own path.
 
 use std::fs;
@@ -9,6 +9,8 @@ use std::thread::sleep;
 use std::time::Duration;
 use thiserror::Error;
 
+/// Where every distribution mounts its hierarchies, or the one there is.
+const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 /// Period of CPU quotas in microseconds.
 pub const CPU_PERIOD_US: u64 = 100_000;
 /// Longest wait between two looks at processes that were killed.
@@ -32,6 +34,12 @@ pub enum CgroupError {
     Write {
         path: PathBuf,
         value: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("making cgroup {path}")]
+    Create {
+        path: PathBuf,
         #[source]
         source: io::Error,
     },
@@ -59,7 +67,7 @@ pub struct V1Mount {
 pub struct Hierarchies {
     pub v1: Vec<V1Mount>,
     pub unified: Option<PathBuf>,
-    /// Controllers of the unified hierarchy; empty on a hybrid system.
+    /// Controllers of the unified hierarchy that tasks can have; empty on a hybrid system.
     pub unified_controllers: Vec<String>,
 }
 
@@ -126,9 +134,11 @@ impl Hierarchies {
         found
     }
 
-    /// Whether limits go through the unified hierarchy (a pure v2 machine).
+    /// Whether limits go through the unified hierarchy. Decided by what is mounted at
+    /// [`CGROUP_ROOT`], as libcontainer does: a v1 hierarchy elsewhere (VPN programs mount
+    /// `net_cls`) does not make a v2 machine a hybrid one.
     pub fn is_unified(&self) -> bool {
-        self.v1.is_empty()
+        self.v1.is_empty() || self.unified.as_deref() == Some(Path::new(CGROUP_ROOT))
     }
 
     /// Whether a controller is there at all (Raspberry Pi OS boots without `memory`).
@@ -171,6 +181,21 @@ impl TaskCgroup<'_> {
             return Some(self.hierarchies.unified.as_ref()?.join(&self.path).join(v2));
         }
         Some(self.hierarchies.v1_mount(controller)?.join(&self.path).join(v1))
+    }
+
+    /// Make the task's directory on a unified machine. libcontainer would, but only after writing
+    /// every controller to each level above, which is [`Hierarchies::delegate`]'s to decide; with
+    /// a directory that is there it leaves them alone.
+    ///
+    /// # Errors
+    /// The kernel refuses the directory.
+    pub fn make(&self) -> Result<(), CgroupError> {
+        let (true, Some(unified)) = (self.hierarchies.is_unified(), &self.hierarchies.unified)
+        else {
+            return Ok(());
+        };
+        let path = unified.join(&self.path);
+        fs::create_dir_all(&path).map_err(|source| CgroupError::Create { path, source })
     }
 
     /// Every process in the task's cgroups and below. A union, because a task whose creation was
@@ -245,7 +270,9 @@ impl TaskCgroup<'_> {
             ],
         };
         for (name, value) in writes {
-            if let Some(path) = self.controller_file("cpu", name, name) {
+            let file = self.controller_file("cpu", name, name);
+            // A controller that a level above keeps to itself has no file here.
+            if let Some(path) = file.filter(|file| !unified || file.exists()) {
                 fs::write(&path, value).map_err(|source| CgroupError::Write {
                     path,
                     value: value.clone(),
@@ -356,6 +383,15 @@ mod tests {
         assert!(found.is_unified() && !found.has("memory"));
         found.unified_controllers = vec!["memory".into()];
         assert!(found.has("memory"));
+    }
+
+    #[test]
+    fn a_stray_v1_mount_leaves_a_unified_machine_unified() {
+        let lines = "30 1 0:20 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n\
+                     31 1 0:21 / /run/vpn/net_cls rw - cgroup net_cls rw,net_cls\n";
+        let mut found = Hierarchies::parse(lines);
+        found.unified_controllers = vec!["memory".into()];
+        assert!(found.is_unified() && found.has("memory") && !found.has("net_cls"));
     }
 
     #[test]

@@ -51,12 +51,13 @@ pub struct Host {
 }
 
 impl Host {
-    /// Look at this machine.
+    /// Look at this machine, and prepare its cgroups for tasks below `cgroup_parent`.
     ///
     /// # Errors
-    /// No cgroup file system is mounted.
-    pub fn detect() -> Result<Self, super::cgroup::CgroupError> {
-        let hierarchies = Hierarchies::detect()?;
+    /// No cgroup file system is mounted, or the parent cannot be made there.
+    pub fn detect(cgroup_parent: &str) -> Result<Self, super::cgroup::CgroupError> {
+        let mut hierarchies = Hierarchies::detect()?;
+        hierarchies.delegate(cgroup_parent)?;
         let swap_accounting_v1 = hierarchies
             .v1_mount("memory")
             .is_some_and(|m| m.join("memory.memsw.limit_in_bytes").exists());

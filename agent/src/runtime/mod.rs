@@ -4,6 +4,7 @@
 
 pub mod cgroup;
 pub mod config;
+mod delegation;
 mod error;
 pub mod exec;
 mod files;
@@ -98,13 +99,14 @@ impl Runtime {
     pub fn open(config: RuntimeConfig) -> Result<Self, RuntimeError> {
         let tasks = config.run_dir.join("tasks");
         make_private(&tasks)?;
-        let host = Host::detect()?;
+        let host = Host::detect(&config.cgroup_parent)?;
         let seccomp = seccomp::compiled(&config.run_dir)?;
         if !host.hierarchies.has("memory") {
-            tracing::warn!(
-                fix = "add cgroup_enable=memory to the kernel's command line",
-                "no memory cgroup: tasks run without a hard memory limit"
-            );
+            let fix = match host.hierarchies.is_unified() {
+                true => "let cgroup.subtree_control of every level above hand down memory",
+                false => "add cgroup_enable=memory to the kernel's command line",
+            };
+            tracing::warn!(fix, "no memory cgroup: tasks run without a hard memory limit");
         }
         Ok(Self { shared: Arc::new(Shared { config, host, seccomp, tasks }) })
     }
@@ -284,6 +286,8 @@ impl Shared {
         task.kill_all()?;
         task.remove()?;
         make_private(dir)?;
+        // After the run directory, by which it is found again.
+        task.make()?;
         files::write_names(&launch, &configured.parameters, dir)
             .map_err(|source| file_error(dir, source))?;
         let rootfs = self.rootfs(&launch, dir)?;

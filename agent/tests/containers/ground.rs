@@ -68,6 +68,11 @@ impl Ground {
         open(self.dir.path(), &self.parent)
     }
 
+    /// An agent over the same run directory whose cgroups lie below another parent.
+    pub fn runtime_below(&self, parent: &str) -> Outcome<Runtime> {
+        open(self.dir.path(), parent)
+    }
+
     pub fn command(&self, id: &str, line: &str) -> Launch {
         self.launch(id, TaskCommand::Shell(line.into()), None)
     }

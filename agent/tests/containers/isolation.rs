@@ -119,9 +119,10 @@ fn devices_are_out_of_reach(ground: Ground) -> Outcome {
     let line = "for d in 'b 254 0' 'b 8 0' 'c 4 0' 'c 1 1' 'c 1 3' 'c 10 200'; do \
                 for dir in /tmp /dev /mnt/mesos/sandbox; do \
                 mknod $dir/n $d 2>/dev/null && echo MADE $dir $d; done; done; \
+                head -c 1 /dev/kcore 2>/dev/null | grep -q . && echo MEMORY; \
                 ls /dev | sort | tr '\\n' ' '; echo x > /dev/null && echo null works";
     let sorted =
-        "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero";
+        "core fd full kcore mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero";
     for (id, launch) in [("t", ground.command("t", line)), ("u", ground.image("u", shell(line))?)] {
         let launch_log = ground.run(launch)?;
         let out = ground.log(id, "stdout");

@@ -10,6 +10,8 @@ pub const CASES: &[Case] = &[
     Case { name: "out_of_memory_is_named", run: out_of_memory_is_named },
     Case { name: "processes_are_limited", run: processes_are_limited },
     Case { name: "cpu_is_limited_after_the_start", run: cpu_is_limited_after_the_start },
+    Case { name: "swap_is_no_way_out", run: swap_is_no_way_out },
+    Case { name: "undelegated_controllers_are_done_without", run: undelegated_controllers },
     Case { name: "logs_are_rotated", run: logs_are_rotated },
     Case { name: "an_executor_stays_small", run: an_executor_stays_small },
 ];
@@ -85,9 +87,11 @@ fn cpu_is_limited_after_the_start(ground: Ground) -> Outcome {
     let quota = |ground: &Ground| cgroup_file(ground, "t", "cpu", "cpu.cfs_quota_us", "cpu.max");
     let before = quota(&ground)?;
     expect(before == "-1" || before.starts_with("max"), before)?;
-    if !ground.runtime.hierarchies().is_unified() {
-        let shares = cgroup_file(&ground, "t", "cpu", "cpu.shares", "cpu.weight")?;
-        expect(shares == "256", shares)?;
+    let shares = cgroup_file(&ground, "t", "cpu", "cpu.shares", "cpu.weight")?;
+    match ground.runtime.hierarchies().is_unified() {
+        // The mapping differs between runtimes; below the default weight it must be.
+        true => expect(shares.parse().is_ok_and(|weight| (1..100).contains(&weight)), shares)?,
+        false => expect(shares == "256", shares)?,
     }
     ground.block(handle.start())?.map_err(text)?;
     let after = quota(&ground)?;
@@ -95,6 +99,65 @@ fn cpu_is_limited_after_the_start(ground: Ground) -> Outcome {
     ground.block(handle.stop(0))?.map_err(text)?;
     ground.exited(&mut handle)?;
     ground.clean("t")
+}
+
+fn swap_is_no_way_out(ground: Ground) -> Outcome {
+    let hierarchies = ground.runtime.hierarchies();
+    let counted_v1 = hierarchies
+        .v1_mount("memory")
+        .is_some_and(|mount| mount.join("memory.memsw.limit_in_bytes").exists());
+    let mut handle = ground.start(ground.command("t", "sleep 1000; true"))?;
+    let files = ("memory.memsw.limit_in_bytes", "memory.swap.max");
+    let limit = || cgroup_file(&ground, "t", "memory", files.0, files.1);
+    match (hierarchies.is_unified(), counted_v1) {
+        (true, _) => {
+            let swap = limit()?;
+            expect(swap == "0", format!("memory.swap.max {swap}"))?;
+        }
+        // v1 counts memory and swap together.
+        (false, true) => {
+            let both = limit()?;
+            expect(both == (64 * MIB).to_string(), both)?;
+        }
+        (false, false) => println!("    this kernel does not account swap"),
+    }
+    ground.block(handle.stop(0))?.map_err(text)?;
+    ground.exited(&mut handle)?;
+    ground.clean("t")
+}
+
+/// On v2 a level with processes of its own hands nothing down; tasks run without its limits.
+fn undelegated_controllers(ground: Ground) -> Outcome {
+    let Some(mount) = ground.runtime.hierarchies().unified.clone() else { return Ok(()) };
+    let is_unified = ground.runtime.hierarchies().is_unified();
+    let outer = format!("{}/occupied", ground.parent);
+    let dir = mount.join(outer.trim_start_matches('/'));
+    fs::create_dir_all(&dir).map_err(text)?;
+    let mut occupant = std::process::Command::new("sleep").arg("1000").spawn().map_err(text)?;
+    let outcome = fs::write(dir.join("cgroup.procs"), occupant.id().to_string())
+        .map_err(text)
+        .and_then(|()| below_an_occupied_level(&ground, &outer, is_unified));
+    let _gone = occupant.kill();
+    occupant.wait().map_err(text)?;
+    let group = ground.runtime.hierarchies().task(&outer);
+    outcome.and(group.kill_all().and_then(|()| group.remove()).map_err(text))
+}
+
+fn below_an_occupied_level(ground: &Ground, outer: &str, is_unified: bool) -> Outcome {
+    let runtime = ground.runtime_below(&format!("{outer}/inner"))?;
+    let limited = ground.runtime.limits_memory() && !is_unified;
+    expect(runtime.limits_memory() == limited, format!("limits: {}", runtime.limits_memory()))?;
+    let mut launch = ground.command("t", "echo ran; exit 5");
+    launch.assignment.spec.cpu_limit_milli = Some(500);
+    let mut handle = ground.block(async {
+        let handle = runtime.create(launch).await.map_err(text)?;
+        handle.start().await.map_err(text)?;
+        Ok::<_, String>(handle)
+    })??;
+    let record = ground.exited(&mut handle)?;
+    ground.block(runtime.clean("t"))?.map_err(text)?;
+    let out = ground.log("t", "stdout");
+    expect(record.code == 5 && out == "ran\n", format!("{record:?} {out}"))
 }
 
 fn logs_are_rotated(ground: Ground) -> Outcome {
