@@ -21,6 +21,8 @@ use tokio::sync::{Mutex, watch};
 
 /// How long an executor whose connection closed may take to disappear before it is asked again.
 const DEATH_LIMIT: Duration = Duration::from_secs(2);
+/// Pause between two looks whether an executor that has said nothing yet still lives.
+const ALIVE_PAUSE: Duration = Duration::from_millis(50);
 /// Largest frame an executor sends, in bytes.
 const STATE_BYTES_MAX: usize = 64 * 1024;
 
@@ -122,9 +124,20 @@ pub(super) enum Greeting {
 }
 
 /// Connect to the executor of the task in `dir` and follow it.
+///
+/// # Errors
+/// It is gone, or says what no executor says. Its exit record may tell more.
 pub(super) async fn connect(dir: &Path) -> Result<Greeting, RuntimeError> {
+    let key: Option<ProcessKey> = read_file(&dir.join(PID_FILE));
     let (mut reader, writer) = open(dir).await.map_err(RuntimeError::Connect)?;
-    let (init, phase) = match receive(&mut reader).await? {
+    // The connection alone does not tell of a death: an executor killed amid a creation leaves
+    // children that hold its listening socket, so that it takes calls and answers none.
+    let first = tokio::select! {
+        biased;
+        first = receive(&mut reader) => first?,
+        () = death(key) => return Err(RuntimeError::ExecutorDied),
+    };
+    let (init, phase) = match first {
         FromExecutor::Created { init } => (init, Phase::Created),
         FromExecutor::Running { init } => (init, Phase::Running),
         FromExecutor::Stopping { init } => (init, Phase::Stopping),
@@ -135,6 +148,14 @@ pub(super) async fn connect(dir: &Path) -> Result<Greeting, RuntimeError> {
     let (tell, seen) = watch::channel(Seen::Alive(phase));
     tokio::spawn(follow(dir.to_path_buf(), reader, writer.clone(), tell));
     Ok(Greeting::Alive(TaskHandle { init, writer, seen }))
+}
+
+/// Resolve once the process is gone; without a key, never.
+async fn death(key: Option<ProcessKey>) {
+    let Some(key) = key else { return std::future::pending().await };
+    while process::is_alive(key) {
+        tokio::time::sleep(ALIVE_PAUSE).await;
+    }
 }
 
 async fn open(dir: &Path) -> io::Result<(OwnedReadHalf, OwnedWriteHalf)> {
@@ -219,4 +240,32 @@ async fn after_close(dir: &Path) -> Closed {
 /// Read a CBOR file; `None` when it is absent or torn.
 pub(super) fn read_file<T: DeserializeOwned>(path: &Path) -> Option<T> {
     codec::from_bytes(&std::fs::read(path).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    /// Longest wait for what must happen; passing it fails the test.
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn a_dead_executors_socket_held_open_is_not_waited_for() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let mut executor = std::process::Command::new("sleep").arg("600").spawn().expect("spawns");
+        let key = process::key_of(executor.id() as i32).expect("runs");
+        let bytes = codec::to_bytes(&key).expect("encodes");
+        std::fs::write(dir.path().join(PID_FILE), bytes).expect("writes");
+        // As its orphaned child would hold it.
+        let _held = UnixListener::bind(dir.path().join(SOCKET_FILE)).expect("binds");
+        let waiting = tokio::spawn({
+            let dir = dir.path().to_path_buf();
+            async move { connect(&dir).await.map(drop) }
+        });
+        executor.kill().expect("kills");
+        executor.wait().expect("reaps");
+        let ended = tokio::time::timeout(LIMIT, waiting).await.expect("notices").expect("returns");
+        assert!(matches!(ended, Err(RuntimeError::ExecutorDied)), "{ended:?}");
+    }
 }
