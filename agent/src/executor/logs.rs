@@ -7,6 +7,7 @@ use nix::sys::stat::Mode;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Smallest rotation size in bytes, so that a misconfigured node does not rotate on every line.
@@ -41,6 +42,9 @@ impl LogFile {
         if self.written.saturating_add(bytes.len() as u64) > self.limit {
             self.rotate();
         }
+        if self.is_unlinked() {
+            self.file = None;
+        }
         if self.file.is_none() {
             self.reopen();
         }
@@ -60,6 +64,12 @@ impl LogFile {
         }
     }
 
+    /// Whether the task has removed the file: what is written there, nobody can read any more.
+    fn is_unlinked(&self) -> bool {
+        let found = self.file.as_ref().and_then(|f| f.metadata().ok());
+        found.is_some_and(|meta| meta.nlink() == 0)
+    }
+
     fn rotate(&mut self) {
         // The task may have truncated its own file meanwhile; then there is nothing to rotate.
         let real = self.file.as_ref().and_then(|f| f.metadata().ok()).map_or(0, |m| m.len());
@@ -71,11 +81,16 @@ impl LogFile {
         }
         if let Some(sandbox) = &self.sandbox {
             let dir = Some(sandbox.as_raw_fd());
-            if renameat(dir, self.name, dir, self.rotated).is_err() && self.file.is_some() {
-                // Unbounded growth is worse than losing the old lines.
-                let _full = self.file.as_ref().map(|f| f.set_len(0));
-                self.written = 0;
-                return;
+            match renameat(dir, self.name, dir, self.rotated) {
+                // Without the name there is nothing to keep: the task has moved its file away.
+                Ok(()) | Err(nix::Error::ENOENT) => {}
+                Err(_) if self.file.is_none() => {}
+                Err(_) => {
+                    // Unbounded growth is worse than losing the old lines.
+                    let _full = self.file.as_ref().map(|f| f.set_len(0));
+                    self.written = 0;
+                    return;
+                }
             }
         }
         self.file = None;
@@ -135,6 +150,23 @@ mod tests {
         open(dir.path(), LOG_BYTES_MIN).append(b"one\n");
         open(dir.path(), LOG_BYTES_MIN).append(b"two\n");
         assert_eq!(fs::read_to_string(dir.path().join("stdout")).expect("reads"), "one\ntwo\n");
+    }
+
+    #[test]
+    fn a_file_the_task_removed_or_moved_is_made_anew() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("stdout");
+        let mut log = open(dir.path(), LOG_BYTES_MIN);
+        log.append(b"one\n");
+        fs::remove_file(&path).expect("removes");
+        log.append(b"two\n");
+        assert_eq!(fs::read_to_string(&path).expect("reads"), "two\n");
+
+        fs::rename(&path, dir.path().join("kept")).expect("moves");
+        log.append(b"three\n");
+        log.append(&[b'x'; LOG_BYTES_MIN as usize]);
+        assert_eq!(fs::read_to_string(dir.path().join("kept")).expect("reads"), "two\nthree\n");
+        assert_eq!(fs::metadata(&path).expect("exists").len(), LOG_BYTES_MIN);
     }
 
     #[test]

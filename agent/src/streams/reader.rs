@@ -12,6 +12,9 @@ use thiserror::Error;
 
 /// Bytes read at a time.
 const CHUNK_BYTES: usize = 16 * 1024;
+/// Bytes searched for the last lines; several times what a log grows to before it is rotated. A
+/// task may have blown up its file to terabytes of nothing.
+const TAIL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 #[derive(Debug, Error)]
 pub enum LogError {
@@ -90,9 +93,10 @@ impl Part {
     /// Where the last `lines` lines begin, and how many of them this part has.
     fn tail(&mut self, lines: u64) -> Result<(u64, u64), LogError> {
         let length = self.length()?;
+        let first = length.saturating_sub(TAIL_BYTES_MAX);
         let (mut at, mut found) = (length, 0);
-        while at > 0 {
-            let begin = at.saturating_sub(CHUNK_BYTES as u64);
+        while at > first {
+            let begin = at.saturating_sub(CHUNK_BYTES as u64).max(first);
             self.seek(begin)?;
             let mut chunk = vec![0; (at - begin) as usize];
             self.file.read_exact(&mut chunk).map_err(|source| self.failed(source))?;
@@ -109,7 +113,7 @@ impl Part {
             at = begin;
         }
         // What stands before the first line end is a line too.
-        Ok((0, if length > 0 { found + 1 } else { 0 }))
+        Ok((first, if length > 0 { found + 1 } else { 0 }))
     }
 
     fn failed(&self, source: io::Error) -> LogError {
@@ -233,6 +237,18 @@ mod tests {
             let mut reader = LogReader::open(sandbox.path(), "stdout", tail).unwrap();
             assert_eq!(all(&mut reader), expected, "{rotated:?} {current:?} {tail:?}");
         }
+    }
+
+    #[test]
+    fn a_file_blown_up_is_not_searched_to_its_begin() {
+        let sandbox = tempfile::tempdir().unwrap();
+        let file = fs::File::create(sandbox.path().join("stdout")).unwrap();
+        file.set_len(1 << 40).unwrap();
+        append(sandbox.path(), "stdout", "end\n");
+        let mut reader = LogReader::open(sandbox.path(), "stdout", Some(1)).unwrap();
+        let text = all(&mut reader);
+        assert!(text.ends_with("\0end\n"));
+        assert_eq!(text.len() as u64, TAIL_BYTES_MAX);
     }
 
     #[test]
