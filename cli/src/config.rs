@@ -223,13 +223,17 @@ fn default_cgroup_parent(data_dir: &Path) -> String {
     if data_dir == Path::new(DATA_DIR) {
         return "/bramble".into();
     }
-    // FNV-1a: only the name must be stable and short, nothing depends on its strength.
     let text = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.into());
-    let hash =
-        text.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-    format!("/bramble-{:08x}", hash >> 32)
+    format!("/bramble-{}", short_name(text.as_os_str().as_encoded_bytes()))
+}
+
+/// Eight characters that stand for a longer name.
+pub fn short_name(text: &[u8]) -> String {
+    // FNV-1a: only the name must be stable and short, nothing depends on its strength.
+    let hash = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{:08x}", hash >> 32)
 }
 
 fn read_file(given: Option<&Path>) -> Result<(toml::Table, String)> {

@@ -36,9 +36,19 @@ pub fn to_bytes<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
 }
 
 /// Decode one value without a frame (for stores).
+///
+/// Type-erased: serde_cbor alone compiles every type four times over (definite and indefinite
+/// lists and maps), which was a megabyte of the binary.
 pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    serde_cbor::from_slice(bytes)
-        .map_err(|source| CodecError::Decode { bytes: bytes.len(), source })
+    let failed = |source| CodecError::Decode { bytes: bytes.len(), source };
+    let mut reader = serde_cbor::Deserializer::from_slice(bytes);
+    let decoded = {
+        let mut erased = <dyn erased_serde::Deserializer>::erase(&mut reader);
+        erased_serde::deserialize(&mut erased)
+    };
+    let value = decoded.map_err(|error| failed(serde::de::Error::custom(error)))?;
+    reader.end().map_err(failed)?;
+    Ok(value)
 }
 
 /// Encode one value as a whole frame.

@@ -2,7 +2,7 @@
 
 use super::finder::Finder;
 use super::{end_signal, place};
-use crate::config::NodeConfig;
+use crate::config::{NodeConfig, short_name};
 use anyhow::{Context, Result, bail};
 use bramble_agent::config::LOG_BYTES_MAX;
 use bramble_agent::inventory::{parse_attributes, parse_resources};
@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// The bridge of a node with default directories; others derive theirs.
 const BRIDGE: &str = "bramble0";
+/// The cgroup parent of such a node.
+const CGROUP_PARENT: &str = "/bramble";
 
 /// Where an agent finds its masters.
 pub enum Masters {
@@ -100,12 +102,20 @@ fn agent_config(config: &NodeConfig) -> Result<AgentConfig> {
     })
 }
 
-/// Several nodes may share one network namespace; their cgroup parents differ already.
+/// Several nodes may share one network namespace; their cgroup parents differ already. On one
+/// bridge, each would remove the interfaces of the other's tasks.
 fn bridge_name(cgroup_parent: &str) -> String {
-    match cgroup_parent.strip_prefix("/bramble-") {
-        // Interface names have 15 characters at most.
-        Some(rest) if rest.len() == 8 => format!("bramble{rest}"),
-        _ => BRIDGE.into(),
+    if cgroup_parent == CGROUP_PARENT {
+        return BRIDGE.into();
+    }
+    let derived = cgroup_parent
+        .strip_prefix(CGROUP_PARENT)
+        .and_then(|rest| rest.strip_prefix('-'))
+        .filter(|name| name.len() == 8 && name.chars().all(|c| c.is_ascii_hexdigit()));
+    // Interface names have 15 characters at most.
+    match derived {
+        Some(name) => format!("bramble{name}"),
+        None => format!("bramble{}", short_name(cgroup_parent.as_bytes())),
     }
 }
 
@@ -214,4 +224,21 @@ pub async fn stop_tasks(config: &NodeConfig) -> Result<usize> {
     let directory = bramble_master::founding::identity_dir(&config.data_dir);
     let Some(identity) = Identity::load(&directory)? else { return Ok(0) };
     Ok(Agent::stop_all(agent_config(config)?, &identity.key.node_id()).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_with_cgroups_of_their_own_have_bridges_of_their_own() {
+        assert_eq!(bridge_name("/bramble"), "bramble0");
+        assert_eq!(bridge_name("/bramble-0123abcd"), "bramble0123abcd");
+        let (one, other) = (bridge_name("/lab/one"), bridge_name("/lab/other"));
+        assert_ne!(one, other);
+        for name in [one, other, bridge_name("/bramble-täg"), bridge_name("/brambles")] {
+            assert!(name.len() <= 15 && name != "bramble0", "{name}");
+            assert!(is_container_link(&name), "{name}");
+        }
+    }
 }

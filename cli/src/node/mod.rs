@@ -23,26 +23,27 @@ use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 /// Threads of a node's runtime: enough to keep two cores busy, few enough to stay small.
 const WORKER_THREADS: usize = 2;
+
+/// What is logged unless `BRAMBLE_LOG` says otherwise. What openraft says while it is shut down
+/// reads like a failure and is none; when it really stops, the consensus room says so.
+const LOG_DEFAULT: &str = "info,openraft=warn,openraft::raft=off,mdns_sd=error,quinn=warn";
 
 /// Run a node's main task on a runtime of its own, with logging to standard error.
 pub fn serve<F>(start: impl FnOnce() -> F) -> Result<u8>
 where
     F: Future<Output = Result<u8>>,
 {
-    let filter = EnvFilter::try_from_env("BRAMBLE_LOG").unwrap_or_else(|_| {
-        // What openraft says while it is shut down reads like a failure and is none; when it
-        // really stops, the consensus room says so.
-        EnvFilter::new("info,openraft=warn,openraft::raft=off,mdns_sd=error,quinn=warn")
-    });
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let wanted = std::env::var("BRAMBLE_LOG").unwrap_or_else(|_| LOG_DEFAULT.into());
+    let filter: Targets = wanted.parse().with_context(|| format!("BRAMBLE_LOG is {wanted:?}"))?;
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+        .with_ansi(std::io::stderr().is_terminal());
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .enable_all()
