@@ -3,12 +3,14 @@
 mod client;
 mod config;
 mod node;
+mod output;
 mod table;
 mod verbs;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use config::NodeArgs;
+use output::{print, print_json};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -90,9 +92,9 @@ fn run(cli: Cli) -> Result<u8> {
         }
         Command::Down(args) => {
             let Some(config) = node_config(&args, &common)? else { return Ok(0) };
-            single_threaded()?.block_on(node::down(config))
+            client(node::down(config))
         }
-        Command::Client(verb) => single_threaded()?.block_on(verbs::run(&common, verb)),
+        Command::Client(verb) => client(verbs::run(&common, verb)),
     }
 }
 
@@ -100,12 +102,23 @@ fn run(cli: Cli) -> Result<u8> {
 fn node_config(args: &NodeArgs, common: &Common) -> Result<Option<config::NodeConfig>> {
     let settings = config::Settings::resolve(args, &common.run_dir)?;
     if args.print_config {
-        print!("{}", settings.render());
-        return Ok(None);
+        if common.json {
+            print_json(&settings.json())?;
+        } else {
+            print(&settings.render())?;
+        }
+        // Printed all the same: what is wrong is easiest to see among the rest.
+        return settings.node().map(|_| None);
     }
     Ok(Some(settings.node()?))
 }
 
-fn single_threaded() -> Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+/// Run a verb on this thread, to its end and no longer.
+fn client(verb: impl Future<Output = Result<u8>>) -> Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(verb);
+    // Dropping the runtime would wait for a read of the terminal that nothing can interrupt:
+    // `exec -t` would hang until the next key after its command has ended.
+    runtime.shutdown_background();
+    ended
 }

@@ -3,9 +3,9 @@
 use super::finder::Finder;
 use super::{end_signal, place};
 use crate::config::{NodeConfig, short_name};
+use crate::output::tell;
 use anyhow::{Context, Result, bail};
 use bramble_agent::config::LOG_BYTES_MAX;
-use bramble_agent::inventory::{parse_attributes, parse_resources};
 use bramble_agent::{Agent, AgentConfig, AgentHandle, Leader};
 use bramble_core::model::NodeRole;
 use bramble_protocol::net::{Endpoint, Identity, JoinError, JoinToken, NodeKey, join};
@@ -76,7 +76,7 @@ impl AgentPart {
         }
         drop(self.finder);
         if !down {
-            println!("{}", super::banner::left_running(tasks));
+            tell(&super::banner::left_running(tasks));
         }
     }
 }
@@ -89,8 +89,8 @@ fn agent_config(config: &NodeConfig) -> Result<AgentConfig> {
         // one agent should be of one version until it is restarted.
         executable: "/proc/self/exe".into(),
         name: config.name.clone(),
-        attributes: parse_attributes(&config.attributes).context("--attributes")?,
-        resources: parse_resources(&config.resources).context("--resources")?,
+        attributes: config.attributes.clone(),
+        resources: config.resources.clone(),
         cgroup_parent: config.cgroup_parent.clone(),
         allow_host_volumes: config.allow_host_volumes,
         allow_privileged: config.allow_privileged,
@@ -155,10 +155,10 @@ pub async fn run(config: NodeConfig, token: Option<String>, seed: Option<String>
         }
     };
     let agent = AgentPart::start(&config, identity, Masters::Found(finder)).await?;
-    println!(
-        "bramble agent {} is up; its cluster's nodes show it in `bramble status`",
+    tell(&format!(
+        "bramble agent {} is up; its cluster's nodes show it in `bramble status`\n",
         config.name
-    );
+    ));
     let ended = end_signal().await;
     agent.stop(&config).await;
     ended.map(|()| 0)

@@ -32,13 +32,13 @@ fn shown(http: SocketAddr) -> String {
 /// The last line, when apps were left alone.
 pub fn left_running(tasks: usize) -> String {
     match tasks {
-        0 => "bramble has stopped; no apps were running here".into(),
+        0 => "bramble has stopped; no apps were running here\n".into(),
         1 => "bramble has stopped; 1 task keeps running. `bramble up` takes it back, \
-            `bramble down` stops it"
+            `bramble down` stops it\n"
             .into(),
         more => format!(
             "bramble has stopped; {more} tasks keep running. `bramble up` takes them back, \
-             `bramble down` stops them"
+             `bramble down` stops them\n"
         ),
     }
 }

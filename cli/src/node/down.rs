@@ -3,6 +3,7 @@
 use super::agent::stop_tasks;
 use super::place::{leave_down_order, try_claim};
 use crate::config::NodeConfig;
+use crate::output::print;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -14,7 +15,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 pub async fn run(config: NodeConfig) -> Result<u8> {
     if !config.data_dir.exists() {
-        println!("nothing to stop: there is no {}", config.data_dir.display());
+        print(&format!("nothing to stop: there is no {}\n", config.data_dir.display()))?;
         return Ok(0);
     }
     let claim = match try_claim(&config.data_dir)? {
@@ -30,10 +31,10 @@ pub async fn run(config: NodeConfig) -> Result<u8> {
     // What the node has left (it was killed before, or could not finish) is stopped here.
     let stopped = stop_tasks(&config).await?;
     drop(claim);
-    match stopped {
-        0 => println!("down: no apps run here any more"),
-        count => println!("down: stopped {count} tasks; `bramble up` brings their apps back"),
-    }
+    print(&match stopped {
+        0 => "down: no apps run here any more\n".to_string(),
+        count => format!("down: stopped {count} tasks; `bramble up` brings their apps back\n"),
+    })?;
     Ok(0)
 }
 

@@ -83,7 +83,7 @@ pub async fn up(config: NodeConfig) -> Result<u8> {
     let own = Leader { node_id: Some(keys.identity.key.node_id()), address: reachable(quic) };
     let agent = AgentPart::start(&config, keys.identity.clone(), Masters::At(own)).await?;
     let discovery = announce(&keys, &config, quic.port()).await;
-    print!("{}", banner::up(&config, http, &keys));
+    crate::output::tell(&banner::up(&config, http, &keys));
 
     let ended = tokio::select! {
         signal = end_signal() => signal,

@@ -1,8 +1,9 @@
 //! `apps`, `ps`, `scale`, `restart`, `rm`.
 
 use super::deploy::{self, WaitArgs};
-use super::{Common, app_path, list as items, number, print_json, text};
+use super::{Common, app_path, list as items, number, text};
 use crate::client::Client;
+use crate::output::{print, print_json};
 use crate::table::{Table, age};
 use anyhow::{Result, bail};
 use bramble_protocol::timestamp;
@@ -71,7 +72,7 @@ pub async fn list(client: &Client, common: &Common) -> Result<u8> {
             deploying.into(),
         ]);
     }
-    print!("{}", table.render());
+    print(&table.render())?;
     Ok(0)
 }
 
@@ -94,7 +95,7 @@ pub async fn ps(client: &Client, common: &Common) -> Result<u8> {
             since(text(task, "startedAt")),
         ]);
     }
-    print!("{}", table.render());
+    print(&table.render())?;
     Ok(0)
 }
 
@@ -122,19 +123,20 @@ pub async fn scale(client: &Client, common: &Common, args: ScaleArgs) -> Result<
     }
     let path = with_force(app_path(&args.app.app), args.force);
     let answer = client.call(Method::PUT, &path, Some(body.as_bytes())).await?;
-    deploy::report(client, common, &answer, Some(&args.app.app), &args.wait).await
+    deploy::report(client, common, &answer, &[&args.app.app], &args.wait).await
 }
 
 pub async fn restart(client: &Client, common: &Common, args: AppArgs) -> Result<u8> {
     let path = with_force(format!("{}/restart", app_path(&args.app)), args.force);
     let answer = client.call(Method::POST, &path, None).await?;
-    deploy::report(client, common, &answer, Some(&args.app), &args.wait).await
+    deploy::report(client, common, &answer, &[&args.app], &args.wait).await
 }
 
 pub async fn remove(client: &Client, common: &Common, args: AppArgs) -> Result<u8> {
-    let path = with_force(app_path(&args.app), args.force);
+    // Marathon's own default: an app whose deployment hangs is what one wants to remove.
+    let path = with_force(app_path(&args.app), true);
     let answer = client.call(Method::DELETE, &path, None).await?;
-    deploy::report(client, common, &answer, None, &args.wait).await
+    deploy::report(client, common, &answer, &[], &args.wait).await
 }
 
 fn with_force(path: String, force: bool) -> String {

@@ -2,6 +2,7 @@
 
 use super::{encode, terminal};
 use crate::client::{Client, refusal, whole};
+use crate::output::write;
 use anyhow::{Context, Result, bail};
 use bramble_protocol::message::{ExecInput, ExecOutput};
 use bramble_protocol::native::EXEC_UPGRADE;
@@ -15,6 +16,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Bytes of input sent in one frame.
 const INPUT_BYTES: usize = 16 * 1024;
+/// Exit code when nobody reads the output any more: what SIGPIPE would have made of the command.
+const EXIT_UNREAD: u8 = 128 + 13;
 
 #[derive(Args, Debug)]
 pub struct ExecArgs {
@@ -63,17 +66,18 @@ async fn receive(down: &mut (impl tokio::io::AsyncRead + Unpin)) -> Result<u8> {
     loop {
         let said = frame::read_frame::<ExecOutput>(down).await;
         match said.context("the connection broke off")? {
-            Some(ExecOutput::Stdout(bytes)) => write(&mut std::io::stdout().lock(), &bytes)?,
-            Some(ExecOutput::Stderr(bytes)) => write(&mut std::io::stderr().lock(), &bytes)?,
+            Some(ExecOutput::Stdout(bytes)) => {
+                if !write(&bytes)? {
+                    return Ok(EXIT_UNREAD);
+                }
+            }
+            // Who closes it does not want to read it; the command's code still counts.
+            Some(ExecOutput::Stderr(bytes)) => drop(std::io::stderr().write_all(&bytes)),
             Some(ExecOutput::Exited(code)) => return Ok(u8::try_from(code).unwrap_or(1)),
             Some(ExecOutput::Failed(reason)) => bail!("{reason}"),
             None => bail!("the connection closed before the command ended"),
         }
     }
-}
-
-fn write(out: &mut impl Write, bytes: &[u8]) -> Result<()> {
-    out.write_all(bytes).and_then(|()| out.flush()).context("writing the command's output")
 }
 
 /// Send what the user types, and the terminal's size when it changes.

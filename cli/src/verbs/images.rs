@@ -1,7 +1,8 @@
 //! `load` and `images`.
 
-use super::{Common, print_json};
+use super::Common;
 use crate::client::{Body, Client, refusal};
+use crate::output::{print, print_json};
 use crate::table::{Table, age, size};
 use anyhow::{Context, Result, bail};
 use bramble_protocol::native::{ImageView, LoadLine};
@@ -53,7 +54,7 @@ pub async fn load(client: &Client, common: &Common, args: LoadArgs) -> Result<u8
         print_json(&serde_json::to_value(&images)?)?;
     } else {
         for image in images {
-            println!("loaded {} ({})", image.reference, size(image.size_bytes));
+            print(&format!("loaded {} ({})\n", image.reference, size(image.size_bytes)))?;
         }
     }
     Ok(0)
@@ -118,6 +119,6 @@ pub async fn list(client: &Client, common: &Common) -> Result<u8> {
             image.agents.len().to_string(),
         ]);
     }
-    print!("{}", table.render());
+    print(&table.render())?;
     Ok(0)
 }

@@ -2,11 +2,11 @@
 
 use super::encode;
 use crate::client::{Client, refusal, whole};
+use crate::output::write;
 use anyhow::{Context, Result};
 use clap::Args;
 use http::Method;
 use http_body_util::BodyExt;
-use std::io::{ErrorKind, Write};
 
 #[derive(Args, Debug)]
 pub struct LogsArgs {
@@ -38,15 +38,12 @@ pub async fn run(client: &Client, args: LogsArgs) -> Result<u8> {
         return Err(refusal(answer).await.into());
     }
     let mut body = answer.into_body();
-    let mut out = std::io::stdout().lock();
     while let Some(frame) = body.frame().await {
         let frame = frame.context("the log broke off")?;
         let Ok(data) = frame.into_data() else { continue };
-        match out.write_all(&data).and_then(|()| out.flush()) {
-            Ok(()) => {}
-            // `bramble logs | head` is done when head is.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(0),
-            Err(error) => return Err(error).context("writing the log"),
+        // `bramble logs | head` is done when head is.
+        if !write(&data)? {
+            break;
         }
     }
     Ok(0)

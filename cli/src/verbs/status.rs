@@ -1,7 +1,8 @@
 //! `status` and `token`.
 
-use super::{Common, print_json};
+use super::Common;
 use crate::client::Client;
+use crate::output::{print, print_json};
 use crate::table::{Table, age};
 use anyhow::{Context, Result};
 use bramble_protocol::native::{AgentView, Status, Token};
@@ -14,19 +15,18 @@ pub async fn run(client: &Client, common: &Common) -> Result<u8> {
         return Ok(0);
     }
     let status: Status = serde_json::from_value(answer).context("reading the status")?;
-    println!("cluster  {}", status.cluster.as_deref().unwrap_or("not founded yet"));
-    println!(
-        "node     {} (bramble {}, up {})",
+    let head = format!(
+        "cluster  {}\nnode     {} (bramble {}, up {})\nleader   {}\n\
+         apps     {}, tasks {}, deployments {}\n\n",
+        status.cluster.as_deref().unwrap_or("not founded yet"),
         status.node,
         status.version,
-        age(status.uptime_seconds)
+        age(status.uptime_seconds),
+        status.leader.as_deref().unwrap_or("none"),
+        status.apps,
+        status.tasks,
+        status.deployments
     );
-    println!("leader   {}", status.leader.as_deref().unwrap_or("none"));
-    println!(
-        "apps     {}, tasks {}, deployments {}",
-        status.apps, status.tasks, status.deployments
-    );
-    println!();
     let mut table = Table::new(&["AGENT", "STATE", "CPUS", "MEM", "DISK", "TASKS"]);
     for agent in &status.agents {
         table.row(vec![
@@ -38,7 +38,7 @@ pub async fn run(client: &Client, common: &Common) -> Result<u8> {
             agent.tasks.to_string(),
         ]);
     }
-    print!("{}", table.render());
+    print(&(head + &table.render()))?;
     Ok(0)
 }
 
@@ -57,6 +57,6 @@ pub async fn token(client: &Client, common: &Common) -> Result<u8> {
         return Ok(0);
     }
     let token: Token = serde_json::from_value(answer).context("reading the token")?;
-    println!("{}", token.token);
+    print(&format!("{}\n", token.token))?;
     Ok(0)
 }
