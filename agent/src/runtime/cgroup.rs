@@ -1,6 +1,6 @@
 //! The cgroup hierarchies of this machine and one task's directories in them. Owns reading
-//! counters, killing and removing; limiting is libcontainer's. Must never touch a
-//! directory outside the task's own path.
+//! counters, killing and removing; limiting is libcontainer's. Must never touch a directory outside
+//! the task's own path.
 
 use std::fs;
 use std::io;
@@ -195,6 +195,12 @@ impl TaskCgroup<'_> {
             return Ok(());
         };
         let path = unified.join(&self.path);
+        if let Some(parent) = Path::new(&self.path).parent()
+            && !unified.join(parent).is_dir()
+        {
+            // Someone has removed it while it was empty; a new one hands nothing down by itself.
+            self.hierarchies.clone().delegate(&parent.to_string_lossy())?;
+        }
         fs::create_dir_all(&path).map_err(|source| CgroupError::Create { path, source })
     }
 

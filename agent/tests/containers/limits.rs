@@ -11,6 +11,7 @@ pub const CASES: &[Case] = &[
     Case { name: "processes_are_limited", run: processes_are_limited },
     Case { name: "cpu_is_limited_after_the_start", run: cpu_is_limited_after_the_start },
     Case { name: "swap_is_no_way_out", run: swap_is_no_way_out },
+    Case { name: "a_removed_parent_is_made_anew", run: a_removed_parent_is_made_anew },
     Case { name: "undelegated_controllers_are_done_without", run: undelegated_controllers },
     Case { name: "logs_are_rotated", run: logs_are_rotated },
     Case { name: "an_executor_stays_small", run: an_executor_stays_small },
@@ -124,6 +125,22 @@ fn swap_is_no_way_out(ground: Ground) -> Outcome {
     ground.block(handle.stop(0))?.map_err(text)?;
     ground.exited(&mut handle)?;
     ground.clean("t")
+}
+
+/// Limits hold again after the parent was removed under a living agent.
+fn a_removed_parent_is_made_anew(ground: Ground) -> Outcome {
+    for id in ["t", "u"] {
+        let parent = ground.runtime.hierarchies().task(&ground.parent);
+        parent.remove().map_err(text)?;
+        let mut handle = ground.start(ground.command(id, "sleep 1000; true"))?;
+        let files = ["memory.limit_in_bytes", "memory.max"];
+        let limit = cgroup_file(&ground, id, "memory", files[0], files[1])?;
+        expect(limit == (64 * MIB).to_string(), limit)?;
+        ground.block(handle.stop(0))?.map_err(text)?;
+        ground.exited(&mut handle)?;
+        ground.clean(id)?;
+    }
+    Ok(())
 }
 
 /// On v2 a level with processes of its own hands nothing down; tasks run without its limits.
