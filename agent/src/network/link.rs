@@ -20,7 +20,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
+use std::sync::Arc;
 use thiserror::Error;
+use tokio::sync::Mutex;
 
 /// Begins the name of every host end, followed by digits of the task id's hash.
 const VETH_PREFIX: &str = "bv";
@@ -84,6 +86,9 @@ pub struct Veth {
 #[derive(Clone, Debug)]
 pub struct Links {
     handle: Handle,
+    /// Held while something is listed: the kernel answers EBUSY to a second listing on the same
+    /// socket.
+    listing: Arc<Mutex<()>>,
 }
 
 impl Links {
@@ -94,19 +99,27 @@ impl Links {
     pub fn open() -> Result<Links, LinkError> {
         let (connection, handle, _) = new_connection().map_err(LinkError::Socket)?;
         tokio::spawn(connection);
-        Ok(Links { handle })
+        Ok(Links { handle, listing: Arc::default() })
     }
 
     /// The index of an interface, if it exists.
     ///
     /// # Errors
-    /// When the kernel refuses to list interfaces.
+    /// When the kernel refuses to tell.
     pub async fn index_of(&self, name: &str) -> Result<Option<u32>, LinkError> {
-        let found = self.links().await?.into_iter().find(|link| name_of(link) == Some(name));
-        Ok(found.map(|link| link.header.index))
+        // By name, not from a list: every task on the bridge would make the list longer.
+        let found = self.handle.link().get().match_name(name).execute().try_next().await;
+        match found {
+            Err(rtnetlink::Error::NetlinkError(e)) if e.raw_code() == -nix::libc::ENODEV => {
+                Ok(None)
+            }
+            Err(error) => Err(netlink("looking for", name)(error)),
+            Ok(link) => Ok(link.map(|link| link.header.index)),
+        }
     }
 
     async fn links(&self) -> Result<Vec<LinkMessage>, LinkError> {
+        let _turn = self.listing.lock().await;
         let links = self.handle.link().get().execute().try_collect();
         links.await.map_err(netlink("listing", "interfaces"))
     }
@@ -171,6 +184,7 @@ impl Links {
     }
 
     async fn addresses(&self) -> Result<Vec<(u32, Ipv4Addr, u8)>, LinkError> {
+        let _turn = self.listing.lock().await;
         let messages: Vec<_> = self
             .handle
             .address()
@@ -205,6 +219,7 @@ impl Links {
             .filter(|(index, ..)| Some(*index) != except)
             .map(|(_, address, prefix)| Subnet::containing(address, prefix))
             .collect();
+        let _turn = self.listing.lock().await;
         let any = RouteMessageBuilder::<Ipv4Addr>::new().build();
         let routes: Vec<RouteMessage> = self
             .handle

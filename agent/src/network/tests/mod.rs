@@ -8,6 +8,7 @@ use super::{
     BridgeError, NamespaceError, Network, NetworkConfig, NetworkError, Publication, Transport,
 };
 use bramble_core::model::{PublishedPort, TaskId};
+use futures_util::future::join_all;
 use lab::{HOST_IP, Machine, OUTSIDE_IP, http, interfaces, on_a_host, on_host, skip, udp};
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
@@ -236,6 +237,31 @@ fn the_subnet_avoids_the_hosts_networks_and_is_remembered() {
             matches!(refused, Err(NetworkError::Bridge(BridgeError::Collides { .. }))),
             "{refused:?}"
         );
+    });
+}
+
+#[test]
+fn many_tasks_come_and_go_at_once() {
+    const TASKS: u16 = 24;
+    on_a_host(|| async {
+        let directory = directory();
+        let network = network(&directory, Publication::Proxy);
+        let machines: Vec<Machine> = (0..TASKS).map(|_| Machine::start()).collect();
+        let ids: Vec<TaskId> = (0..TASKS).map(|n| task(&format!("t{n}"))).collect();
+        let ports: Vec<[_; 1]> = (0..TASKS).map(|n| [port(31_000 + n, 80, true)]).collect();
+        let attach = |n: usize| network.attach(&ids[n], machines[n].pid(), &ports[n]);
+        let mut addresses = Vec::new();
+        for attached in join_all((0..machines.len()).map(attach)).await {
+            addresses.push(attached.expect("attaches").ip);
+        }
+        addresses.sort();
+        addresses.dedup();
+        assert_eq!(addresses.len(), usize::from(TASKS), "everyone has an own address");
+        for detached in join_all(ids.iter().map(|id| network.detach(id))).await {
+            detached.expect("detaches");
+        }
+        assert_eq!(bare_veths(), [""; 0]);
+        assert!(network.close().await.expect("closes"));
     });
 }
 
