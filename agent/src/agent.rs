@@ -14,11 +14,14 @@ use crate::session::{self, Leader, Speaker};
 use crate::streams::Streams;
 use bramble_core::model::{Agent as AgentRecord, NodeId};
 use bramble_protocol::net::Endpoint;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+/// File of the run directory with the id of the node whose tasks are in it.
+const OWNER_FILE: &str = "node";
 
 #[derive(Debug, Error)]
 pub enum AgentError {
@@ -40,6 +43,18 @@ pub enum AgentError {
     Runtime(#[from] RuntimeError),
     #[error("opening the image store")]
     Images(#[from] ImageError),
+    #[error(
+        "the run directory {} holds tasks of another node ({owner}): start with another \
+         --run-dir, or run `bramble down` with that node's data directory first",
+        path.display()
+    )]
+    RunDirectory { path: PathBuf, owner: String },
+    #[error("noting whose run directory {} is", path.display())]
+    Owner {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("opening the containers' network")]
     Network(#[source] NetworkError),
     #[error("closing the containers' network")]
@@ -96,13 +111,14 @@ impl Agent {
         let (ledger, contents) = Ledger::open(&data.join("ledger"))?;
         let sandboxes = Sandboxes::open(&config.data_dir)?;
         let runtime = Runtime::open(RuntimeConfig {
-            run_dir: config.run_dir,
+            run_dir: config.run_dir.clone(),
             executable: config.executable,
             cgroup_parent: config.cgroup_parent,
             allow_host_volumes: config.allow_host_volumes,
             allow_privileged: config.allow_privileged,
             log_bytes_max: config.log_bytes_max,
         })?;
+        claim(&config.run_dir, node_id, !runtime.list()?.is_empty())?;
         let images = ImagesConfig {
             insecure_registries: config.insecure_registries,
             docker_config: config.docker_config,
@@ -173,6 +189,7 @@ impl Agent {
         let mut agent = Agent::open(config, node_id).await?;
         agent.reconciler.start_nothing();
         let handle = agent.handle();
+        let runtime = agent.streams.runtime.clone();
         let living = handle.running();
         let leave = CancellationToken::new();
         let running = tokio::spawn(agent.reconciler.run(leave.clone()));
@@ -181,8 +198,22 @@ impl Agent {
         if let Err(error) = running.await {
             tracing::error!(%error, "the reconciler ended early");
         }
+        runtime.remove_parent();
         stopped.map(|()| living)
     }
+}
+
+/// Note whose run directory this is. Tasks in it that another node has started would be taken for
+/// nobody's, and stopped.
+fn claim(run_dir: &Path, node_id: &NodeId, has_tasks: bool) -> Result<(), AgentError> {
+    let path = run_dir.join(OWNER_FILE);
+    if has_tasks
+        && let Ok(owner) = std::fs::read_to_string(&path)
+        && owner != node_id.as_str()
+    {
+        return Err(AgentError::RunDirectory { path: run_dir.to_path_buf(), owner });
+    }
+    std::fs::write(&path, node_id.as_str()).map_err(|source| AgentError::Owner { path, source })
 }
 
 /// What the cluster is told of this agent.
@@ -201,4 +232,21 @@ fn record(config: &AgentConfig, node_id: &NodeId) -> Result<AgentRecord, AgentEr
         attributes,
         reachable: true,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_directory_with_tasks_stays_with_its_node() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (one, other) = (NodeId::new("one"), NodeId::new("other"));
+        claim(dir.path(), &one, false).expect("nobody's");
+        claim(dir.path(), &one, true).expect("its own");
+        let refused = claim(dir.path(), &other, true).expect_err("another's").to_string();
+        assert!(refused.contains("(one)"), "{refused}");
+        claim(dir.path(), &other, false).expect("an empty one may change hands");
+        assert!(claim(dir.path(), &one, true).is_err());
+    }
 }

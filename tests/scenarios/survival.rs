@@ -130,6 +130,7 @@ fn ctrl_c_leaves_apps_running_and_down_stops_them() {
     let output = node.down();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(node.leftovers().is_empty(), "{:?}", node.leftovers());
+    assert!(node.cgroups().is_empty(), "{:?}", node.cgroups());
     // A new start with the same data brings them back, as new tasks and without a delay.
     node.up();
     others(&node, &before);
@@ -148,6 +149,7 @@ fn down_works_when_bramble_does_not_run() {
     let output = node.down();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(node.leftovers().is_empty(), "{:?}", node.leftovers());
+    assert!(node.cgroups().is_empty(), "{:?}", node.cgroups());
     node.up();
     others(&node, &before);
 }

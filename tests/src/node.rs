@@ -1,6 +1,7 @@
 //! One node: a `bramble up` in a network namespace of its own.
 
 use crate::leftovers::{Leftovers, sweep};
+use crate::process::cgroup_directories;
 use crate::{Answer, PATIENCE, bramble, eventually, within};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
@@ -278,6 +279,11 @@ impl Node {
     /// What tasks of this node left on the machine now.
     pub fn leftovers(&self) -> Leftovers {
         Leftovers::of(&self.cgroup_parent, self.root.path(), &self.run_dir())
+    }
+
+    /// The cgroups that this node made for itself, with those of its tasks.
+    pub fn cgroups(&self) -> Vec<PathBuf> {
+        cgroup_directories(&self.cgroup_parent)
     }
 
     /// Wait until no trace of any task is left.

@@ -314,6 +314,18 @@ impl TaskCgroup<'_> {
         }
         self.dirs().iter().try_for_each(|dir| remove_tree(dir))
     }
+
+    /// Remove the directories themselves where nothing is in them: for an agent's parent, which
+    /// others may share.
+    pub fn remove_where_empty(&self) {
+        if self.path.is_empty() {
+            return;
+        }
+        for dir in self.dirs() {
+            // The kernel refuses while a process or another cgroup is in it.
+            let _in_use = fs::remove_dir(dir);
+        }
+    }
 }
 
 fn flat_keyed(text: &str, key: &str) -> u64 {

@@ -263,6 +263,13 @@ impl Runtime {
         &self.shared.host.hierarchies
     }
 
+    /// Remove the cgroup above the tasks, unless something is left in it. The next task makes it
+    /// anew.
+    pub fn remove_parent(&self) {
+        let Shared { host, config, .. } = &*self.shared;
+        host.hierarchies.task(&config.cgroup_parent).remove_where_empty();
+    }
+
     fn task_dir(&self, task_id: &str) -> Result<PathBuf, RuntimeError> {
         Ok(self.shared.tasks.join(dir_name(task_id)?))
     }

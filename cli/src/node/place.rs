@@ -25,8 +25,12 @@ impl Drop for Claim {
 /// # Errors
 /// Another bramble holds it, or a directory cannot be made.
 pub fn claim(config: &NodeConfig) -> Result<Claim> {
-    for dir in [&config.data_dir, &config.run_dir] {
-        make(dir)?;
+    make(&config.data_dir)?;
+    close(&config.data_dir)?;
+    make(&config.run_dir)?;
+    // One that others use too (`--run-dir /tmp`) stays open: what is in ours is closed by itself.
+    if is_empty(&config.run_dir)? {
+        close(&config.run_dir)?;
     }
     match try_claim(&config.data_dir)? {
         Ok(claim) => Ok(claim),
@@ -38,11 +42,20 @@ pub fn claim(config: &NodeConfig) -> Result<Claim> {
     }
 }
 
-/// Make a directory that only root may look into.
 fn make(dir: &Path) -> Result<()> {
-    std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))
+}
+
+/// Let only root look into a directory.
+fn close(dir: &Path) -> Result<()> {
     std::fs::set_permissions(dir, Permissions::from_mode(0o700))
         .with_context(|| format!("closing {} to others", dir.display()))
+}
+
+fn is_empty(dir: &Path) -> Result<bool> {
+    let mut entries =
+        std::fs::read_dir(dir).with_context(|| format!("looking into {}", dir.display()))?;
+    Ok(entries.next().is_none())
 }
 
 fn lock_path(data_dir: &Path) -> PathBuf {
