@@ -26,6 +26,8 @@ pub(crate) struct MachineState {
     pub(crate) creating: usize,
     pub(crate) creating_most: usize,
     pub(crate) hold_fetch: bool,
+    /// As `hold_fetch`, for tasks with an image only.
+    pub(crate) hold_images: bool,
     pub(crate) hold_create: bool,
     pub(crate) refuse: Option<Refusal>,
     pub(crate) found: Vec<(TaskId, &'static str)>,
@@ -104,7 +106,8 @@ impl Performer for Fake {
         if let Some(image) = &task.spec.image {
             progress(format!("pulling {}", image.reference));
         }
-        self.0.until(|state| !state.hold_fetch).await;
+        let has_image = task.spec.image.is_some();
+        self.0.until(|state| !state.hold_fetch && !(has_image && state.hold_images)).await;
         Ok(())
     }
 

@@ -16,12 +16,12 @@ use bramble_core::model::{Assignment, TaskId};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 /// Tasks whose container is being made at the same time. More would only share the same cores:
 /// one start is about 30 ms of CPU.
-const STARTS_MAX: usize = 8;
+pub(super) const STARTS_MAX: usize = 8;
 /// Tasks whose image is being fetched at the same time: bandwidth and disk are shared anyway.
 const FETCHES_MAX: usize = 8;
 /// Probes of health checks under way at the same time.
@@ -90,10 +90,10 @@ impl<P: Performer> Life<P> {
         match origin {
             Origin::Running(container, resumed) => self.run(container, resumed).await,
             Origin::Created(container) => {
-                let Ok(_permit) = self.gates.starts.acquire().await else {
+                let Ok(permit) = self.gates.starts.acquire().await else {
                     return self.never_ran();
                 };
-                self.start(container).await
+                self.start(container, permit).await
             }
             Origin::Fresh => match self.fetch().await {
                 Err(terminal) => terminal,
@@ -114,8 +114,12 @@ impl<P: Performer> Life<P> {
             }
         };
         let work = async {
-            // The gates are never closed.
-            let _permit = self.gates.fetches.acquire().await;
+            // The gates are never closed. A command task has nothing to fetch and does not wait
+            // behind pulls from a registry that does not answer.
+            let _permit = match self.assignment.spec.image {
+                Some(_) => Some(self.gates.fetches.acquire().await),
+                None => None,
+            };
             self.performer.fetch(&self.assignment, &progress).await
         };
         tokio::select! {
@@ -149,9 +153,12 @@ impl<P: Performer> Life<P> {
         self.running(container).await
     }
 
-    /// Start a container an earlier life of the agent had created.
-    async fn start(&self, container: P::Container) -> Terminal {
-        match container.start().await {
+    /// Start a container an earlier life of the agent had created. The permit is for the start
+    /// only: kept for the container's life, it would keep others from ever starting.
+    async fn start(&self, container: P::Container, permit: SemaphorePermit<'_>) -> Terminal {
+        let started = container.start().await;
+        drop(permit);
+        match started {
             Ok(()) => self.running(container).await,
             Err(refusal) => self.failed_to_start(container, refusal).await,
         }

@@ -67,6 +67,25 @@ async fn a_fetch_is_told_and_can_be_stopped() {
 }
 
 #[tokio::test]
+async fn slow_fetches_hold_up_no_command_task() {
+    let directory = tempfile::tempdir().unwrap();
+    let machine: Arc<Machine> = Arc::default();
+    machine.with(|state| state.hold_images = true);
+    let mut agent = Agent::start(directory.path(), &machine, "boot").await;
+    let mut tasks: Vec<Assignment> = (0..20).map(|n| assignment(&format!("i{n}"), true)).collect();
+    for task in &mut tasks {
+        task.spec.image =
+            Some(TaskImage { reference: "nginx".into(), force_pull: false, parameters: vec![] });
+    }
+    agent.assign(tasks.clone()).await;
+    agent.until_state("i0", TaskState::Staging).await;
+    tasks.push(assignment("command", true));
+    agent.assign(tasks).await;
+    agent.until_state("command", TaskState::Running).await;
+    agent.leave().await;
+}
+
+#[tokio::test]
 async fn a_refused_task_ends_with_the_reason() {
     let directory = tempfile::tempdir().unwrap();
     let machine: Arc<Machine> = Arc::default();
@@ -160,6 +179,31 @@ async fn a_restart_adopts_reports_and_discards() {
     // The adopted one is still watched.
     machine.exit("lives", Ending::Exited(exited(0, false)));
     agent.until_state("lives", TaskState::Finished).await;
+    agent.leave().await;
+}
+
+#[tokio::test]
+async fn adopting_many_created_containers_leaves_room_for_starts() {
+    let directory = tempfile::tempdir().unwrap();
+    let machine: Arc<Machine> = Arc::default();
+    machine.with(|state| state.hold_fetch = true);
+    let mut agent = Agent::start(directory.path(), &machine, "boot").await;
+    let ids: Vec<String> = (0..=life::STARTS_MAX).map(|n| format!("made{n}")).collect();
+    let mut tasks: Vec<Assignment> = ids.iter().map(|id| assignment(id, true)).collect();
+    agent.assign(tasks.clone()).await;
+    agent.leave().await;
+    machine.with(|state| {
+        state.hold_fetch = false;
+        state.found = ids.iter().map(|id| (TaskId::new(id.as_str()), "created")).collect();
+    });
+
+    let mut agent = Agent::start(directory.path(), &machine, "boot").await;
+    tasks.push(assignment("fresh", true));
+    agent.assign(tasks).await;
+    for id in ids.iter().map(String::as_str).chain(["fresh"]) {
+        agent.until_state(id, TaskState::Running).await;
+    }
+    assert_eq!(machine.log().iter().filter(|line| line.starts_with("create")).count(), 1);
     agent.leave().await;
 }
 
