@@ -79,7 +79,13 @@ impl Streams {
                 match self.runtime.exec(task_id.as_str(), request).await {
                     Ok(session) => {
                         write_frame(send, &StreamReply::Ready).await?;
-                        exec::serve(session, receive, send).await
+                        let reader_left = send.stopped();
+                        tokio::select! {
+                            served = exec::serve(session, receive, send) => served,
+                            // A command without output would not notice: dropping its session
+                            // kills it.
+                            _ = reader_left => Ok(()),
+                        }
                     }
                     Err(error) => refuse(send, &error).await,
                 }

@@ -185,6 +185,27 @@ fn a_taken_port_and_a_taken_directory_are_named() {
 }
 
 #[test]
+fn a_slip_in_the_flags_leaves_nothing_behind() {
+    let rows = [
+        ("--resources", "cpus:-1"),
+        ("--resources", "colour:3"),
+        ("--attributes", "rack"),
+        ("--http", "8080"),
+        ("--name", "a b"),
+    ];
+    let node = Node::builder().prepare();
+    for (flag, value) in rows {
+        let mut command = node.inside(&bramble_tests::bramble().display().to_string());
+        command.arg("up").arg("--data-dir").arg(node.data_dir());
+        let output = command.args([flag, value]).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(1), "{flag} {value}: {output:?}");
+        let said = String::from_utf8_lossy(&output.stderr).to_string();
+        assert!(said.contains(&flag[2..]) && said.contains(value), "{said}");
+        assert!(!node.data_dir().exists(), "{flag} {value} left a data directory");
+    }
+}
+
+#[test]
 fn a_full_disk_refuses_writes_and_recovers() {
     if !can_run_containers("full disk") {
         return;

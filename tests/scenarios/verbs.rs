@@ -2,7 +2,7 @@
 
 use bramble_tests::{Node, can_run_containers, eventually};
 use serde_json::Value;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 fn out(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).to_string()
@@ -74,6 +74,84 @@ fn exec_passes_input_output_and_exit_code() {
 }
 
 #[test]
+fn exec_ends_with_its_command_and_takes_it_along() {
+    if !can_run_containers("the end of exec") {
+        return;
+    }
+    let node = Node::start();
+    node.bramble_with_input(&["deploy", "-", "--wait"], WEB.as_bytes());
+    // An input that stays open, as a terminal's does, holds nothing up.
+    let mut open = node.verb(&["exec", "-t", "/shop/web", "--", "sh", "-c", "exit 7"]);
+    let mut open = open.stdin(Stdio::piped()).spawn().expect("starts");
+    let ended = eventually("the end of exec -t", || open.try_wait().ok().flatten());
+    assert_eq!(ended.code(), Some(7));
+    // Neither its output nor its code is lost to input that it leaves unread.
+    let mut unread = node.verb(&["exec", "/shop/web", "--", "sh", "-c", "echo out; exit 5"]);
+    let input = node.root().join("unread");
+    std::fs::write(&input, vec![b'x'; 16 << 20]).expect("written");
+    for _ in 0..5 {
+        let output = unread.stdin(std::fs::File::open(&input).expect("opens")).output();
+        let output = output.expect("it runs");
+        assert_eq!((out(&output).as_str(), output.status.code()), ("out\n", Some(5)), "{output:?}");
+    }
+    // A command that says nothing ends with who asked for it.
+    let mut silent = node.verb(&["exec", "/shop/web", "--", "sleep", "54321"]);
+    let mut silent = silent.stdin(Stdio::null()).spawn().expect("starts");
+    let seen = || {
+        let all = ["exec", "/shop/web", "--", "sh", "-c", "cat /proc/[0-9]*/cmdline"];
+        out(&node.bramble(&all)).contains("54321")
+    };
+    eventually("the silent command", || seen().then_some(()));
+    silent.kill().expect("killed");
+    silent.wait().expect("ended");
+    eventually("the silent command's end", || (!seen()).then_some(()));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    if !can_run_containers("closed pipes") {
+        return;
+    }
+    let node = Node::start();
+    node.bramble_with_input(&["deploy", "-", "--wait"], WEB.as_bytes());
+    let rows: [&[&str]; 6] =
+        [&["apps"], &["ps", "--json"], &["images"], &["status"], &["token"], &["logs", "shop/web"]];
+    for arguments in rows {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = node.verb(arguments).stdout(writer).stderr(Stdio::piped()).output();
+        let output = output.expect("it runs");
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
+        assert!(output.stderr.is_empty(), "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
+fn a_deploy_that_does_not_stand_says_why() {
+    if !can_run_containers("deploy --wait") {
+        return;
+    }
+    let node = Node::start();
+    let sick = r#"{"id":"sick","cmd":"sleep 100","cpus":0.1,"mem":16,"healthChecks":[{"protocol":"COMMAND","command":{"value":"false"},"delaySeconds":0,"gracePeriodSeconds":0,"intervalSeconds":1,"maxConsecutiveFailures":0}]}"#;
+    let rows = [
+        (r#"{"id":"fails","cmd":"exit 9","cpus":0.1,"mem":16}"#, "30", 1, "exited with status 9"),
+        (r#"{"id":"late","cmd":"sleep 0.3; exit 8","cpus":0.1,"mem":16}"#, "30", 1, "status 8"),
+        (r#"[{"id":"huge","cmd":"sleep 9","cpus":9000}]"#, "60", 1, "/huge: 1 waiting for room"),
+        (r#"[{"id":"slow","cmd":"sleep 9","cpus":9000}]"#, "1", 4, "/slow: 1 waiting for room"),
+        (sick, "12", 4, "sick: 1 of 1 running, 0 healthy"),
+    ];
+    for (app, seconds, code, reason) in rows {
+        let wait = ["deploy", "-", "--wait", "--timeout", seconds];
+        let output = node.bramble_with_input(&wait, app.as_bytes());
+        assert_eq!(output.status.code(), Some(code), "{app}: {output:?}");
+        let said = String::from_utf8_lossy(&output.stderr).to_string();
+        assert!(said.contains(reason), "{app}: {said}");
+    }
+    // What cannot be deployed can be removed, though its deployment is under way.
+    assert_eq!(good(node.bramble(&["rm", "huge", "--wait"])), "done\n");
+}
+
+#[test]
 fn logs_follow() {
     if !can_run_containers("logs -f") {
         return;
@@ -99,8 +177,9 @@ fn exit_codes_tell_scripts_what_happened() {
         return;
     }
     let node = Node::start();
-    let rows: [(&[&str], i32); 7] = [
+    let rows: [(&[&str], i32); 8] = [
         (&["apps"], 0),
+        (&["load", "/tmp"], 1),
         (&["rm", "none"], 1),
         (&["scale", "none=2"], 1),
         (&["logs", "none"], 1),
@@ -115,11 +194,6 @@ fn exit_codes_tell_scripts_what_happened() {
             assert!(!output.stderr.is_empty(), "{arguments:?}");
         }
     }
-    let failing = r#"{"id":"fails","cmd":"exit 9","cpus":0.1,"mem":16}"#;
-    let output =
-        node.bramble_with_input(&["deploy", "-", "--wait", "--timeout", "30"], failing.as_bytes());
-    // It ran for a moment, so either its failure is seen or the deployment was done before.
-    assert!([Some(0), Some(1)].contains(&output.status.code()), "{output:?}");
     for (name, text) in [("no.json", "{"), ("noid.json", "{}"), ("number.json", "7")] {
         let file = node.root().join(name);
         std::fs::write(&file, text).expect("written");

@@ -49,7 +49,7 @@ pub struct ExecSession {
     streams: Option<ExecStreams>,
     terminal: Option<Terminal>,
     child: Child,
-    _dir: ExecDir,
+    dir: ExecDir,
 }
 
 impl ExecSession {
@@ -67,6 +67,13 @@ impl ExecSession {
             Some(terminal) => terminal.resize(rows, columns).map_err(RuntimeError::Terminal),
             None => Ok(()),
         }
+    }
+
+    /// What was said of a command on a terminal that could not be run; without one it is said on
+    /// its standard error.
+    pub fn last_words(&self) -> Option<String> {
+        self.terminal.as_ref()?;
+        Some(last_words(&self.dir.path.join(LOG_FILE))).filter(|words| !words.is_empty())
     }
 
     /// Wait for the command's end; gives its exit code, or 128 + signal.
@@ -125,7 +132,7 @@ impl Runtime {
             }
             _ => None,
         };
-        Ok(ExecSession { streams, terminal: None, child, _dir: dir })
+        Ok(ExecSession { streams, terminal: None, child, dir })
     }
 
     async fn exec_terminal(
@@ -148,7 +155,7 @@ impl Runtime {
         };
         terminal.resize(request.rows, request.columns).map_err(RuntimeError::Terminal)?;
         let streams = Some(ExecStreams::Terminal(terminal.clone()));
-        Ok(ExecSession { streams, terminal: Some(terminal), child, _dir: dir })
+        Ok(ExecSession { streams, terminal: Some(terminal), child, dir })
     }
 }
 

@@ -54,11 +54,14 @@ pub(super) async fn serve(
             // What does not come in time is not this command's any more.
             let _ = tokio::time::timeout(LAST_OUTPUT_MAX, reading).await;
         }
+        if let Some(words) = session.last_words() {
+            // The writer is gone only when the stream is.
+            let _ = outputs.send(ExecOutput::Stderr(format!("{words}\r\n").into_bytes())).await;
+        }
         let last = match ended {
             Ok(code) => ExecOutput::Exited(code),
             Err(error) => ExecOutput::Failed(crate::machine::chain(&error)),
         };
-        // The writer is gone only when the stream is.
         let _ = outputs.send(last).await;
     };
     tokio::select! {

@@ -37,8 +37,12 @@ pub async fn load(client: &Client, common: &Common, args: LoadArgs) -> Result<u8
         let file = tokio::fs::File::open(&args.file)
             .await
             .with_context(|| format!("opening {}", args.file.display()))?;
-        let bytes = file.metadata().await.context("reading the archive's size")?.len();
-        (streamed(file), Some(bytes))
+        let kind = file.metadata().await.context("reading the archive's size")?;
+        if kind.is_dir() {
+            bail!("{} is a directory; give an archive of it", args.file.display());
+        }
+        // A pipe has no size.
+        (streamed(file), kind.is_file().then_some(kind.len()))
     };
     let bar = progress_bar(bytes);
     let headers = [("Content-Type", "application/x-tar")];

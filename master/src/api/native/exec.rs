@@ -12,12 +12,17 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use std::io;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 /// Size of a terminal whose client did not say.
 const ROWS: u16 = 24;
 const COLUMNS: u16 = 80;
+/// Bytes of input carried at a time.
+const INPUT_BYTES: usize = 16 * 1024;
+/// Longest wait for a client to leave once its command has ended.
+const LINGER_MAX: Duration = Duration::from_secs(5);
 
 /// `POST tasks/{name}/exec?arg=...&tty=&rows=&columns=`.
 pub(super) async fn exec(
@@ -76,22 +81,45 @@ fn asks_for_exec(headers: &HeaderMap) -> bool {
     has(header::CONNECTION, "upgrade") && has(header::UPGRADE, EXEC_UPGRADE)
 }
 
-/// Copy both ways until either side ends. A client that is gone must end the command too, so its
-/// end of file is not held as a mere half-close: there is a frame for that.
+/// Copy both ways until the command has ended or the client is gone. A client that is gone must
+/// end the command too, so its end of file is not held as a mere half-close: there is a frame for
+/// that.
 async fn relay(
     client: impl AsyncRead + AsyncWrite,
     mut agent: AgentStream,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let (mut from_client, mut to_client) = tokio::io::split(client);
-    let ended = tokio::select! {
-        () = stop.cancelled() => Ok(()),
-        up = tokio::io::copy(&mut from_client, &mut agent.send) => up.map(drop),
-        down = tokio::io::copy(&mut agent.receive, &mut to_client) => down.map(drop),
+    let ended = {
+        let input = carry_input(&mut from_client, &mut agent.send);
+        tokio::pin!(input);
+        tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            () = &mut input => Ok(()),
+            down = tokio::io::copy(&mut agent.receive, &mut to_client) => {
+                to_client.shutdown().await?;
+                // Closing a socket with input unread resets it, and the reset would overtake the
+                // exit code: read on until the client has seen it and leaves.
+                let _ = tokio::time::timeout(LINGER_MAX, input).await;
+                down.map(drop)
+            }
+        }
     };
     // Both fail only when the stream is closed already, which is what they are for.
     let _ = agent.send.finish();
     let _ = agent.receive.stop(0u32.into());
-    to_client.shutdown().await?;
     ended
+}
+
+/// Carry what the client sends to the command; resolves once the client is gone.
+async fn carry_input(
+    client: &mut (impl AsyncRead + Unpin),
+    command: &mut (impl AsyncWrite + Unpin),
+) {
+    let mut buffer = vec![0; INPUT_BYTES];
+    let mut taken = true;
+    while let Ok(count @ 1..) = client.read(&mut buffer).await {
+        // A command that has ended takes no more. What it said before is still on its way.
+        taken = taken && command.write_all(&buffer[..count]).await.is_ok();
+    }
 }

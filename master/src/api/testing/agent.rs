@@ -91,6 +91,10 @@ impl OpenStream for Agents {
     }
 }
 
+/// Input after which the agent's command reads no more, but writes this many frames of output.
+pub(crate) const UNREAD: &[u8] = b"unread";
+pub(crate) const UNREAD_OUTPUTS: usize = 64;
+
 pub(crate) fn image() -> ImageSummary {
     ImageSummary {
         reference: "docker.io/library/busybox:latest".into(),
@@ -131,11 +135,19 @@ async fn answer(
     }
 }
 
-/// Echoes standard input until it closes, then exits with 7.
+/// Echoes standard input until it closes, or is to be left unread; then exits with 7.
 async fn exec(mut send: quinn::SendStream, mut receive: quinn::RecvStream) {
     write_frame(&mut send, &StreamReply::Ready).await.unwrap();
     while let Ok(Some(input)) = read_frame(&mut receive).await {
         match input {
+            ExecInput::Stdin(bytes) if bytes == UNREAD => {
+                drop(receive);
+                let output = ExecOutput::Stdout(vec![b'x'; 1 << 14]);
+                for _ in 0..UNREAD_OUTPUTS {
+                    write_frame(&mut send, &output).await.unwrap();
+                }
+                break;
+            }
             ExecInput::Stdin(bytes) => {
                 write_frame(&mut send, &ExecOutput::Stdout(bytes)).await.unwrap();
             }

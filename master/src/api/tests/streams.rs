@@ -1,6 +1,6 @@
 //! Logs, exec and images, relayed to an agent over real QUIC.
 
-use crate::api::testing::agent::{Agents, Upload, image};
+use crate::api::testing::agent::{Agents, UNREAD, UNREAD_OUTPUTS, Upload, image};
 use crate::api::testing::client::Client;
 use crate::api::testing::{Node, state};
 use axum::body::Body;
@@ -130,6 +130,32 @@ async fn exec_relays_frames_both_ways() {
         columns: 80,
     };
     assert_eq!(seen, vec![want; 2]);
+}
+
+#[tokio::test]
+async fn input_that_the_command_leaves_unread_loses_none_of_its_output() {
+    let node = node().await;
+    for mut client in [node.tcp().await, node.unix().await] {
+        let answer = client.open("POST", "/v1/bramble/tasks/a/exec?arg=x", &UPGRADE, "").await;
+        let stream = TokioIo::new(hyper::upgrade::on(answer).await.unwrap());
+        let (mut down, mut up) = tokio::io::split(stream);
+        let typing = tokio::spawn(async move {
+            write_frame(&mut up, &ExecInput::Stdin(UNREAD.to_vec())).await.unwrap();
+            let more = ExecInput::Stdin(vec![b'y'; 1 << 14]);
+            // Far more than all the buffers on the way hold.
+            for _ in 0..512 {
+                write_frame(&mut up, &more).await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        });
+        for _ in 0..UNREAD_OUTPUTS {
+            let output: Option<ExecOutput> = read_frame(&mut down).await.unwrap();
+            assert!(matches!(output, Some(ExecOutput::Stdout(_))), "{output:?}");
+        }
+        let end: Option<ExecOutput> = read_frame(&mut down).await.unwrap();
+        assert_eq!(end, Some(ExecOutput::Exited(7)));
+        typing.abort();
+    }
 }
 
 #[tokio::test]
