@@ -107,7 +107,7 @@ impl Performer for Fake {
             progress(format!("pulling {}", image.reference));
         }
         let has_image = task.spec.image.is_some();
-        self.0.until(|state| !state.hold_fetch && !(has_image && state.hold_images)).await;
+        self.0.until(|state| !(state.hold_fetch || has_image && state.hold_images)).await;
         Ok(())
     }
 

@@ -92,6 +92,8 @@ pub enum ConfigError {
     HostVolume { path: String },
     #[error("host path {path:?} of a volume must be absolute")]
     VolumePath { path: String },
+    #[error("{path} of a volume does not exist on this node")]
+    VolumeAbsent { path: String },
     #[error("{0} volumes are not supported")]
     VolumeKind(&'static str),
     #[error("privileged containers need a node started with --allow-privileged")]

@@ -288,6 +288,9 @@ impl Shared {
         launch.allow_host_volumes &= self.config.allow_host_volumes;
         launch.allow_privileged &= self.config.allow_privileged;
         let configured = config::oci_config(&launch, &self.host, dir, &cgroup)?;
+        if let Some(path) = view::absent_volume(&launch, &configured.parameters) {
+            return Err(config::ConfigError::VolumeAbsent { path }.into());
+        }
         // A cgroup left by someone (a crash, a freezer) would hang the creation.
         let task = self.host.hierarchies.task(&cgroup);
         task.kill_all()?;

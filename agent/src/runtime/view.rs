@@ -1,4 +1,4 @@
-//! Which file systems a container sees. Pure but for [`visible_on_host`]; owns mount lists, and
+//! Which file systems a container sees. Pure but for looks at the host; owns mount lists, and
 //! must never let a command task see more of the host than DESIGN 2.14 names.
 
 use super::config::ConfigError;
@@ -173,6 +173,17 @@ fn volumes(launch: &Launch, parameters: &Parameters) -> Result<Vec<Value>, Confi
         mounts.push(host_volume(launch, host_path, container_path, *writable)?);
     }
     Ok(mounts)
+}
+
+/// Find a volume whose host path is missing. The container's creation would fail too, without
+/// naming it.
+pub fn absent_volume(launch: &Launch, parameters: &Parameters) -> Option<String> {
+    let of_app = launch.assignment.spec.volumes.iter().filter_map(|volume| match volume {
+        Volume::Host { host_path, .. } => Some(host_path),
+        _ => None,
+    });
+    let all = of_app.chain(parameters.volumes.iter().map(|(host_path, ..)| host_path));
+    all.into_iter().find(|path| !Path::new(path).exists()).cloned()
 }
 
 fn kind_of(volume: &Volume) -> &'static str {

@@ -12,6 +12,7 @@ pub const CASES: &[Case] = &[
     Case { name: "users_are_the_images", run: users_are_the_images },
     Case { name: "command_tasks_see_little", run: command_tasks_see_little },
     Case { name: "command_tasks_take_host_users", run: command_tasks_take_host_users },
+    Case { name: "an_absent_volume_is_named", run: an_absent_volume_is_named },
     Case { name: "devices_are_out_of_reach", run: devices_are_out_of_reach },
     Case { name: "seccomp_confines", run: seccomp_confines },
     Case { name: "bridge_tasks_have_their_own_network", run: own_network },
@@ -101,6 +102,19 @@ fn command_tasks_see_little(ground: Ground) -> Outcome {
     launch.sandbox = "/usr/share".into();
     let refused = ground.block(ground.runtime.create(launch))?;
     expect(refused.is_err(), "a data directory that tasks can read is refused")
+}
+
+fn an_absent_volume_is_named(ground: Ground) -> Outcome {
+    let mut launch = ground.command("t", "true");
+    launch.assignment.spec.volumes = vec![Volume::Host {
+        container_path: "/data".into(),
+        host_path: "/nonexistent/data".into(),
+        mode: VolumeMode::ReadOnly,
+    }];
+    match ground.block(ground.runtime.create(launch))? {
+        Ok(_) => Err("it was created".into()),
+        Err(error) => expect(error.to_string().contains("/nonexistent/data"), error.to_string()),
+    }
 }
 
 fn command_tasks_take_host_users(ground: Ground) -> Outcome {
