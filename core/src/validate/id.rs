@@ -2,9 +2,10 @@
 
 use crate::model::AppId;
 
-/// Bytes of an absolute id. Marathon has no bound, but ids become parts of task ids, file names
-/// and DNS names, and a state machine must not store what a caller could make endless.
-pub const APP_ID_BYTES_MAX: usize = 1024;
+/// Bytes of an absolute id. Marathon has no bound, but a task's directory is named by its id, and
+/// file systems end at 255: `.instance-`, a UUID, `._app.` and its number take 62 of them, and a
+/// few are left for what else may stand beside. A longer id would be taken and never run.
+pub const APP_ID_BYTES_MAX: usize = 180;
 
 /// Last segments that the API's own paths need.
 const RESERVED: [&str; 3] = ["restart", "tasks", "versions"];

@@ -20,7 +20,7 @@ fn what_runs_is_checked() {
         (with(app(), |a| a.id = AppId::new("/A_b")), "/id", "must fully match"),
         (with(app(), |a| a.id = AppId::new("/")), "/id", "must not be root"),
         (with(app(), |a| a.id = AppId::new("/a/tasks")), "/id", "must not end with"),
-        (with(app(), |a| a.id = AppId("/a".repeat(600))), "/id", "must be at most 1024"),
+        (with(app(), |a| a.id = AppId("/a".repeat(91))), "/id", "must be at most 180"),
         (with(app(), |a| a.cmd = None), "/", EITHER),
         (with(app(), |a| a.args = Some(vec!["x".into()])), "/", EITHER),
         (with(bridged(vec![]), |a| a.args = Some(vec!["x".into()])), "/", EITHER),
@@ -76,6 +76,14 @@ fn what_runs_is_checked() {
         ),
         (with(bridged(vec![]), |a| a.resources.gpus = 1), "/gpus", "GPU resources only work"),
     ]);
+}
+
+#[test]
+fn the_longest_id_makes_a_task_whose_id_is_a_file_name() {
+    let id = AppId::new(format!("/{}", "a".repeat(APP_ID_BYTES_MAX - 1)));
+    assert!(id_violations(id.as_str()).is_empty());
+    let task = InstanceId::compose(&id, &"f".repeat(36)).task(u32::MAX);
+    assert!(task.as_str().len() <= 255, "{}", task.as_str().len());
 }
 
 #[test]

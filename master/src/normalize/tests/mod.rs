@@ -162,7 +162,7 @@ fn ids_resolve_as_paths() {
         ("a/../..", "must not be root"),
         ("a/restart", "must not end with any of: restart, tasks, versions"),
         ("versions", "must not end with any of: restart, tasks, versions"),
-        (&long, "must be at most 1024 characters long, but has 10000"),
+        (&long, "must be at most 180 characters long, but has 10000"),
     ];
     for (text, message) in bad {
         let error = resolve_id(text, "/").unwrap_err();
