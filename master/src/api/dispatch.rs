@@ -12,7 +12,7 @@ use super::{Api, ApiConfig, accept, apps, deployments, native, queue, system, ta
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -140,7 +140,46 @@ async fn admit(shared: Arc<Shared>, mut request: Request<Body>) -> Result<Reply,
         method: parts.method,
         headers: parts.headers,
     };
-    handle(target, &call, Content { body, upgrade }).await
+    let allow = methods(&target);
+    match handle(target, &call, Content { body, upgrade }).await {
+        Err(ApiError::MethodNotAllowed) => {
+            let mut answer = match call.method {
+                Method::OPTIONS => reply::empty(StatusCode::OK),
+                _ => ApiError::MethodNotAllowed.reply(),
+            };
+            answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+            Ok(answer)
+        }
+        other => other,
+    }
+}
+
+/// What can be done with a route, for `Allow`; whoever asks for something else is told.
+fn methods(target: &Route) -> &'static str {
+    match target {
+        Route::Apps => "GET, HEAD, OPTIONS, PATCH, POST, PUT",
+        Route::App(_) => "DELETE, GET, HEAD, OPTIONS, PATCH, PUT",
+        Route::AppTasks(_) => "DELETE, GET, HEAD, OPTIONS",
+        Route::Images => "GET, OPTIONS, POST",
+        Route::Logs(_) => "GET, OPTIONS",
+        Route::AppTask(..) | Route::Deployment(_) | Route::QueueDelay(_) => "DELETE, OPTIONS",
+        Route::Restart(_) | Route::TasksDelete | Route::Exec(_) => "OPTIONS, POST",
+        Route::Ping
+        | Route::Metrics
+        | Route::MetricsText
+        | Route::Versions(_)
+        | Route::Version(..)
+        | Route::Below(_)
+        | Route::BelowTasks(_)
+        | Route::Tasks
+        | Route::Deployments
+        | Route::Queue
+        | Route::Info
+        | Route::Leader
+        | Route::Status
+        | Route::Agents
+        | Route::Token => "GET, HEAD, OPTIONS",
+    }
 }
 
 async fn handle(target: Route, call: &Call, content: Content) -> Result<Reply, ApiError> {

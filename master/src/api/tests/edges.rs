@@ -49,6 +49,44 @@ async fn paths_methods_and_forms_that_are_none() {
 }
 
 #[tokio::test]
+async fn what_is_allowed_is_told_and_true() {
+    let node = Node::start().await;
+    let methods = ["DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"];
+    let paths = [
+        "/ping",
+        "/metrics",
+        "/v2/apps",
+        "/v2/apps/a",
+        "/v2/apps/a/tasks",
+        "/v2/apps/a/tasks/t.1",
+        "/v2/apps/a/versions",
+        "/v2/apps/g/*",
+        "/v2/tasks",
+        "/v2/tasks/delete",
+        "/v2/deployments",
+        "/v2/deployments/d",
+        "/v2/queue/a/delay",
+        "/v2/info",
+        "/v2/leader",
+        "/v1/bramble/status",
+        "/v1/bramble/tasks/a/logs",
+        "/v1/bramble/tasks/a/exec",
+    ];
+    for path in paths {
+        let asked = node.tcp().await.ask("OPTIONS", path, &[], "").await;
+        assert_eq!((asked.status, asked.text.as_str()), (200, ""), "{path}");
+        let allowed: Vec<&str> = asked.header("allow").split(", ").collect();
+        for method in methods {
+            let answer = node.tcp().await.ask(method, path, &[], "").await;
+            assert_eq!(answer.status != 405, allowed.contains(&method), "{method} {path}");
+            if answer.status == 405 {
+                assert_eq!(answer.header("allow"), asked.header("allow"), "{method} {path}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_whole_api_answers_on_the_local_socket() {
     let node = Node::start().await;
     let mut client = node.unix().await;
