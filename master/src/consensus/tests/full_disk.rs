@@ -1,6 +1,7 @@
 //! Disks that are full, read-only, or fail.
 
 use super::*;
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::io::Write;
 use std::sync::atomic::Ordering;
@@ -160,7 +161,16 @@ async fn a_read_only_disk_is_named() {
     voter.shutdown().await;
     drop(voter);
     let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-    mount(None::<&str>, disk.0.path(), None::<&str>, flags, None::<&str>).expect("remounts");
+    // sled's own threads close its file a moment after the last handle is gone.
+    let closed = async {
+        loop {
+            match mount(None::<&str>, disk.0.path(), None::<&str>, flags, None::<&str>) {
+                Err(Errno::EBUSY) => tokio::time::sleep(Duration::from_millis(5)).await,
+                other => return other,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), closed).await.expect("closed").expect("remounts");
     let opened = Consensus::open_with(config(&dir, 1), Arc::new(NoPeers), APPLY).await;
     let error = opened.err().expect("read-only");
     let mut texts = vec![error.to_string()];
