@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// Default of `--run-dir`: on tmpfs, so that a reboot forgets what a reboot ended.
 pub const RUN_DIR: &str = "/run/bramble";
+/// Names it to the verbs, as to a node.
+pub const RUN_DIR_VARIABLE: &str = "BRAMBLE_RUN_DIR";
 const CONFIG_FILE: &str = "/etc/bramble/bramble.toml";
 
 /// Settings of a node. Every one is also a key of the TOML file and, upper-cased with
@@ -122,14 +124,14 @@ impl NodeArgs {
 
 impl Settings {
     /// Find every setting's value. `run_dir` is parsed with the verbs' common flags.
-    pub fn resolve(args: &NodeArgs, run_dir: &Path) -> Result<Self> {
+    pub fn resolve(args: &NodeArgs, run_dir: Option<&Path>) -> Result<Self> {
         let (file, path) = read_file(args.config.as_deref())?;
         Self::from_sources(args, run_dir, |key| std::env::var(key).ok(), &file, &path)
     }
 
     fn from_sources(
         args: &NodeArgs,
-        run_dir: &Path,
+        run_dir: Option<&Path>,
         variable: impl Fn(&str) -> Option<String>,
         file: &toml::Table,
         path: &str,
@@ -141,7 +143,7 @@ impl Settings {
         for (key, default) in KEYS {
             let name = format!("BRAMBLE_{}", key.to_uppercase().replace('-', "_"));
             let flag = match key {
-                "run-dir" => (run_dir != Path::new(RUN_DIR)).then(|| run_dir.display().to_string()),
+                "run-dir" => run_dir.map(|dir| dir.display().to_string()),
                 _ => args.flag(key),
             };
             let found = if let Some(value) = flag {
@@ -290,7 +292,7 @@ mod tests {
         let table = file.parse().expect("test file is TOML");
         let variable =
             |key: &str| env.iter().find(|(name, _)| *name == key).map(|(_, v)| v.to_string());
-        Settings::from_sources(args, Path::new(RUN_DIR), variable, &table, "file")
+        Settings::from_sources(args, None, variable, &table, "file")
     }
 
     #[test]
@@ -301,6 +303,13 @@ mod tests {
         assert_eq!(found.values["http"], ("1.1.1.1:1".into(), "flag".into()));
         assert_eq!(found.values["name"], ("pi-1".into(), "BRAMBLE_NAME".into()));
         assert_eq!(found.values["open-api"], ("true".into(), "file".into()));
+        assert_eq!(found.values["run-dir"], (RUN_DIR.into(), "default".into()));
+        let (args, table) = (NodeArgs::default(), toml::Table::new());
+        let variable = |key: &str| (key == RUN_DIR_VARIABLE).then(|| "/there".to_string());
+        for (flag, from) in [(None, RUN_DIR_VARIABLE), (Some(Path::new(RUN_DIR)), "flag")] {
+            let found = Settings::from_sources(&args, flag, variable, &table, "file");
+            assert_eq!(found.expect("resolves").values["run-dir"].1, from);
+        }
         assert_eq!(found.values["quic"], ("0.0.0.0:7443".into(), "default".into()));
     }
 

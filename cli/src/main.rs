@@ -100,7 +100,7 @@ fn run(cli: Cli) -> Result<u8> {
 
 /// Resolve the node's settings; `None` when they were only to be printed.
 fn node_config(args: &NodeArgs, common: &Common) -> Result<Option<config::NodeConfig>> {
-    let settings = config::Settings::resolve(args, &common.run_dir)?;
+    let settings = config::Settings::resolve(args, common.run_dir.as_deref())?;
     if args.print_config {
         if common.json {
             print_json(&settings.json())?;

@@ -9,6 +9,7 @@ mod status;
 mod terminal;
 
 use crate::client::{Client, ClientError, Target};
+use crate::config::{RUN_DIR, RUN_DIR_VARIABLE};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -20,15 +21,10 @@ pub struct Common {
     /// API of any node; default: this node's own socket, else http://127.0.0.1:8080
     #[arg(long, global = true, env = "BRAMBLE_URL", value_name = "URL")]
     pub url: Option<String>,
-    /// Where this node's socket is
-    #[arg(
-        long,
-        global = true,
-        env = "BRAMBLE_RUN_DIR",
-        value_name = "DIR",
-        default_value = crate::config::RUN_DIR
-    )]
-    pub run_dir: PathBuf,
+    /// Where this node's socket is [env: BRAMBLE_RUN_DIR] [default: /run/bramble]
+    // Not read from the environment here: a node must know where the value came from.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
     /// Print the API's JSON instead of a table
     #[arg(long, global = true)]
     pub json: bool,
@@ -36,7 +32,9 @@ pub struct Common {
 
 impl Common {
     pub fn client(&self) -> Result<Client, ClientError> {
-        Ok(Client::new(Target::choose(self.url.as_deref(), &self.run_dir)?))
+        let named = || std::env::var_os(RUN_DIR_VARIABLE).map(PathBuf::from);
+        let run_dir = self.run_dir.clone().or_else(named).unwrap_or_else(|| RUN_DIR.into());
+        Ok(Client::new(Target::choose(self.url.as_deref(), &run_dir)?))
     }
 }
 
