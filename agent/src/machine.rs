@@ -283,6 +283,7 @@ fn refusal(error: &RuntimeError) -> Refusal {
             | ConfigError::Privileged
             | ConfigError::VolumeKind(_)
             | ConfigError::VolumePath { .. }
+            | ConfigError::VolumeTarget { .. }
             | ConfigError::Parameter(_)
             | ConfigError::NoCommand
             | ConfigError::Environment(_)),

@@ -92,6 +92,8 @@ pub enum ConfigError {
     HostVolume { path: String },
     #[error("host path {path:?} of a volume must be absolute")]
     VolumePath { path: String },
+    #[error("container path {path:?} of a volume must not be the root itself")]
+    VolumeTarget { path: String },
     #[error("{path} of a volume does not exist on this node")]
     VolumeAbsent { path: String },
     #[error("{0} volumes are not supported")]

@@ -252,3 +252,18 @@ fn bridge_tasks_have_their_own_network() {
     assert!(namespaces.iter().any(|n| n["type"] == "network" && n["path"].is_null()));
     assert_eq!(config["linux"]["sysctl"]["net.ipv4.ip_unprivileged_port_start"], "0");
 }
+
+#[test]
+fn a_volume_cannot_replace_the_root() {
+    for path in ["/", "//", "/.", "/./"] {
+        let mut launch = launch(true);
+        launch.allow_host_volumes = true;
+        launch.assignment.spec.volumes = vec![Volume::Host {
+            container_path: path.into(),
+            host_path: "/srv".into(),
+            mode: VolumeMode::ReadWrite,
+        }];
+        let refused = configure(&launch, &v1_host());
+        assert!(matches!(refused, Err(ConfigError::VolumeTarget { .. })), "{path}: {refused:?}");
+    }
+}

@@ -6,7 +6,7 @@ use super::launch::{Host, Launch};
 use super::parameters::Parameters;
 use bramble_core::model::{TaskNetwork, Volume, VolumeMode};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Where a task finds its sandbox, as in Mesos.
 pub const SANDBOX: &str = "/mnt/mesos/sandbox";
@@ -212,6 +212,9 @@ fn host_volume(
         true => container_path.to_string(),
         false => format!("{SANDBOX}/{container_path}"),
     };
+    if !Path::new(&destination).components().any(|c| matches!(c, Component::Normal(_))) {
+        return Err(ConfigError::VolumeTarget { path: container_path.to_string() });
+    }
     let mut options = vec!["rbind", "nosuid", "nodev"];
     options.push(if writable { "rw" } else { "rro" });
     Ok(bind(Path::new(host_path), &destination, &options))
