@@ -4,10 +4,12 @@
 
 mod bad_input;
 mod containers;
+mod fetch;
 mod golden;
 mod hello;
 mod images;
 mod joining;
+mod readiness;
 mod registry;
 mod rolling;
 mod survival;

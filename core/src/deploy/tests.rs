@@ -179,6 +179,7 @@ fn state_with(app: App, rows: &[Row]) -> State {
             healthy: None,
             message: String::new(),
         });
+            probes: TaskProbes::default(),
         let instance = Instance {
             id: id.clone(),
             app_id: app.id.clone(),
@@ -234,4 +235,39 @@ fn what_stops_first() {
         ("b5", 9, Some((Running, 5)), "n2"),
     ];
     assert_eq!(order(app, rows, 4), ["b3", "a1", "b4", "a2"]);
+}
+
+/// A step waits until new tasks are ready where their app asks for that (Marathon's contract,
+/// sections 5.3 and 8), and only then goes on.
+#[test]
+fn steps_wait_for_readiness() {
+    let app = App {
+        readiness_checks: vec![ReadinessCheck {
+            name: "r".into(),
+            https: false,
+            path: "/".into(),
+            port_name: "http".into(),
+            interval_ms: 1000,
+            timeout_ms: 500,
+            ready_status_codes: vec![200],
+            preserve_last_response: false,
+        }],
+        ..App::with_defaults(AppId::new("/a"))
+    };
+    let result = |ready| ReadinessResult { name: "r".into(), ready, last_response: None };
+    let probes = |readiness| TaskProbes { readiness, ..TaskProbes::default() };
+    let cases = [
+        ("nothing said yet", probes(vec![]), false),
+        ("not ready", probes(vec![result(false)]), false),
+        ("ready", probes(vec![result(true)]), true),
+    ];
+    for (name, probes, ready) in cases {
+        let rows = [("x", 0, Some((TaskState::Running, 1)), "n1")];
+        let mut state = state_with(app.clone(), &rows);
+        let instance = state.instances.values_mut().next().expect("one instance");
+        instance.task.as_mut().expect("a task").probes = probes;
+        let crowd = Crowd::of(&state, &app.id);
+        assert_eq!(restart::moves(&app, &crowd).done, ready, "restart: {name}");
+        assert_eq!(scale::moves(&state, &app, &crowd, true).done, ready, "scale: {name}");
+    }
 }

@@ -5,7 +5,9 @@
 
 use crate::command::Placed;
 use crate::event::{Event, RefusedAssignment};
-use crate::model::{Agent, AgentId, App, Goal, Protocol, State, Task, TaskId, TaskState, Usage};
+use crate::model::{
+    Agent, AgentId, App, Goal, Protocol, State, Task, TaskId, TaskProbes, TaskState, Usage,
+};
 use std::collections::BTreeMap;
 
 pub(super) fn assign(state: &mut State, assignments: &[Placed]) -> Vec<Event> {
@@ -76,6 +78,7 @@ fn task(state: &State, id: TaskId, agent: &Agent, app: &App, placed: &Placed) ->
         message: String::new(),
     }
 }
+        probes: TaskProbes::default(),
 
 /// One port for each that the app asks for: the very one where it is fixed, else one the agent
 /// lends; none held by another task. Two of one task may be equal only on different transports.

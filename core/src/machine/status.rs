@@ -80,6 +80,9 @@ fn end(state: &mut State, id: &InstanceId, task: &Task, events: &mut Vec<Event>)
 
 /// Keep what went wrong for the user (Marathon's `lastTaskFailure`: not for FINISHED or KILLED).
 fn remember_failure(state: &mut State, id: &InstanceId, task: &Task) {
+    if let Some(report) = &status.probes {
+        task.probes.take(report, now);
+    }
     if !matches!(task.state, TaskState::Failed | TaskState::Error | TaskState::Lost) {
         return;
     }

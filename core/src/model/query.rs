@@ -21,10 +21,12 @@ pub struct Usage {
 }
 
 impl App {
-    /// Whether a task of this app does its work: running and, with health checks, healthy.
+    /// Whether a task of this app does its work: running and, where it has such checks, healthy
+    /// and ready (Marathon's contract, sections 5.3 and 8).
     pub fn is_ready(&self, task: &Task) -> bool {
         task.state == TaskState::Running
             && (self.health_checks.is_empty() || task.healthy == Some(true))
+            && task.probes.are_ready(self.readiness_checks.len())
     }
 }
 

@@ -198,6 +198,7 @@ fn status(state: &State, n: usize, to: u8, healthy: Option<bool>, skip: u32) -> 
         healthy,
         ip: None,
         exit_code: None,
+        probes: None,
     }
 }
 

@@ -138,6 +138,7 @@ fn a_status_is_applied_once_and_never_goes_back() {
         healthy,
         ip: None,
         exit_code: None,
+        probes: None,
     };
     let mut report = |s: TaskStatus| {
         bench.clock += 10;

@@ -7,14 +7,23 @@ use super::reply::{self, Reply};
 use bramble_core::command::{AppChange, Command};
 use bramble_core::model::{AppId, Deployment, DeploymentId, State};
 use bramble_protocol::rest::deployment;
+use bramble_protocol::rest::probing::{ReadinessCheckResultJson, readiness_results};
 use http::StatusCode;
 
 pub(crate) fn list(call: &Call) -> Result<Reply, ApiError> {
-    let all: Vec<_> = call
-        .api()
-        .store
-        .read(|state| state.deployments.values().map(deployment::deployment).collect());
+    let all: Vec<_> = call.api().store.read(|state| {
+        let readiness = |app_id: &AppId| readiness_of_new_tasks(state, app_id);
+        state.deployments.values().map(|d| deployment::deployment(d, &readiness)).collect()
+    });
     Ok(reply::json(StatusCode::OK, &all))
+}
+
+/// What readiness checks said of the tasks with an app's current configuration.
+fn readiness_of_new_tasks(state: &State, app_id: &AppId) -> Vec<ReadinessCheckResultJson> {
+    let Some(record) = state.apps.get(app_id) else { return Vec::new() };
+    let config = record.app.last_config_change;
+    let new = state.instances_of(app_id).filter(|i| i.version >= config);
+    new.filter_map(|i| i.task.as_ref()).flat_map(readiness_results).collect()
 }
 
 /// Roll back, or with `force=true` only stop.

@@ -11,6 +11,7 @@ pub mod number;
 pub mod parse;
 pub mod queue;
 pub mod system;
+pub mod probing;
 pub mod task;
 pub mod update;
 pub mod version;

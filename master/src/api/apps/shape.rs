@@ -5,6 +5,7 @@ use crate::api::query::Query;
 use crate::api::tasks;
 use bramble_core::model::{AppRecord, Instance, State, Task, Time};
 use bramble_protocol::rest::app::{AppView, Counts};
+use bramble_protocol::rest::probing::{ReadinessCheckResultJson, readiness_results};
 use bramble_protocol::rest::task as rest;
 use serde::Serialize;
 
@@ -49,9 +50,8 @@ impl Embed {
 pub(super) struct AppInfo {
     #[serde(flatten)]
     view: AppView,
-    /// No readiness check is probed yet, so an app asked for them has none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    readiness_check_results: Option<[(); 0]>,
+    readiness_check_results: Option<Vec<ReadinessCheckResultJson>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     task_stats: Option<TaskStats>,
 }
@@ -75,7 +75,9 @@ pub(super) fn app_info(state: &State, record: &AppRecord, embed: Embed, now: Tim
     }
     AppInfo {
         view,
-        readiness_check_results: embed.readiness.then_some([]),
+        readiness_check_results: embed
+            .readiness
+            .then(|| active.iter().flat_map(|(_, task)| readiness_results(task)).collect()),
         task_stats: embed.stats.then(|| task_stats(app, &active, now)),
     }
 }
