@@ -4,8 +4,10 @@
 
 mod bad_input;
 mod containers;
+mod events;
 mod fetch;
 mod golden;
+mod groups;
 mod hello;
 mod images;
 mod joining;
@@ -14,3 +16,4 @@ mod registry;
 mod rolling;
 mod survival;
 mod verbs;
+mod why;

@@ -16,7 +16,8 @@ fn app(id: &str, instances: u32, cmd: &str, dependencies: &[&str]) -> App {
 }
 
 fn group(apps: &[App]) -> Group {
-    Group { apps: apps.iter().map(|a| (a.id.clone(), a.clone())).collect() }
+    let apps = apps.iter().map(|a| (a.id.clone(), a.clone())).collect();
+    Group { apps, ..Group::default() }
 }
 
 fn steps(plan: &Plan) -> Vec<String> {
@@ -164,7 +165,7 @@ fn state_with(app: App, rows: &[Row]) -> State {
         state.agents.insert(agent.id.clone(), agent);
     }
     for (name, version, task, agent) in rows {
-        let id = InstanceId::new(*name);
+        let id = InstanceId::compose(&app.id, name);
         let task = task.map(|(task_state, start)| Task {
             id: id.task(1),
             agent_id: AgentId::new(*agent),
@@ -178,8 +179,8 @@ fn state_with(app: App, rows: &[Row]) -> State {
             ip: None,
             healthy: None,
             message: String::new(),
-        });
             probes: TaskProbes::default(),
+        });
         let instance = Instance {
             id: id.clone(),
             app_id: app.id.clone(),
@@ -212,7 +213,8 @@ fn what_stops_first() {
         let state = state_with(app.clone(), rows);
         let crowd = Crowd::of(&state, &app.id);
         let chosen = choose_to_stop(&state, &app, &crowd, count);
-        chosen.into_iter().map(|id| id.0).collect::<Vec<_>>()
+        let prefix = InstanceId::prefix(&app.id);
+        chosen.into_iter().map(|id| id.0.replace(&prefix, "")).collect::<Vec<_>>()
     };
     let mut app = app("/a", 0, "x", &[]);
     app.last_config_change = Time(5);

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 /// What the client asked to have embedded. Counts and deployments always are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Embed {
+pub(crate) struct Embed {
     tasks: bool,
     last_failure: bool,
     stats: bool,
@@ -20,7 +20,7 @@ pub(super) struct Embed {
 
 impl Embed {
     /// Of a list: nothing more than was asked for.
-    pub(super) fn of_list(query: &Query) -> Embed {
+    pub(crate) fn of_list(query: &Query) -> Embed {
         let mut embed = Embed::default();
         for value in query.all("embed") {
             let prefixes = ["group.apps.", "apps.", "app."];
@@ -47,7 +47,7 @@ impl Embed {
 /// Marathon's AppInfo with what may be embedded besides.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct AppInfo {
+pub(crate) struct AppInfo {
     #[serde(flatten)]
     view: AppView,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,7 +56,7 @@ pub(super) struct AppInfo {
     task_stats: Option<TaskStats>,
 }
 
-pub(super) fn app_info(state: &State, record: &AppRecord, embed: Embed, now: Time) -> AppInfo {
+pub(crate) fn app_info(state: &State, record: &AppRecord, embed: Embed, now: Time) -> AppInfo {
     let app = &record.app;
     let active: Vec<(&Instance, &Task)> = state
         .instances_of(&app.id)
