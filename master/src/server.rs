@@ -75,6 +75,7 @@ impl Master {
             propose: propose.clone(),
             keys: config.keys.clone(),
         });
+        let known_offers = offers.clone();
         let control =
             Control { store: store.clone(), propose: propose.clone(), offers, view: view.clone() };
         let leads = consensus.clone();
@@ -84,6 +85,7 @@ impl Master {
             propose,
             streams: dispatcher.clone(),
             queue: view,
+            offers: known_offers,
             token: Arc::new(move || Some(token.clone())),
             leads: Arc::new(move || leads.is_leader()),
         };

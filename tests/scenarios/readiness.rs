@@ -14,7 +14,7 @@ fn app(id: &str, version: &str) -> Value {
         "portDefinitions": [{ "port": 0, "name": "http" }],
         "readinessChecks": [{
             "name": "ready", "portName": "http", "path": "/ready",
-            "intervalSeconds": 1, "timeoutSeconds": 1, "preserveLastResponse": true
+            "intervalSeconds": 2, "timeoutSeconds": 1, "preserveLastResponse": true
         }]
     })
 }
