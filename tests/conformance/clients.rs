@@ -25,6 +25,11 @@ fn the_pypi_client_manages_tasks_deployments_and_the_queue() {
 }
 
 #[test]
-fn the_npm_client_manages_apps_tasks_and_deployments() {
+fn the_npm_client_manages_and_hears_all_it_knows() {
     drive(Client::npm, "client.js");
+}
+
+#[test]
+fn the_pypi_client_manages_groups() {
+    drive(Client::python, "groups.py");
 }

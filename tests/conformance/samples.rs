@@ -175,6 +175,45 @@ fn an_array_of_apps_is_one_deployment() {
     }
 }
 
+/// Ids of all apps of a group and of the groups below it.
+fn members(group: &Value, found: &mut Vec<String>) {
+    for app in group["apps"].as_array().into_iter().flatten() {
+        found.push(app["id"].as_str().expect("an id").to_string());
+    }
+    for inner in group["groups"].as_array().into_iter().flatten() {
+        members(inner, found);
+    }
+}
+
+#[test]
+fn groups_are_taken_with_all_their_members() {
+    if !can_run_containers("samples, groups") {
+        return;
+    }
+    let node = Node::start();
+    let department = [
+        "/department-a/product-a/service-a",
+        "/department-a/product-a/service-b",
+        "/department-a/service-common",
+    ];
+    let sleep = ["/sleep-group/sleep/goodnight-1", "/sleep-group/sleep/goodnight-2"];
+    let rows = [
+        ("old-group-0.8", "/department-a", department.as_slice()),
+        ("sys-sleep-group", "/sleep-group", sleep.as_slice()),
+    ];
+    for (name, id, expected) in rows {
+        let text = &samples()[name];
+        let answer = node.api("POST", "/v2/groups", Some(text)).expect(201);
+        let location = format!("http://localhost:8080/v2/groups{id}");
+        assert_eq!(answer.header("location"), Some(location.as_str()), "{name}");
+        let mut found = Vec::new();
+        members(&node.get(&format!("/v2/groups{id}")), &mut found);
+        found.sort();
+        assert_eq!(found, expected, "{name}");
+        node.api("POST", "/v2/groups", Some(text)).expect(409);
+    }
+}
+
 /// Small enough for any machine, and of programs that are at hand.
 fn stand_in(text: &str) -> Value {
     let mut app: Value = serde_json::from_str(text).expect("a sample is JSON");

@@ -126,6 +126,23 @@ const steps = {
     await refused(404, marathon.deployments.destroy(deployment.id));
   },
 
+  async groups() {
+    const member = { ...APP, id: 'member' };
+    const made = await marathon.groups.create({ id: '/js/set', apps: [member] });
+    assert(made.deploymentId);
+    await settled();
+    await running('/js/set/member', 1);
+    const group = await marathon.groups.getOne('/js/set');
+    assert.deepStrictEqual(group.apps.map((app) => app.id), ['/js/set/member']);
+    assert((await marathon.groups.getList()).groups.some((each) => each.id === '/js'));
+    assert((await marathon.groups.update('/js/set', { scaleBy: 2 })).deploymentId);
+    await settled();
+    await running('/js/set/member', 2);
+    assert((await marathon.groups.destroy('/js/set', true)).deploymentId);
+    await settled();
+    await refused(404, marathon.groups.getOne('/js/set'));
+  },
+
   async destroy() {
     assert((await marathon.app.destroy(APP.id, true)).deploymentId);
     await settled();
