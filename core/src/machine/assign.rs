@@ -20,9 +20,11 @@ pub(super) fn assign(state: &mut State, assignments: &[Placed]) -> Vec<Event> {
             Ok(task) => {
                 used.resources = used.resources.plus(&task.resources);
                 used.ports.extend(task.ports.iter().copied());
-                events.push(Event::TaskAssigned { task_id: task.id.clone(), agent_id });
+                let task_id = task.id.clone();
                 if let Some(instance) = state.instances.get_mut(&placed.instance_id) {
                     instance.task = Some(task);
+                    let instance = Box::new(instance.clone());
+                    events.push(Event::TaskAssigned { task_id, agent_id, instance });
                 }
             }
             Err(reason) => events.push(Event::AssignmentRefused {
@@ -76,9 +78,9 @@ fn task(state: &State, id: TaskId, agent: &Agent, app: &App, placed: &Placed) ->
         ip: None,
         healthy: None,
         message: String::new(),
+        probes: TaskProbes::default(),
     }
 }
-        probes: TaskProbes::default(),
 
 /// One port for each that the app asks for: the very one where it is fixed, else one the agent
 /// lends; none held by another task. Two of one task may be equal only on different transports.

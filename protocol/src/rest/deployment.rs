@@ -72,7 +72,8 @@ pub fn deployment(
     }
 }
 
-fn step(step: &Step) -> StepJson {
+/// Write one step of a plan.
+pub fn step(step: &Step) -> StepJson {
     StepJson { actions: step.actions.iter().map(action).collect() }
 }
 

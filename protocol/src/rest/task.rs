@@ -110,7 +110,8 @@ pub fn last_failure(app_id: &AppId, failure: &TaskFailure) -> TaskFailureJson {
     }
 }
 
-fn ip_address(ip: &str) -> IpAddressJson {
+/// Write a task's own address.
+pub fn ip_address(ip: &str) -> IpAddressJson {
     let protocol = if ip.contains(':') { "IPv6" } else { "IPv4" };
     IpAddressJson { ip_address: ip.to_string(), protocol }
 }
@@ -118,7 +119,9 @@ fn ip_address(ip: &str) -> IpAddressJson {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bramble_core::model::{AgentId, Goal, InstanceId, Resources, TaskId, TaskProbes, TaskState};
+    use bramble_core::model::{
+        AgentId, Goal, InstanceId, Resources, TaskId, TaskProbes, TaskState,
+    };
 
     fn sample(state: TaskState) -> (Instance, Task) {
         let task = Task {
@@ -134,8 +137,8 @@ mod tests {
             ip: Some("172.20.0.2".into()),
             healthy: Some(true),
             message: String::new(),
-        };
             probes: TaskProbes::default(),
+        };
         let instance = Instance {
             id: InstanceId::new("a.instance-1"),
             app_id: AppId::new("/a"),
