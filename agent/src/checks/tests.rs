@@ -20,8 +20,10 @@ fn health(index: usize, probed: Probed) -> Found {
     Found::Health(index, Outcome { probed, cause })
 }
 
-/// What a verdict says: the health of the task, and `alive` with the failures of each check.
-fn said(verdict: Option<Verdict>) -> Option<(Option<bool>, Vec<(Option<bool>, u32)>)> {
+/// The health of the task, and `alive` with the failures of each check.
+type Said = (Option<bool>, Vec<(Option<bool>, u32)>);
+
+fn said(verdict: Option<Verdict>) -> Option<Said> {
     match verdict? {
         Verdict::Kill => Some((None, vec![])),
         Verdict::Turned { healthy, probes } => {
