@@ -33,3 +33,8 @@ fn the_npm_client_manages_and_hears_all_it_knows() {
 fn the_pypi_client_manages_groups() {
     drive(Client::python, "groups.py");
 }
+
+#[test]
+fn the_pypi_client_hears_every_event() {
+    drive(Client::python, "events.py");
+}

@@ -143,6 +143,25 @@ const steps = {
     await refused(404, marathon.groups.getOne('/js/set'));
   },
 
+  async events() {
+    const heard = [];
+    const types = ['deployment_success', 'status_update_event'];
+    const source = marathon.events.createEventSource({ eventType: types });
+    for (const type of types) {
+      source.addEventListener(type, (event) => heard.push(JSON.parse(event.data)));
+    }
+    await new Promise((resolve, reject) => {
+      source.onopen = resolve;
+      source.onerror = reject;
+    });
+    const { deploymentId } = await marathon.app.restart(APP.id, true);
+    await until('the end of the deployment as an event', async () =>
+      heard.some((event) => event.eventType === 'deployment_success' && event.id === deploymentId));
+    source.close();
+    assert(heard.some((event) => event.taskStatus === 'TASK_RUNNING' && event.appId === APP.id));
+    assert(heard.every((event) => types.includes(event.eventType)));
+  },
+
   async destroy() {
     assert((await marathon.app.destroy(APP.id, true)).deploymentId);
     await settled();
