@@ -55,6 +55,9 @@ pub enum Command {
         groups: Vec<GroupChange>,
         apps: Vec<AppChange>,
         force: bool,
+        /// The deployment that this takes back: it ends, and locks nothing of this change.
+        #[serde(default)]
+        replaces: Option<DeploymentId>,
     },
     /// Say whether apps of a top-level group must use its role. Starts no deployment.
     EnforceRole { group: GroupId, enforce: bool },

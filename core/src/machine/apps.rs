@@ -18,9 +18,17 @@ pub(super) struct Request<'a> {
     pub groups: &'a [GroupChange],
     pub apps: &'a [AppChange],
     pub force: bool,
-    /// Forced, cancel deployments of all apps named, not only of those that change: who rolls a
-    /// deployment back wants it gone also where nothing had changed yet.
-    pub unlocks_unchanged: bool,
+    pub unlocks: Unlocks<'a>,
+}
+
+/// Deployments that a change ends, besides those that a forced one finds in its way.
+#[derive(Clone, Copy)]
+pub(super) struct Unlocks<'a> {
+    /// The one that is taken back, forced or not.
+    pub replaces: Option<&'a DeploymentId>,
+    /// Forced, those of all apps named, not only of those that change: who rolls a deployment
+    /// back wants it gone also where nothing had changed yet.
+    pub unchanged: bool,
 }
 
 pub(super) fn change(
@@ -29,8 +37,8 @@ pub(super) fn change(
     changes: &[AppChange],
     force: bool,
 ) -> Result<Vec<Event>, Rejection> {
-    let unlocks_unchanged = true;
-    let request = Request { deployment_id, groups: &[], apps: changes, force, unlocks_unchanged };
+    let unlocks = Unlocks { replaces: None, unchanged: true };
+    let request = Request { deployment_id, groups: &[], apps: changes, force, unlocks };
     deploy_change(state, &request).map(|(_, events)| events)
 }
 
@@ -42,13 +50,17 @@ pub(super) fn deploy_change(
     let id = request.deployment_id;
     let draft = settled(state, request.groups, request.apps)?;
     let changed = draft.changed(state);
+    let replaces = request.unlocks.replaces.filter(|id| state.deployments.contains_key(id));
     let mut locks = state.locked_by(&changed);
+    locks.retain(|id| Some(id) != replaces);
     if !request.force && !locks.is_empty() {
         return Err(Rejection::Locked(locks));
     }
-    if request.force && request.unlocks_unchanged {
+    if request.force && request.unlocks.unchanged {
         locks = state.locked_by(draft.apps.keys());
+        locks.retain(|id| Some(id) != replaces);
     }
+    locks.extend(replaces.cloned());
     if state.deployments.contains_key(id) {
         return Err(Rejection::Locked(vec![id.clone()]));
     }

@@ -2,11 +2,11 @@
 
 use super::apps::{self, Request};
 use super::draft::{Draft, current};
-use crate::command::{AppChange, GroupChange, Rejection};
+use crate::command::{GroupChange, Rejection};
 use crate::event::Event;
 use crate::model::{
-    App, AppId, DeploymentId, GROUP_HISTORY_APPS_MAX, GROUP_VERSIONS_MAX, Group, GroupChangeRecord,
-    GroupId, GroupRecord, State,
+    App, AppId, GROUP_HISTORY_APPS_MAX, GROUP_VERSIONS_MAX, Group, GroupChangeRecord, GroupId,
+    GroupRecord, State,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,13 +15,10 @@ type Groups = BTreeMap<GroupId, Option<GroupRecord>>;
 
 pub(super) fn change(
     state: &mut State,
-    deployment_id: &DeploymentId,
     group: &GroupId,
-    (groups, apps): (&[GroupChange], &[AppChange]),
-    force: bool,
+    request: &Request<'_>,
 ) -> Result<Vec<Event>, Rejection> {
-    let request = Request { deployment_id, groups, apps, force, unlocks_unchanged: false };
-    let (version, mut events) = apps::deploy_change(state, &request)?;
+    let (version, mut events) = apps::deploy_change(state, request)?;
     events.insert(0, Event::GroupChanged { group_id: group.clone(), version });
     Ok(events)
 }

@@ -23,6 +23,7 @@ pub use service_ports::{SERVICE_PORT_BEGIN, SERVICE_PORT_END};
 use crate::command::{Command, Entry, Rejection};
 use crate::event::Event;
 use crate::model::State;
+use apps::{Request, Unlocks};
 
 /// Apply one committed entry.
 ///
@@ -45,8 +46,10 @@ pub fn apply(state: &mut State, entry: &Entry) -> Result<Vec<Event>, Rejection> 
         Command::ChangeApps { deployment_id, changes, force } => {
             apps::change(state, deployment_id, changes, *force)
         }
-        Command::ChangeGroup { deployment_id, group, groups, apps, force } => {
-            groups::change(state, deployment_id, group, (groups, apps), *force)
+        Command::ChangeGroup { deployment_id, group, groups, apps, force, replaces } => {
+            let (force, replaces) = (*force, replaces.as_ref());
+            let unlocks = Unlocks { replaces, unchanged: false };
+            groups::change(state, group, &Request { deployment_id, groups, apps, force, unlocks })
         }
         Command::EnforceRole { group, enforce } => groups::enforce_role(state, group, *enforce),
         Command::AdvanceDeployment { id, from_step } => deployments::advance(state, id, *from_step),

@@ -35,7 +35,8 @@ fn change(
     let deployment_id = DeploymentId::new(format!("g{}", bench.entries.len()));
     bench.clock += 1;
     let group = GroupId::root();
-    bench.apply(Command::ChangeGroup { deployment_id, group, groups, apps, force: false })
+    let (force, replaces) = (false, None);
+    bench.apply(Command::ChangeGroup { deployment_id, group, groups, apps, force, replaces })
 }
 
 fn groups(bench: &Bench) -> String {
@@ -142,6 +143,32 @@ fn what_stays_as_it_is_is_neither_locked_nor_remembered() {
     let both = vec![AppChange::Update(app("/g/a", 3)), AppChange::Update(app("/g/b", 3))];
     assert_eq!(change(&mut bench, vec![], both), Err(Rejection::Locked(vec![locked])));
     assert_eq!(bench.stored("/g/b").app.instances, 1);
+}
+
+#[test]
+fn a_deployment_that_is_taken_back_ends_and_locks_nothing() {
+    let mut bench = bench();
+    change(&mut bench, vec![create("/g")], vec![new("/g/a")]).expect("created");
+    let first = bench.state.deployments.keys().next().expect("under way").clone();
+    let other = bench.create(app("/x", 1));
+    let back = |groups: Vec<GroupChange>, apps: Vec<AppChange>, n: u8| Command::ChangeGroup {
+        deployment_id: DeploymentId::new(format!("back{n}")),
+        group: GroupId::root(),
+        groups,
+        apps,
+        force: false,
+        replaces: Some(first.clone()),
+    };
+    let too_much = back(vec![], vec![AppChange::Remove(AppId::new("/x"))], 1);
+    assert_eq!(bench.apply(too_much), Err(Rejection::Locked(vec![other])));
+    assert!(bench.state.deployments.contains_key(&first));
+    bench.must(back(vec![GroupChange::Remove(gid("/g"))], vec![], 2));
+    assert!(!bench.state.deployments.contains_key(&first));
+    // Gone already, it is no hindrance; neither is that nothing changes.
+    bench.must(back(vec![], vec![], 3));
+    bench.finish();
+    assert_eq!(groups(&bench), "/");
+    assert!(bench.state.apps.keys().map(AppId::as_str).eq(["/x"]));
 }
 
 #[test]

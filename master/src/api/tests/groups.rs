@@ -283,6 +283,32 @@ async fn a_trial_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_deployment_taken_back_takes_its_groups_along() {
+    let node = node_with(json!({ "id": "/g", "dependencies": ["/x"], "apps": [app("a")] })).await;
+    let body = json!({ "id": "/g", "dependencies": ["/y"], "apps": [],
+        "groups": [{ "id": "h", "apps": [app("b")], "groups": [{ "id": "i" }] }] });
+    let made = put(&node, "/v2/groups/g", body).await;
+    assert_eq!(made.status, 200, "{}", made.text);
+    let id = made.json()["deploymentId"].as_str().unwrap().to_string();
+    let back = node.ask("DELETE", &format!("/v2/deployments/{id}"), "").await;
+    assert_eq!(back.status, 200, "{}", back.text);
+    assert_eq!(app_ids(&node).await, ["/g/a"]);
+    let group = node.get("/v2/groups/g").await.json();
+    assert_eq!((&group["dependencies"], &group["groups"]), (&json!(["/x"]), &json!([])));
+    let running = node.get("/v2/deployments").await.json();
+    assert!(running.as_array().unwrap().iter().all(|d| d["id"] != id.as_str()), "{running}");
+    // What came into the group since stays, and the group with it.
+    settle(&node);
+    let first = put(&node, "/v2/groups/n", json!({ "apps": [app("one")] })).await;
+    let second = node.ask("PUT", "/v2/apps/n/two", r#"{"cmd":"sleep 1"}"#).await;
+    assert_eq!(second.status, 201, "{}", second.text);
+    let id = first.json()["deploymentId"].as_str().unwrap().to_string();
+    let back = node.ask("DELETE", &format!("/v2/deployments/{id}"), "").await;
+    assert_eq!(back.status, 200, "{}", back.text);
+    assert_eq!(app_ids(&node).await, ["/g/a", "/n/two"]);
+}
+
+#[tokio::test]
 async fn definitions_of_others_deploy() {
     let group_08 = include_str!("../../normalize/fixtures/samples/old-group-0.8.json");
     let sleep_group = include_str!("../../normalize/fixtures/samples/sys-sleep-group.json");
