@@ -18,6 +18,10 @@ build:
 # The binary under test is the debug one, so that nothing is built twice.
 test:
 	@cross/prerequisites.sh test
+	@# Before anything runs as root, so that what is installed belongs to who builds. A machine
+	@# without a network is told by the tests themselves.
+	@for client in python npm; do \
+		tests/conformance/install.sh $$client $${CARGO_TARGET_DIR:-target}/conformance || true; done
 	cargo build --locked -j $(JOBS) -p bramble
 	CARGO_BUILD_JOBS=$(JOBS) tests/run-as-root.sh cargo test --locked --workspace
 

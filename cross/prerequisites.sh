@@ -40,7 +40,17 @@ test)
     need htpasswd apache2-utils "the registry's users"
     need openssl openssl "the registry's certificates"
     need zstd zstd "packed archives"
-    need setpriv util-linux "a registry that ends with its test"
+    need bzip2 bzip2 "packed archives"
+    need xz xz-utils "packed archives"
+    need zip zip "packed archives"
+    need setpriv util-linux "servers that end with their test"
+    need haproxy haproxy "a load balancer fed from the task list"
+    need node nodejs "runs a client that is not ours"
+    need npm npm "installs a client that is not ours, for the tests alone"
+    python3 -m pip --version >/dev/null 2>&1 || {
+        packages+=(python3-pip)
+        missing_for_others+=("  python3-pip: installs a client that is not ours, for the tests alone")
+    }
     ;;
 vm)
     need busybox busybox-static "the guest's userland"
@@ -71,18 +81,22 @@ if [[ $(id -u) -ne 0 ]]; then
 fi
 echo "Installing: ${packages[*]}"
 "${as_root[@]}" apt-get update -q
-# Debian starts the services it installs, and nobody asked for a registry open to the network:
-# masked it cannot start, and afterwards it is the owner's to enable.
-quiet_service=
-if [[ " ${packages[*]} " == *" docker-registry "* && -d /run/systemd/system ]]; then
-    quiet_service=docker-registry.service
-    "${as_root[@]}" systemctl mask --quiet "$quiet_service"
-    trap '"${as_root[@]}" systemctl unmask --quiet "$quiet_service"' EXIT
+# Debian starts the services it installs, and nobody asked for a registry or a load balancer open
+# to the network: masked they cannot start, and afterwards they are the owner's to enable.
+quiet_services=()
+for service in docker-registry haproxy; do
+    if [[ " ${packages[*]} " == *" $service "* && -d /run/systemd/system ]]; then
+        quiet_services+=("$service.service")
+    fi
+done
+if [[ ${#quiet_services[@]} -gt 0 ]]; then
+    "${as_root[@]}" systemctl mask --quiet "${quiet_services[@]}"
+    trap '"${as_root[@]}" systemctl unmask --quiet "${quiet_services[@]}"' EXIT
 fi
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
     apt-get install -y -q --no-install-recommends "${packages[@]}"
-if [[ -n $quiet_service ]]; then
-    "${as_root[@]}" systemctl unmask --quiet "$quiet_service"
+if [[ ${#quiet_services[@]} -gt 0 ]]; then
+    "${as_root[@]}" systemctl unmask --quiet "${quiet_services[@]}"
     trap - EXIT
-    "${as_root[@]}" systemctl disable --quiet "$quiet_service"
+    "${as_root[@]}" systemctl disable --quiet "${quiet_services[@]}"
 fi

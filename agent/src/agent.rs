@@ -2,6 +2,7 @@
 
 use crate::clock::{self, ClockError};
 use crate::config::AgentConfig;
+use crate::fetch::{Fetcher, OpenError};
 use crate::images::{ImageError, Images, ImagesConfig};
 use crate::inventory::{self, ATTRIBUTE_NO_MEMORY_CGROUP, InventoryError};
 use crate::ledger::{Ledger, LedgerError};
@@ -55,6 +56,8 @@ pub enum AgentError {
         #[source]
         source: std::io::Error,
     },
+    #[error("opening the fetcher of tasks' files")]
+    Fetcher(#[from] OpenError),
     #[error("opening the containers' network")]
     Network(#[source] NetworkError),
     #[error("closing the containers' network")]
@@ -131,6 +134,7 @@ impl Agent {
             runtime: runtime.clone(),
             network: Arc::clone(&network),
             images: Arc::clone(&images),
+            fetcher: Fetcher::open(&config.data_dir.join("fetch"), config.allow_host_volumes)?,
             sandboxes: sandboxes.clone(),
             name: config.name,
             allow_host_volumes: config.allow_host_volumes,

@@ -1,42 +1,44 @@
-//! Health checks: probes each check of a running task in time and tells only transitions.
+//! Checks of a running task: probes each in time and tells only what turned.
 //!
-//! How probes count is `core::health`; whom to probe is `target`; how, is `probe`. A check never
-//! stops its task: it says that it should be.
+//! How probes of health count is `core::health`; whom to probe is `target`; how, is `probe`; when,
+//! is `prober`. A check never stops its task: it says that it should be.
 
+mod answer;
 mod probe;
+mod prober;
 mod target;
 
 use crate::clock::uptime_ms;
 use crate::reconciler::Performer;
-use bramble_core::health::{CheckHealth, Probed, observe, overall};
-use bramble_core::model::{Assignment, HealthCheck, HealthCheckKind};
+use bramble_core::health::{CheckHealth, observe, overall};
+use bramble_core::model::{
+    Assignment, HealthCheck, HealthReport, ProbeReport, ReadinessResult, TaskSpec,
+};
+use probe::Outcome;
+use prober::{Found, Prober};
 use std::sync::Arc;
-use std::time::Duration;
-use target::{Target, target};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-/// The first probe of a Marathon check comes after its interval, but no later than this.
-const FIRST_PROBE_MS_MAX: u64 = 5_000;
-/// An interval of zero would be a busy loop.
-const INTERVAL_MS_MIN: u64 = 100;
 /// Results waiting to be counted; a probe waits for its result to be taken.
 const RESULTS_MAX: usize = 4;
 
 /// What is known of a task whose checks begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resumed {
-    /// Last word of its checks before the agent was restarted.
+    /// Last word of its health checks before the agent was restarted.
     pub healthy: Option<bool>,
+    /// Where all its probes stood.
+    pub probes: Option<ProbeReport>,
     /// [`uptime_ms`] when it began to run.
     pub running_since_ms: u64,
 }
 
 /// What the checks say of their task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Its health changed to this.
-    Healthy(bool),
+    /// A probe turned: where all of them stand, and the health that follows (`None`: unknown yet).
+    Turned { healthy: Option<bool>, probes: ProbeReport },
     /// It failed once more than its check puts up with.
     Kill,
 }
@@ -45,9 +47,10 @@ pub enum Verdict {
 pub struct Checks {
     definitions: Vec<HealthCheck>,
     healths: Vec<CheckHealth>,
-    told: Option<bool>,
+    /// What was told last.
+    told: ProbeReport,
     running_since_ms: u64,
-    results: mpsc::Receiver<(usize, Probed)>,
+    results: mpsc::Receiver<Found>,
     probing: JoinSet<()>,
 }
 
@@ -60,36 +63,30 @@ impl Checks {
         resumed: Resumed,
         gate: Arc<Semaphore>,
     ) -> Self {
-        let definitions = assignment.spec.health_checks.clone();
-        let (sender, results) = mpsc::channel(RESULTS_MAX);
-        let mut probing = JoinSet::new();
-        for (index, check) in definitions.iter().enumerate() {
-            let Some(target) = target(check, &assignment.spec, ip.as_deref()) else {
-                tracing::warn!(
-                    task_id = %assignment.task_id,
-                    check = index,
-                    "a health check names no port of its task and is not run"
-                );
-                continue;
-            };
-            let prober = Prober {
-                performer: Arc::clone(&performer),
-                assignment: Arc::clone(&assignment),
-                check: check.clone(),
-                target,
-                gate: Arc::clone(&gate),
-            };
-            probing.spawn(prober.probe_for_ever(index, sender.clone()));
-        }
-        let healths = vec![CheckHealth::resumed(resumed.healthy); definitions.len()];
-        Self {
-            healths,
-            definitions,
-            told: resumed.healthy,
-            running_since_ms: resumed.running_since_ms,
-            results,
-            probing,
-        }
+        let (found, results) = mpsc::channel(RESULTS_MAX);
+        let mut checks = Self::resume(&assignment.spec, resumed, results);
+        let ready: Vec<bool> = checks.told.readiness.iter().map(|r| r.ready).collect();
+        let prober = Prober { performer, assignment, ip, gate, found };
+        prober.spawn_all(&ready, &mut checks.probing);
+        checks
+    }
+
+    fn resume(spec: &TaskSpec, resumed: Resumed, results: mpsc::Receiver<Found>) -> Self {
+        let definitions = spec.health_checks.clone();
+        let told = match resumed.probes {
+            Some(told)
+                if told.health.len() == definitions.len()
+                    && told.readiness.len() == spec.readiness.len() =>
+            {
+                told
+            }
+            _ => fresh(spec, resumed.healthy),
+        };
+        let resumed_health =
+            |h: &HealthReport| CheckHealth::resumed(h.alive, h.consecutive_failures);
+        let healths = told.health.iter().map(resumed_health).collect();
+        let running_since_ms = resumed.running_since_ms;
+        Self { definitions, healths, told, running_since_ms, results, probing: JoinSet::new() }
     }
 
     /// Stop probing; no verdict follows.
@@ -102,123 +99,73 @@ impl Checks {
     /// The next verdict; never resolves without checks. May be dropped and called again.
     pub async fn next(&mut self) -> Verdict {
         loop {
-            let Some((index, probed)) = self.results.recv().await else {
+            let Some(found) = self.results.recv().await else {
                 return std::future::pending().await;
             };
             let running_ms = uptime_ms().saturating_sub(self.running_since_ms);
-            if let Some(verdict) = self.count(index, probed, running_ms) {
+            if let Some(verdict) = self.count(found, running_ms) {
                 return verdict;
             }
         }
     }
 
-    fn count(&mut self, index: usize, probed: Probed, running_ms: u64) -> Option<Verdict> {
-        let observed = observe(self.healths[index], &self.definitions[index], running_ms, probed);
+    fn count(&mut self, found: Found, running_ms: u64) -> Option<Verdict> {
+        let turned = match found {
+            Found::Health(index, outcome) => match self.count_health(index, outcome, running_ms) {
+                None => return Some(Verdict::Kill),
+                Some(turned) => turned,
+            },
+            Found::Readiness(index, result) => {
+                let told = &mut self.told.readiness[index];
+                let turned = is_news(told, &result);
+                if turned {
+                    *told = result;
+                }
+                turned
+            }
+            Found::Check(result) => self.told.check.replace(result) != Some(result),
+        };
+        let healthy = overall(&self.healths);
+        turned.then(|| Verdict::Turned { healthy, probes: self.told.clone() })
+    }
+
+    /// Whether a health check turned; `None` when its task is to be killed.
+    fn count_health(&mut self, index: usize, outcome: Outcome, running_ms: u64) -> Option<bool> {
+        let (health, check) = (self.healths[index], &self.definitions[index]);
+        let observed = observe(health, check, running_ms, outcome.probed);
         self.healths[index] = observed.health;
         if observed.kill {
-            return Some(Verdict::Kill);
-        }
-        let now = overall(&self.healths)?;
-        if self.told == Some(now) {
             return None;
         }
-        self.told = Some(now);
-        Some(Verdict::Healthy(now))
-    }
-}
-
-struct Prober<P> {
-    performer: Arc<P>,
-    assignment: Arc<Assignment>,
-    check: HealthCheck,
-    target: Target,
-    gate: Arc<Semaphore>,
-}
-
-impl<P: Performer> Prober<P> {
-    async fn probe_for_ever(self, index: usize, results: mpsc::Sender<(usize, Probed)>) {
-        tokio::time::sleep(first_pause(&self.check)).await;
-        let interval = Duration::from_millis(self.check.interval_ms.max(INTERVAL_MS_MIN));
-        loop {
-            let probed = self.probe().await;
-            if results.send((index, probed)).await.is_err() {
-                return;
-            }
-            tokio::time::sleep(interval).await;
+        let alive = observed.health.alive;
+        if self.told.health[index].alive == alive {
+            return Some(false);
         }
-    }
-
-    async fn probe(&self) -> Probed {
-        // The gate is never closed.
-        let _permit = self.gate.acquire().await;
-        let timeout = Duration::from_millis(self.check.timeout_ms.max(1));
-        let probing = async {
-            match &self.target {
-                Target::Http(http) => probe::http(http, self.check.ignore_http_1xx).await,
-                Target::Tcp(address) => probe::tcp(*address).await,
-                Target::Command(line) => {
-                    let exit = self.performer.run_inside(&self.assignment.task_id, line).await;
-                    if exit == Ok(0) { Probed::Success } else { Probed::Failure }
-                }
-            }
-        };
-        tokio::time::timeout(timeout, probing).await.unwrap_or(Probed::Failure)
+        let consecutive_failures = observed.health.consecutive_failures;
+        self.told.health[index] =
+            HealthReport { alive, consecutive_failures, cause: outcome.cause };
+        Some(true)
     }
 }
 
-/// The pause before the first probe: Mesos' checks have a delay of their own.
-fn first_pause(check: &HealthCheck) -> Duration {
-    use HealthCheckKind::{Command, Http, Https, MesosHttp, MesosHttps, MesosTcp, Tcp};
-    Duration::from_millis(match check.kind {
-        Http | Https | Tcp => check.interval_ms.min(FIRST_PROBE_MS_MAX),
-        Command | MesosHttp | MesosHttps | MesosTcp => check.delay_ms,
-    })
+/// Nothing probed yet, but perhaps known to have been healthy as a whole.
+fn fresh(spec: &TaskSpec, healthy: Option<bool>) -> ProbeReport {
+    let health = HealthReport { alive: healthy, ..HealthReport::default() };
+    let not_ready =
+        |name: &str| ReadinessResult { name: name.to_string(), ready: false, last_response: None };
+    ProbeReport {
+        health: vec![health; spec.health_checks.len()],
+        readiness: spec.readiness.iter().map(|probe| not_ready(&probe.check.name)).collect(),
+        check: None,
+    }
+}
+
+/// A body that differs from the last one, and nothing else, is none: it may hold the time of day.
+fn is_news(told: &ReadinessResult, found: &ReadinessResult) -> bool {
+    let status = |result: &ReadinessResult| result.last_response.as_ref().map(|r| r.status);
+    told.ready != found.ready || status(told) != status(found)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::samples::check;
-
-    fn checks(definitions: Vec<HealthCheck>) -> Checks {
-        Checks {
-            healths: vec![CheckHealth::default(); definitions.len()],
-            definitions,
-            told: None,
-            running_since_ms: 0,
-            results: mpsc::channel(1).1,
-            probing: JoinSet::new(),
-        }
-    }
-
-    #[test]
-    fn only_transitions_are_told_and_every_check_counts() {
-        use Probed::{Failure, Success};
-        let two = vec![check(HealthCheckKind::Http), check(HealthCheckKind::Tcp)];
-        let mut checks = checks(two);
-        let steps = [
-            (0, Success, None),
-            (1, Success, Some(Verdict::Healthy(true))),
-            (0, Success, None),
-            (1, Failure, Some(Verdict::Healthy(false))),
-            (1, Failure, None),
-            (1, Failure, None),
-            (1, Failure, Some(Verdict::Kill)),
-            (1, Success, Some(Verdict::Healthy(true))),
-        ];
-        for (step, (index, probed, expected)) in steps.into_iter().enumerate() {
-            assert_eq!(checks.count(index, probed, 0), expected, "step {step}");
-        }
-    }
-
-    #[test]
-    fn the_first_probe_comes_soon() {
-        let of = |kind, interval_ms, delay_ms| {
-            first_pause(&HealthCheck { interval_ms, delay_ms, ..check(kind) }).as_millis()
-        };
-        assert_eq!(of(HealthCheckKind::Http, 60_000, 15_000), 5_000);
-        assert_eq!(of(HealthCheckKind::Tcp, 1_000, 15_000), 1_000);
-        assert_eq!(of(HealthCheckKind::MesosHttp, 1_000, 15_000), 15_000);
-        assert_eq!(of(HealthCheckKind::Command, 1_000, 0), 0);
-    }
-}
+#[path = "checks/tests.rs"]
+mod tests;

@@ -9,6 +9,7 @@ pub mod checks;
 pub mod clock;
 pub mod config;
 pub mod executor;
+pub mod fetch;
 pub mod images;
 pub mod inventory;
 pub mod ledger;

@@ -6,6 +6,7 @@
 
 mod recover;
 
+use crate::fetch::Fetcher;
 use crate::images::{ImageOnDisk, Images};
 use crate::network::Network;
 use crate::reconciler::{Container, Ending, Found, Performer, Progress, Refusal};
@@ -29,6 +30,7 @@ pub struct Machine {
     pub runtime: Runtime,
     pub network: Arc<Network>,
     pub images: Arc<Images>,
+    pub fetcher: Fetcher,
     pub sandboxes: Sandboxes,
     /// The node's name, which is the host name of tasks on the host's network.
     pub name: String,
@@ -82,16 +84,22 @@ impl Performer for Machine {
         assignment: &Assignment,
         progress: Progress<'_>,
     ) -> Result<Option<ImageOnDisk>, Refusal> {
-        let Some(image) = &assignment.spec.image else { return Ok(None) };
-        let fetched = self.images.ensure(&image.reference, image.force_pull, progress).await;
-        fetched.map(Some).map_err(|error| {
-            let reason = error.reason();
-            // A registry's refusal names the image; a full disk does not.
-            Refusal::failed(match reason.contains(&image.reference) {
-                true => reason,
-                false => format!("image {}: {reason}", image.reference),
-            })
-        })
+        let image = match &assignment.spec.image {
+            None => None,
+            Some(image) => {
+                let had = self.images.ensure(&image.reference, image.force_pull, progress).await;
+                Some(had.map_err(|error| {
+                    let reason = error.reason();
+                    // A registry's refusal names the image; a full disk does not.
+                    Refusal::failed(match reason.contains(&image.reference) {
+                        true => reason,
+                        false => format!("image {}: {reason}", image.reference),
+                    })
+                })?)
+            }
+        };
+        self.fetch_files(assignment, progress).await?;
+        Ok(image)
     }
 
     async fn create(
@@ -162,6 +170,21 @@ impl Performer for Machine {
 }
 
 impl Machine {
+    async fn fetch_files(
+        &self,
+        assignment: &Assignment,
+        progress: Progress<'_>,
+    ) -> Result<(), Refusal> {
+        let files = &assignment.spec.fetch;
+        if files.is_empty() {
+            return Ok(());
+        }
+        let made = self.sandboxes.create(&assignment.task_id);
+        let (sandbox, _) = made.map_err(|error| Refusal::failed(chain(&error)))?;
+        let fetched = self.fetcher.fetch(files, &sandbox, progress).await;
+        fetched.map_err(|error| Refusal::failed(chain(&error)))
+    }
+
     fn launch(
         &self,
         assignment: &Assignment,

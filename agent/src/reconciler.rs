@@ -24,7 +24,7 @@ pub use performer::{Container, Ending, Found, Performer, Progress, Refusal};
 use crate::ledger::{Change, Contents, Ledger, LedgerError};
 use book::{Book, News};
 use bramble_core::converge::{Action, Seen, Wanted, converge};
-use bramble_core::model::{Assignment, TaskId, TaskState};
+use bramble_core::model::{Assignment, ProbeReport, TaskId, TaskState};
 use bramble_protocol::message::{AssignmentSet, StatusKey};
 use life::{Gates, Life, Order, Origin, running_news};
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,10 +70,19 @@ pub(crate) enum Event {
 pub(crate) enum TaskNews {
     Progress(String),
     Starting,
-    Running { ip: Option<String> },
-    Health(bool),
+    Running {
+        ip: Option<String>,
+    },
+    /// A probe turned.
+    Probed {
+        healthy: Option<bool>,
+        probes: ProbeReport,
+    },
     Unhealthy,
-    Ended { terminal: Terminal, durable: oneshot::Sender<()> },
+    Ended {
+        terminal: Terminal,
+        durable: oneshot::Sender<()>,
+    },
     Cleaned,
 }
 
@@ -206,8 +215,8 @@ impl<P: Performer> Reconciler<P> {
                     self.roster.set(id, Seen::Running);
                 }
             }
-            TaskNews::Health(healthy) => {
-                let news = News { healthy: Some(healthy), ..plain };
+            TaskNews::Probed { healthy, probes } => {
+                let news = News { healthy, probes: Some(probes), ..plain };
                 self.report(id, TaskState::Running, news, || {});
             }
             TaskNews::Unhealthy => {

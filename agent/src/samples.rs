@@ -1,8 +1,8 @@
 //! Values the tests of several modules start from.
 
 use bramble_core::model::{
-    AppId, Assignment, HealthCheck, HealthCheckKind, InstanceId, Resources, TaskCommand, TaskId,
-    TaskNetwork, TaskSpec, Time,
+    AppId, Assignment, HealthCheck, HealthCheckKind, InstanceId, ReadinessCheck, ReadinessProbe,
+    Resources, TaskCommand, TaskId, TaskNetwork, TaskSpec, Time,
 };
 
 /// A small command task with the given id.
@@ -27,6 +27,9 @@ pub fn assignment(task_id: &str, run: bool) -> Assignment {
             health_checks: Vec::new(),
             host_ports: Vec::new(),
             tty: false,
+            fetch: vec![],
+            readiness: vec![],
+            check: None,
         },
         run,
     }
@@ -48,4 +51,19 @@ pub fn check(kind: HealthCheckKind) -> HealthCheck {
         ignore_http_1xx: false,
         ip_protocol: None,
     }
+}
+
+/// A readiness check on this port that asks often and keeps what it was answered.
+pub fn readiness(port: u16) -> ReadinessProbe {
+    let check = ReadinessCheck {
+        name: "r".into(),
+        https: false,
+        path: "/".into(),
+        port_name: "http".into(),
+        interval_ms: 100,
+        timeout_ms: 1000,
+        ready_status_codes: vec![200],
+        preserve_last_response: true,
+    };
+    ReadinessProbe { check, port }
 }

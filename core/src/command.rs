@@ -43,6 +43,24 @@ pub enum Command {
     RecordStatus { statuses: Vec<TaskStatus> },
     /// Let an app launch at once.
     ResetDelay { app_id: AppId },
+    /// Post events to this URL; nothing changes where that is done already.
+    AddCallback { url: String },
+    /// Post no more events to this URL; nothing changes where none are.
+    RemoveCallback { url: String },
+    /// Change groups and the apps in them in one deployment: first the groups, then the apps.
+    ChangeGroup {
+        deployment_id: DeploymentId,
+        /// The group that the request named.
+        group: GroupId,
+        groups: Vec<GroupChange>,
+        apps: Vec<AppChange>,
+        force: bool,
+        /// The deployment that this takes back: it ends, and locks nothing of this change.
+        #[serde(default)]
+        replaces: Option<DeploymentId>,
+    },
+    /// Say whether apps of a top-level group must use its role. Starts no deployment.
+    EnforceRole { group: GroupId, enforce: bool },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +71,16 @@ pub enum AppChange {
     Update(App),
     Restart(AppId),
     Remove(AppId),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GroupChange {
+    /// Create; refused if a group or an app has that path.
+    Create { id: GroupId, dependencies: Vec<AppId> },
+    /// Create, or give an existing group these dependencies; its members stay.
+    Put { id: GroupId, dependencies: Vec<AppId> },
+    /// Remove with everything in it; the root itself stays.
+    Remove(GroupId),
 }
 
 /// A place for an instance.
@@ -93,4 +121,15 @@ pub enum Rejection {
     NotAdmitted(AgentId),
     #[error("instance id {0} is taken")]
     InstanceExists(InstanceId),
+    #[error("{max} event callbacks are subscribed already")]
+    CallbacksFull { max: u32 },
+    #[error("group '{0}' does not exist")]
+    GroupUnknown(GroupId),
+    #[error("group {0} already exists")]
+    GroupExists(GroupId),
+    #[error("the dependency graph has cycles")]
+    DependencyCycle,
+    /// Instances are found by the path in their id.
+    #[error("instance id {0} is not one of app '{1}'")]
+    InstanceMisnamed(InstanceId, AppId),
 }

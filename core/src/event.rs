@@ -23,30 +23,42 @@ pub enum Event {
     AppChanged {
         app_id: AppId,
         version: Time,
+        /// Health checks of its new configuration, where the configuration is new.
+        added_checks: Vec<HealthCheck>,
+        /// How many health checks of an earlier configuration hold no more.
+        removed_checks: u32,
     },
     /// An app left the group; its tasks may still be stopping.
     AppRemoved {
         app_id: AppId,
+        removed_checks: u32,
     },
+    /// Deployment events carry the deployment whole: it may be gone from the state when they are
+    /// read.
     DeploymentStarted {
         id: DeploymentId,
         version: Time,
+        deployment: Box<Deployment>,
     },
     /// The step before is done, this one (an index from 0) is under way. The first step begins
     /// with `DeploymentStarted`, the end of the last is `DeploymentFinished`.
     DeploymentStep {
         id: DeploymentId,
         step: u32,
+        deployment: Box<Deployment>,
     },
     DeploymentFinished {
         id: DeploymentId,
+        deployment: Box<Deployment>,
     },
     DeploymentCancelled {
         id: DeploymentId,
+        deployment: Box<Deployment>,
     },
     InstanceAdded {
         instance_id: InstanceId,
         app_id: AppId,
+        version: Time,
     },
     InstanceDecommissioned {
         instance_id: InstanceId,
@@ -59,6 +71,8 @@ pub enum Event {
     TaskAssigned {
         task_id: TaskId,
         agent_id: AgentId,
+        /// With its new task.
+        instance: Box<Instance>,
     },
     AssignmentRefused {
         instance_id: InstanceId,
@@ -70,9 +84,30 @@ pub enum Event {
         app_id: AppId,
         state: TaskState,
         healthy: Option<bool>,
+        /// State and health before.
+        was: TaskState,
+        was_healthy: Option<bool>,
+        /// With the task as it became, also where that is its end.
+        instance: Box<Instance>,
+        /// The health checks that have just turned bad.
+        failed_checks: Vec<HealthCheck>,
     },
     DelayReset {
         app_id: AppId,
+    },
+    /// The last task of a removed app has ended.
+    AppTerminated {
+        app_id: AppId,
+    },
+    /// A task ended whose instance the cluster had forgotten.
+    UnknownTaskEnded {
+        task_id: TaskId,
+        state: TaskState,
+    },
+    /// A request changed a group, or what is in it.
+    GroupChanged {
+        group_id: GroupId,
+        version: Time,
     },
 }
 

@@ -26,9 +26,10 @@ pub struct CheckHealth {
 }
 
 impl CheckHealth {
-    /// The state of a check whose task was adopted with this last known health.
-    pub fn resumed(healthy: Option<bool>) -> Self {
-        Self { alive: healthy, consecutive_failures: 0, had_success: healthy == Some(true) }
+    /// The state of a check whose task was adopted. One that counted has no grace left: a success
+    /// ended it, or a failure came after it.
+    pub fn resumed(alive: Option<bool>, consecutive_failures: u32) -> Self {
+        Self { alive, consecutive_failures, had_success: alive.is_some() }
     }
 }
 
@@ -161,7 +162,7 @@ mod tests {
             (
                 "an adopted healthy task has no grace left",
                 check(1000, 1),
-                CheckHealth::resumed(up),
+                CheckHealth::resumed(up, 0),
                 vec![(1, Failure), (2, Failure)],
                 vec![(down, 1, false), (down, 2, true)],
             ),

@@ -5,7 +5,8 @@
 
 use crate::model::{
     AgentId, App, Assignment, BYTES_PER_MIB, ContainerKind, EnvValue, Goal, Instance, Limit,
-    Protocol, PublishedPort, State, Task, TaskCommand, TaskImage, TaskNetwork, TaskSpec,
+    Protocol, PublishedPort, ReadinessCheck, ReadinessProbe, State, Task, TaskCommand, TaskImage,
+    TaskNetwork, TaskSpec,
 };
 use std::collections::BTreeMap;
 
@@ -90,6 +91,21 @@ fn requested<'a>(
         .iter()
         .map(|m| (m.container_port, m.name.as_deref(), m.host_port.and_then(|_| host_ports.next())))
         .collect()
+}
+
+/// Each readiness check with the port its name means; one that names none (which validation
+/// refuses) would never be ready and is left out.
+fn readiness(app: &App, task: &Task) -> Vec<ReadinessProbe> {
+    let mut host_ports = task.ports.iter().copied();
+    let ports = requested(app, &mut host_ports);
+    let probe = |check: &ReadinessCheck| {
+        let named = |(_, name, _): &&(u16, Option<&str>, Option<u16>)| {
+            *name == Some(check.port_name.as_str())
+        };
+        let (requested, _, host_port) = *ports.iter().find(named)?;
+        Some(ReadinessProbe { check: check.clone(), port: host_port.unwrap_or(requested) })
+    };
+    app.readiness_checks.iter().filter_map(probe).collect()
 }
 
 /// Labels as environment names with their values.
@@ -177,6 +193,9 @@ fn spec(app: &App, instance: &Instance, task: &Task) -> TaskSpec {
         health_checks: app.health_checks.clone(),
         host_ports: task.ports.clone(),
         tty: app.tty.unwrap_or(false),
+        fetch: app.fetch.clone(),
+        readiness: readiness(app, task),
+        check: app.check.clone(),
     }
 }
 

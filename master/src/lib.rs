@@ -9,6 +9,7 @@ mod clock;
 pub mod consensus;
 pub mod control;
 pub mod dispatcher;
+pub mod events;
 pub mod founding;
 pub mod normalize;
 pub mod offers;

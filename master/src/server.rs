@@ -6,12 +6,14 @@ use crate::api::{self, Api, ApiConfig, Listeners, ServeError};
 use crate::consensus::{Consensus, ConsensusConfig, ConsensusError, NoPeers};
 use crate::control::{self, Control, PlacerView};
 use crate::dispatcher::Dispatcher;
+use crate::events::{self, Hub};
 use crate::founding::Keys;
 use crate::offers::OfferBook;
 use crate::propose::{Propose, ProposeError};
 use crate::store::Store;
 use bramble_core::command::{Command, Rejection};
 use bramble_protocol::net::{Alpn, Endpoint, answer_join};
+use bramble_protocol::rest::event::EventBody;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,8 +77,16 @@ impl Master {
             propose: propose.clone(),
             keys: config.keys.clone(),
         });
+        let known_offers = offers.clone();
         let control =
             Control { store: store.clone(), propose: propose.clone(), offers, view: view.clone() };
+        let hub = Arc::new(Hub::default());
+        let changes = store.events();
+        let voice = Voice {
+            hub: hub.clone(),
+            store: store.clone(),
+            address: format!("{}:{}", config.api.hostname, config.listeners.http().port()),
+        };
         let leads = consensus.clone();
         let token = config.keys.token.to_string();
         let api = Api {
@@ -84,11 +94,14 @@ impl Master {
             propose,
             streams: dispatcher.clone(),
             queue: view,
+            offers: known_offers,
+            events: hub.clone(),
             token: Arc::new(move || Some(token.clone())),
             leads: Arc::new(move || leads.is_leader()),
         };
         let tasks = vec![
-            tokio::spawn(lead(consensus.clone(), control, stop.clone())),
+            tokio::spawn(events::relay(hub, changes, stop.clone())),
+            tokio::spawn(lead(consensus.clone(), control, voice, stop.clone())),
             tokio::spawn(accept(config.endpoint, dispatcher, admission, stop.clone())),
         ];
         let api = tokio::spawn(api::serve(api, config.api, config.listeners, stop.clone()));
@@ -138,8 +151,16 @@ async fn found(
     }
 }
 
+/// How the leader says what it does.
+struct Voice {
+    hub: Arc<Hub>,
+    store: Arc<Store>,
+    /// `host:port` of its API.
+    address: String,
+}
+
 /// Run the leader's loops while this master leads.
-async fn lead(consensus: Arc<Consensus>, control: Control, stop: CancellationToken) {
+async fn lead(consensus: Arc<Consensus>, control: Control, voice: Voice, stop: CancellationToken) {
     let mut leadership = consensus.leadership();
     loop {
         tokio::select! {
@@ -148,6 +169,9 @@ async fn lead(consensus: Arc<Consensus>, control: Control, stop: CancellationTok
         }
         let term = stop.child_token();
         let loops = tokio::spawn(control::run(control.clone(), term.clone()));
+        let delivery = events::deliver(voice.hub.clone(), voice.store.clone(), term.clone());
+        let delivery = tokio::spawn(delivery);
+        events::leads(&voice.hub, &voice.store, &voice.address);
         tokio::select! {
             () = stop.cancelled() => {}
             _ = leadership.wait_for(|seen| !seen.here) => {}
@@ -156,6 +180,10 @@ async fn lead(consensus: Arc<Consensus>, control: Control, stop: CancellationTok
         if let Err(error) = loops.await {
             tracing::error!(%error, "a loop of the leader ended with a panic");
         }
+        if let Err(error) = delivery.await {
+            tracing::error!(%error, "the delivery of events ended with a panic");
+        }
+        voice.hub.publish(EventBody::SchedulerDisconnected {});
     }
 }
 

@@ -1,7 +1,7 @@
 //! The read view of the replicated state, and word of its changes.
 
 use bramble_core::event::Event;
-use bramble_core::model::State;
+use bramble_core::model::{State, Time};
 use std::sync::{PoisonError, RwLock};
 use tokio::sync::{broadcast, watch};
 
@@ -12,6 +12,8 @@ const EVENTS_BUFFERED_MAX: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct Published {
     pub index: u64,
+    /// Cluster time of the change.
+    pub at: Time,
     pub events: Vec<Event>,
 }
 
@@ -50,14 +52,14 @@ impl Store {
 
     /// Change the state and tell everyone. For the consensus room alone.
     pub fn write<R>(&self, change: impl FnOnce(&mut State) -> (R, Vec<Event>)) -> R {
-        let (result, index, events) = {
+        let (result, index, at, events) = {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             let (result, events) = change(&mut state);
-            (result, state.applied_index, events)
+            (result, state.applied_index, state.now, events)
         };
         if !events.is_empty() {
             // No receiver is no error: nobody listens yet.
-            let _ = self.events.send(Published { index, events });
+            let _ = self.events.send(Published { index, at, events });
         }
         self.index.send_replace(index);
         result

@@ -94,6 +94,73 @@ pub struct Token {
     pub token: String,
 }
 
+/// Where the instances of an app would land, and what is in the way of the rest: the answer to
+/// `POST` and `PUT` of an app with `dryRun=true`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OutlookView {
+    pub app: String,
+    /// Instances that want a place, at most [`considered`](Self::considered) of which were tried.
+    pub wanted: u32,
+    pub considered: u32,
+    pub placements: Vec<PlacementView>,
+    pub unplaced: u32,
+    /// Every agent, with what speaks against one more instance there; empty when all find a place.
+    pub agents: Vec<ObstacleView>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlacementView {
+    pub agent_id: String,
+    pub host: String,
+    pub instances: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObstacleView {
+    pub agent_id: String,
+    pub host: String,
+    /// Whether the agent offers anything now; one that is away does not.
+    pub offers: bool,
+    pub reasons: Vec<ReasonView>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReasonView {
+    /// Marathon's name.
+    pub reason: String,
+    /// What is missing, by how much.
+    pub missing: String,
+    /// The smallest change that would take this reason away.
+    pub change: String,
+}
+
+/// `GET /v1/bramble/why/{app}`: why an app is not as it should be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Why {
+    pub app: String,
+    pub instances: u32,
+    pub running: u32,
+    /// Running, but unhealthy or not ready.
+    pub not_ready: u32,
+    pub staging: u32,
+    /// Without a place.
+    pub waiting: u32,
+    /// Seconds until the next launch is allowed, after failures.
+    pub delay_seconds: u64,
+    /// Ids of the deployments that touch it.
+    pub deployments: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<String>,
+    /// What tasks that are not ready say: task and message.
+    pub progress: Vec<(String, String)>,
+    pub outlook: OutlookView,
+}
+
 /// Body of every refusal under `/v1/bramble/`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {

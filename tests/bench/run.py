@@ -209,6 +209,8 @@ def measure(node, rows):
     node.gone()
     rows.append(("remove 100", f"{time.monotonic() - start:.1f} s", "<= 2 s (Swarm 3.9)"))
 
+    thousand_apps(node, rows)
+
     for number in range(10):
         node.must("POST", "/v2/apps", {"id": f"idle{number}", "cmd": "sleep 100000",
                                        "cpus": 0.1, "mem": 16, "instances": 1})
@@ -224,6 +226,26 @@ def measure(node, rows):
                  "<= 0.3 % of a core"))
     rows.append((f"idle writes, {IDLE_SECONDS} s",
                  f"{written_bytes(node.process.pid) - written} B", "none"))
+
+
+def thousand_apps(node, rows):
+    """Apps that find no place: only what the master does with them is measured."""
+    apps = [{"id": f"a{n}", "cmd": "sleep 1000", "cpus": 10000} for n in range(1000)]
+    start = time.monotonic()
+    node.must("PUT", "/v2/groups/thousand", {"apps": apps})
+    rows.append(("PUT of a group with 1000 apps", f"{(time.monotonic() - start) * 1000:.0f} ms",
+                 "<= 1000 ms"))
+    while len(node.must("GET", "/v2/queue")["queue"]) < 1000:
+        time.sleep(0.05)
+    times = []
+    for _ in range(ROUNDS):
+        start = time.monotonic()
+        node.must("GET", "/v2/apps")
+        times.append(time.monotonic() - start)
+    rows.append((f"GET /v2/apps with 1000 apps, median of {ROUNDS}",
+                 f"{statistics.median(times) * 1000:.0f} ms", "<= 50 ms"))
+    node.must("DELETE", "/v2/groups/thousand?force=true")
+    node.gone()
 
 
 def main():

@@ -4,11 +4,16 @@
 
 mod bad_input;
 mod containers;
+mod events;
+mod fetch;
 mod golden;
+mod groups;
 mod hello;
 mod images;
 mod joining;
+mod readiness;
 mod registry;
 mod rolling;
 mod survival;
 mod verbs;
+mod why;

@@ -19,6 +19,7 @@ pub use node::{Node, NodeBuilder};
 pub use process::{alive, cgroup_processes, children_named, is_zombie};
 pub use registry::{Protection, RunningRegistry, Server, has_registry_tools, skopeo_copy, succeed};
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Longest wait for anything these tests expect. Generous: the machine may be slow and shared.
@@ -53,5 +54,22 @@ pub fn can_run_containers(test: &str) -> bool {
         "{test} needs root, and CI skips nothing"
     );
     eprintln!("SKIPPED {test}: it runs real containers and needs root (use `make test`)");
+    false
+}
+
+/// Whether programs that a test needs are on this machine. With `CI=true` they must be.
+pub fn has_tools(test: &str, tools: &[&str]) -> bool {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let here = |tool: &str| path.split(':').any(|dir| Path::new(dir).join(tool).exists());
+    let missing: Vec<&str> = tools.iter().copied().filter(|tool| !here(tool)).collect();
+    if missing.is_empty() {
+        return true;
+    }
+    let missing = missing.join(", ");
+    assert!(
+        std::env::var("CI").as_deref() != Ok("true"),
+        "{test} needs {missing}, and CI skips nothing"
+    );
+    eprintln!("SKIPPED {test}: this machine has no {missing} (`make test` installs them)");
     false
 }

@@ -3,7 +3,7 @@
 //! Both run inside a node's network namespace, so that no port of the machine is taken; what the
 //! registry holds lies in the node's directory. Never judges what bramble made of it.
 
-use crate::{Node, eventually};
+use crate::{Node, eventually, has_tools};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -33,19 +33,7 @@ pub struct RunningRegistry {
 
 /// Whether the software of others is here. With `CI=true` it must be.
 pub fn has_registry_tools(test: &str) -> bool {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let here = |tool: &str| path.split(':').any(|dir| Path::new(dir).join(tool).exists());
-    let missing: Vec<&str> = TOOLS.into_iter().filter(|tool| !here(tool)).collect();
-    if missing.is_empty() {
-        return true;
-    }
-    let missing = missing.join(", ");
-    assert!(
-        std::env::var("CI").as_deref() != Ok("true"),
-        "{test} needs {missing}, and CI skips nothing"
-    );
-    eprintln!("SKIPPED {test}: this machine has no {missing} (`make test` installs them)");
-    false
+    has_tools(test, &TOOLS)
 }
 
 impl RunningRegistry {
@@ -94,6 +82,11 @@ impl Server {
             output.status.success().then_some(())
         });
         server
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.0.id()
     }
 }
 

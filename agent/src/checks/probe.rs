@@ -3,8 +3,10 @@
 //! HTTP is written by hand: a check needs the first status line and nothing else, and hyper's
 //! client hides informational answers, which Marathon's checks count.
 
+use super::answer;
 use super::target::HttpTarget;
 use bramble_core::health::Probed;
+use bramble_core::model::HttpAnswer;
 use rustls::DigitallySignedStruct;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
@@ -15,65 +17,84 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// Bytes of an answer read after its status, so that a polite server sees no reset connection.
+/// Bytes of an answer that are read: more than its status, so that a polite server sees no reset
+/// connection.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
+/// What a probe found, and in words what was wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Outcome {
+    pub probed: Probed,
+    pub cause: Option<String>,
+}
+
+impl Outcome {
+    pub(super) fn success() -> Self {
+        Self { probed: Probed::Success, cause: None }
+    }
+
+    pub(super) fn failure(cause: impl Into<String>) -> Self {
+        Self { probed: Probed::Failure, cause: Some(cause.into()) }
+    }
+}
+
 /// Whether something accepts connections.
-pub(super) async fn tcp(address: SocketAddr) -> Probed {
+pub(super) async fn tcp(address: SocketAddr) -> Outcome {
     match TcpStream::connect(address).await {
-        Ok(_) => Probed::Success,
-        Err(_) => Probed::Failure,
+        Ok(_) => Outcome::success(),
+        Err(error) => Outcome::failure(format!("connecting to {address}: {error}")),
     }
 }
 
 /// Whether a GET is answered with a status of 200 to 399. Redirects are not followed.
-pub(super) async fn http(target: &HttpTarget, ignore_1xx: bool) -> Probed {
-    let Ok(stream) = TcpStream::connect(target.address).await else {
-        return Probed::Failure;
-    };
-    let status = if target.tls {
-        let Some(config) = any_certificate() else { return Probed::Failure };
-        let name = ServerName::IpAddress(target.address.ip().into());
-        match TlsConnector::from(config).connect(name, stream).await {
-            Ok(stream) => status(stream, target).await,
-            Err(_) => None,
-        }
-    } else {
-        status(stream, target).await
-    };
-    match status {
-        Some(200..=399) => Probed::Success,
-        Some(100..=199) if ignore_1xx => Probed::Nothing,
-        _ => Probed::Failure,
+pub(super) async fn http(target: &HttpTarget, ignore_1xx: bool) -> Outcome {
+    let answer = ask(target).await;
+    match answer.as_ref().map(|bytes| answer::first_status(bytes)) {
+        Ok(Some(200..=399)) => Outcome::success(),
+        Ok(Some(100..=199)) if ignore_1xx => Outcome { probed: Probed::Nothing, cause: None },
+        Ok(Some(status)) => Outcome::failure(format!("the answer has HTTP status {status}")),
+        Ok(None) => Outcome::failure("the answer is not HTTP"),
+        Err(cause) => Outcome::failure(cause),
     }
 }
 
-/// Ask, and read the first status.
-async fn status(
+/// Ask, and read the answer with its status, type and body; `None` without one.
+pub(super) async fn answered(target: &HttpTarget) -> Option<HttpAnswer> {
+    answer::parse(&ask(target).await.ok()?)
+}
+
+/// The bytes of an answer as far as they came, in words what was in the way of any.
+async fn ask(target: &HttpTarget) -> Result<Vec<u8>, String> {
+    let address = target.address;
+    let connected = TcpStream::connect(address).await;
+    let stream = connected.map_err(|error| format!("connecting to {address}: {error}"))?;
+    if !target.tls {
+        return exchange(stream, target).await;
+    }
+    let config = any_certificate().ok_or("TLS cannot be set up")?;
+    let name = ServerName::IpAddress(address.ip().into());
+    let secured = TlsConnector::from(config).connect(name, stream).await;
+    exchange(secured.map_err(|error| format!("TLS with {address}: {error}"))?, target).await
+}
+
+async fn exchange(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     target: &HttpTarget,
-) -> Option<u16> {
+) -> Result<Vec<u8>, String> {
     let request = format!(
         "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: bramble\r\nAccept: */*\r\nConnection: close\r\n\r\n",
         target.path, target.address
     );
-    stream.write_all(request.as_bytes()).await.ok()?;
-    stream.flush().await.ok()?;
-    let mut line = [0; b"HTTP/1.1 200".len()];
-    stream.read_exact(&mut line).await.ok()?;
-    let status = parse_status(&line);
-    // What else it says is of no interest, nor whether saying it fails.
-    let _ = tokio::io::copy(&mut stream.take(ANSWER_BYTES_MAX), &mut tokio::io::sink()).await;
-    status
-}
-
-fn parse_status(line: &[u8]) -> Option<u16> {
-    let text = std::str::from_utf8(line).ok()?;
-    let (version, code) = text.split_once(' ')?;
-    if !version.starts_with("HTTP/1.") || code.len() != 3 {
-        return None;
+    let broken = |error: std::io::Error| format!("asking {}: {error}", target.address);
+    stream.write_all(request.as_bytes()).await.map_err(broken)?;
+    stream.flush().await.map_err(broken)?;
+    let mut bytes = Vec::new();
+    // What came before a connection broke counts: the status is in its first bytes.
+    let ended = stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).await;
+    match ended {
+        Err(error) if bytes.is_empty() => Err(broken(error)),
+        _ => Ok(bytes),
     }
-    code.parse().ok()
 }
 
 /// TLS that believes anybody: Marathon's checks ask whether a task answers, not who it is.
@@ -170,7 +191,7 @@ mod tests {
         for (answer, ignore_1xx, expected) in cases {
             let (address, served) = serve_once(answer).await;
             let target = HttpTarget { address, tls: false, path: "/up".into() };
-            assert_eq!(http(&target, ignore_1xx).await, expected, "{answer:?}");
+            assert_eq!(http(&target, ignore_1xx).await.probed, expected, "{answer:?}");
             let asked = served.await.unwrap();
             assert!(asked.starts_with("GET /up HTTP/1.1\r\n"), "{asked}");
             assert!(asked.contains(&format!("Host: {address}\r\n")), "{asked}");
@@ -181,12 +202,12 @@ mod tests {
     async fn nobody_listening_is_a_failure() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        assert_eq!(tcp(address).await, Probed::Success);
+        assert_eq!(tcp(address).await.probed, Probed::Success);
         drop(listener);
-        assert_eq!(tcp(address).await, Probed::Failure);
+        assert_eq!(tcp(address).await.probed, Probed::Failure);
         for tls in [false, true] {
             let target = HttpTarget { address, tls, path: "/".into() };
-            assert_eq!(http(&target, false).await, Probed::Failure);
+            assert_eq!(http(&target, false).await.probed, Probed::Failure);
         }
     }
 
@@ -199,7 +220,7 @@ mod tests {
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
         });
         let target = HttpTarget { address, tls: true, path: "/".into() };
-        assert_eq!(http(&target, false).await, Probed::Failure);
+        assert_eq!(http(&target, false).await.probed, Probed::Failure);
         served.await.unwrap();
     }
 }

@@ -1,6 +1,8 @@
 //! Whom a check probes: an address, found from port indices, published ports and networks.
 
-use bramble_core::model::{HealthCheck, HealthCheckKind, TaskNetwork, TaskSpec};
+use bramble_core::model::{
+    Check, CheckProbe, HealthCheck, HealthCheckKind, ReadinessProbe, TaskNetwork, TaskSpec,
+};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,21 +28,58 @@ pub(super) fn target(check: &HealthCheck, spec: &TaskSpec, ip: Option<&str>) -> 
     use HealthCheckKind::{Command, Http, Https, MesosHttp, MesosHttps, MesosTcp, Tcp};
     match check.kind {
         Command => check.command.clone().map(Target::Command),
-        Tcp | MesosTcp => address(check, spec, ip).map(Target::Tcp),
+        Tcp | MesosTcp => address(check.port_index, check.port, spec, ip).map(Target::Tcp),
         Http | Https | MesosHttp | MesosHttps => Some(Target::Http(HttpTarget {
-            address: address(check, spec, ip)?,
+            address: address(check.port_index, check.port, spec, ip)?,
             tls: matches!(check.kind, Https | MesosHttps),
             path: request_path(check.path.as_deref()),
         })),
     }
 }
 
-fn address(check: &HealthCheck, spec: &TaskSpec, ip: Option<&str>) -> Option<SocketAddr> {
-    let index = usize::try_from(check.port_index.unwrap_or(0)).ok()?;
-    let port = match check.port {
+/// The target of a readiness check.
+pub(super) fn of_readiness(
+    probe: &ReadinessProbe,
+    spec: &TaskSpec,
+    ip: Option<&str>,
+) -> Option<HttpTarget> {
+    Some(HttpTarget {
+        address: address_of(probe.port, spec, ip)?,
+        tls: probe.check.https,
+        path: request_path(Some(&probe.check.path)),
+    })
+}
+
+/// The target of a generic check.
+pub(super) fn of_check(check: &Check, spec: &TaskSpec, ip: Option<&str>) -> Option<Target> {
+    match &check.probe {
+        CheckProbe::Exec { command } => Some(Target::Command(command.clone())),
+        CheckProbe::Tcp { port_index, port } => {
+            address(*port_index, *port, spec, ip).map(Target::Tcp)
+        }
+        CheckProbe::Http { path, port_index, port } => Some(Target::Http(HttpTarget {
+            address: address(*port_index, *port, spec, ip)?,
+            tls: false,
+            path: request_path(path.as_deref()),
+        })),
+    }
+}
+
+fn address(
+    port_index: Option<u32>,
+    port: Option<u16>,
+    spec: &TaskSpec,
+    ip: Option<&str>,
+) -> Option<SocketAddr> {
+    let index = usize::try_from(port_index.unwrap_or(0)).ok()?;
+    let port = match port {
         Some(port) if port != 0 => port,
         _ => *spec.host_ports.get(index)?,
     };
+    address_of(port, spec, ip)
+}
+
+fn address_of(port: u16, spec: &TaskSpec, ip: Option<&str>) -> Option<SocketAddr> {
     match &spec.network {
         TaskNetwork::Host => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
         TaskNetwork::Bridge(published) => {

@@ -15,7 +15,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
 use nix::unistd::pipe2;
 use serde_json::Value;
-use std::fs::{self, File};
+use std::fs;
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
@@ -211,18 +211,26 @@ fn write_bundle(bundle: &Path, config: &Spec) -> Result<(), ExecutorError> {
     super::session::write_renamed(&bundle.join("config.json"), &text)
 }
 
-/// The sandbox belongs to the task's user (as in Mesos), who has to write there.
+/// The sandbox and what was fetched into it belong to the task's user (as in Mesos), who has to
+/// write there. Nothing of the task runs yet, so the tree stands still.
 fn give_sandbox(sandbox: &str, identity: &Identity) {
     if identity.uid == 0 && identity.gid == 0 {
         return;
     }
-    if let Ok(dir) = File::open(sandbox) {
-        // A file system without owners (FAT, some network disks) still serves root tasks.
-        let _unsupported = nix::unistd::fchown(
-            dir.as_raw_fd(),
-            Some(identity.uid.into()),
-            Some(identity.gid.into()),
-        );
+    // A file system without owners (FAT, some network disks) still serves root tasks.
+    let give = |path: &Path| {
+        let _unsupported = std::os::unix::fs::lchown(path, Some(identity.uid), Some(identity.gid));
+    };
+    let mut directories = vec![PathBuf::from(sandbox)];
+    give(Path::new(sandbox));
+    while let Some(directory) = directories.pop() {
+        let Ok(entries) = fs::read_dir(&directory) else { continue };
+        for entry in entries.flatten() {
+            give(&entry.path());
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                directories.push(entry.path());
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! the number of the part (big-endian): a record longer than a value may be is split over parts.
 
 use super::LedgerError;
-use bramble_core::model::{Assignment, TaskId, TaskState, TaskStatus};
+use bramble_core::model::{Assignment, ProbeReport, TaskId, TaskState, TaskStatus};
 use bramble_protocol::codec;
 use bramble_protocol::message::StatusKey;
 use serde::de::DeserializeOwned;
@@ -37,6 +37,9 @@ pub struct TaskFacts {
     pub boot_id: String,
     /// Why it was told to stop, where that is worth telling.
     pub stop_reason: Option<String>,
+    /// Where its probes stood when that was last told.
+    #[serde(default)]
+    pub probes: Option<ProbeReport>,
 }
 
 /// One change of the ledger.

@@ -13,6 +13,7 @@ fn status(task: &str, sequence: u32, state: TaskState) -> TaskStatus {
         healthy: None,
         ip: None,
         exit_code: None,
+        probes: None,
     }
 }
 
@@ -25,6 +26,7 @@ fn facts(sequence: u32) -> TaskFacts {
         running_since_ms: Some(5),
         boot_id: "boot".into(),
         stop_reason: None,
+        probes: None,
     }
 }
 

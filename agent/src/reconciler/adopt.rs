@@ -89,6 +89,7 @@ mod tests {
             running_since_ms: None,
             boot_id: boot_id.into(),
             stop_reason: stop_reason.map(str::to_string),
+            probes: None,
         }
     }
 

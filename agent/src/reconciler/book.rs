@@ -2,7 +2,7 @@
 //! numbered report. Every change of it comes with the ledger changes that make it last.
 
 use crate::ledger::{Change, Contents, TaskFacts};
-use bramble_core::model::{Assignment, Resources, TaskId, TaskState, TaskStatus};
+use bramble_core::model::{Assignment, ProbeReport, Resources, TaskId, TaskState, TaskStatus};
 use bramble_protocol::message::StatusKey;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ pub(super) struct News {
     /// Replaces what was known; `None` keeps it.
     pub healthy: Option<bool>,
     pub ip: Option<String>,
+    pub probes: Option<ProbeReport>,
     pub running_since_ms: Option<u64>,
 }
 
@@ -114,6 +115,7 @@ impl Book {
             running_since_ms: None,
             boot_id: self.boot_id.clone(),
             stop_reason: None,
+            probes: None,
         });
         if facts.state.is_terminal() {
             return None;
@@ -122,6 +124,7 @@ impl Book {
         facts.state = state;
         facts.boot_id.clone_from(&self.boot_id);
         facts.healthy = news.healthy.or(facts.healthy);
+        facts.probes = news.probes.or(facts.probes.take());
         facts.ip = news.ip.or(facts.ip.take());
         facts.running_since_ms = news.running_since_ms.or(facts.running_since_ms);
         let status = TaskStatus {
@@ -132,6 +135,7 @@ impl Book {
             healthy: facts.healthy,
             ip: facts.ip.clone(),
             exit_code: news.exit_code,
+            probes: facts.probes.clone(),
         };
         let mut changes = vec![Change::PutFacts(id.clone(), facts.clone())];
         let superseded = self.supersede(&status);

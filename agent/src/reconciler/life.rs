@@ -176,7 +176,8 @@ impl<P: Performer> Life<P> {
 
     async fn running(&self, container: P::Container) -> Terminal {
         self.tell(TaskNews::Running { ip: container.ip() }).await;
-        let resumed = Resumed { healthy: None, running_since_ms: crate::clock::uptime_ms() };
+        let running_since_ms = crate::clock::uptime_ms();
+        let resumed = Resumed { healthy: None, probes: None, running_since_ms };
         self.run(container, resumed).await
     }
 
@@ -203,7 +204,7 @@ impl<P: Performer> Life<P> {
                     }
                 }
                 verdict = checks.next() => self.tell(match verdict {
-                    Verdict::Healthy(healthy) => TaskNews::Health(healthy),
+                    Verdict::Turned { healthy, probes } => TaskNews::Probed { healthy, probes },
                     Verdict::Kill => TaskNews::Unhealthy,
                 }).await,
             }

@@ -48,6 +48,7 @@ impl<P: Performer> Reconciler<P> {
         let facts = self.book.facts.get(id);
         let resumed = Resumed {
             healthy: facts.and_then(|facts| facts.healthy),
+            probes: facts.and_then(|facts| facts.probes.clone()),
             running_since_ms: facts
                 .and_then(|facts| facts.running_since_ms)
                 .unwrap_or_else(crate::clock::uptime_ms),

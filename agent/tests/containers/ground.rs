@@ -208,6 +208,9 @@ fn assignment(id: &str, command: TaskCommand, image: Option<TaskImage>) -> Assig
             health_checks: Vec::new(),
             host_ports: Vec::new(),
             tty: false,
+            fetch: vec![],
+            readiness: vec![],
+            check: None,
         },
         run: true,
     }

@@ -169,6 +169,9 @@ pub fn command_task(id: &str, line: &str) -> Assignment {
             health_checks: Vec::new(),
             host_ports: Vec::new(),
             tty: false,
+            fetch: vec![],
+            readiness: vec![],
+            check: None,
         },
         run: true,
     }

@@ -7,6 +7,7 @@ mod images;
 mod logs;
 mod status;
 mod terminal;
+mod why;
 
 use crate::client::{Client, ClientError, Target};
 use crate::config::{RUN_DIR, RUN_DIR_VARIABLE};
@@ -54,6 +55,10 @@ pub enum Verb {
     Scale(apps::ScaleArgs),
     /// Restart an app's tasks as its upgrade strategy says
     Restart(apps::AppArgs),
+    /// Go back to an earlier version of an app
+    Rollback(why::RollbackArgs),
+    /// Say why an app is not running, and what would make it fit
+    Why(why::WhyArgs),
     /// Remove an app
     Rm(apps::AppArgs),
     /// Load a `docker save` tar or an OCI layout tar
@@ -77,6 +82,8 @@ pub async fn run(common: &Common, verb: Verb) -> Result<u8> {
         Verb::Exec(args) => exec::run(&client, args).await,
         Verb::Scale(args) => apps::scale(&client, common, args).await,
         Verb::Restart(args) => apps::restart(&client, common, args).await,
+        Verb::Rollback(args) => why::rollback(&client, common, args).await,
+        Verb::Why(args) => why::run(&client, common, args).await,
         Verb::Rm(args) => apps::remove(&client, common, args).await,
         Verb::Load(args) => images::load(&client, common, args).await,
         Verb::Images => images::list(&client, common).await,

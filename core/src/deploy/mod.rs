@@ -5,6 +5,7 @@
 
 mod crowd;
 mod keep;
+mod layers;
 mod plan;
 mod restart;
 mod scale;
@@ -12,11 +13,13 @@ mod select;
 mod upgrade;
 
 pub use keep::keep;
+pub use layers::is_cyclic;
 pub use plan::{plan, plan_with_restarts};
 
 use crate::command::Command;
 use crate::model::{ActionKind, AppId, Deployment, DeploymentAction, InstanceId, State, Time};
 use crowd::Crowd;
+use std::collections::BTreeSet;
 
 /// Instances named by one command at most: keeps a log entry within one stored value.
 pub const INSTANCES_PER_COMMAND_MAX: usize = 200;
@@ -110,14 +113,14 @@ fn moves(deployment: &Deployment, state: &State, action: &DeploymentAction) -> M
 /// as [`keep`] leaves apps of a deployment alone.
 fn keep_finished(deployment: &Deployment, state: &State, ids: &mut dyn IdSource) -> Vec<Command> {
     let behind = deployment.plan.steps.iter().take(deployment.current_step as usize);
-    let current = deployment.current_actions();
-    let later = deployment.plan.steps.iter().skip(deployment.current_step as usize + 1);
-    let later: Vec<&AppId> = later.flat_map(|s| &s.actions).map(|a| &a.app_id).collect();
+    // Sets, because a step may hold a thousand apps and this is asked at every look.
+    let to_come = deployment.plan.steps.iter().skip(deployment.current_step as usize);
+    let to_come: BTreeSet<&AppId> = to_come.flat_map(|s| &s.actions).map(|a| &a.app_id).collect();
     let mut commands = Vec::new();
     for action in behind.flat_map(|s| &s.actions) {
         let id = &action.app_id;
         // A new app's Start is behind long before its Scale.
-        if later.contains(&id) || current.iter().any(|a| a.app_id == *id) {
+        if to_come.contains(id) {
             continue;
         }
         commands.extend(to_commands(id, keep::moves(state, id), ids));

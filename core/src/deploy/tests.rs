@@ -16,7 +16,8 @@ fn app(id: &str, instances: u32, cmd: &str, dependencies: &[&str]) -> App {
 }
 
 fn group(apps: &[App]) -> Group {
-    Group { apps: apps.iter().map(|a| (a.id.clone(), a.clone())).collect() }
+    let apps = apps.iter().map(|a| (a.id.clone(), a.clone())).collect();
+    Group { apps, ..Group::default() }
 }
 
 fn steps(plan: &Plan) -> Vec<String> {
@@ -164,7 +165,7 @@ fn state_with(app: App, rows: &[Row]) -> State {
         state.agents.insert(agent.id.clone(), agent);
     }
     for (name, version, task, agent) in rows {
-        let id = InstanceId::new(*name);
+        let id = InstanceId::compose(&app.id, name);
         let task = task.map(|(task_state, start)| Task {
             id: id.task(1),
             agent_id: AgentId::new(*agent),
@@ -178,6 +179,7 @@ fn state_with(app: App, rows: &[Row]) -> State {
             ip: None,
             healthy: None,
             message: String::new(),
+            probes: TaskProbes::default(),
         });
         let instance = Instance {
             id: id.clone(),
@@ -211,7 +213,8 @@ fn what_stops_first() {
         let state = state_with(app.clone(), rows);
         let crowd = Crowd::of(&state, &app.id);
         let chosen = choose_to_stop(&state, &app, &crowd, count);
-        chosen.into_iter().map(|id| id.0).collect::<Vec<_>>()
+        let prefix = InstanceId::prefix(&app.id);
+        chosen.into_iter().map(|id| id.0.replace(&prefix, "")).collect::<Vec<_>>()
     };
     let mut app = app("/a", 0, "x", &[]);
     app.last_config_change = Time(5);
@@ -234,4 +237,39 @@ fn what_stops_first() {
         ("b5", 9, Some((Running, 5)), "n2"),
     ];
     assert_eq!(order(app, rows, 4), ["b3", "a1", "b4", "a2"]);
+}
+
+/// A step waits until new tasks are ready where their app asks for that (Marathon's contract,
+/// sections 5.3 and 8), and only then goes on.
+#[test]
+fn steps_wait_for_readiness() {
+    let app = App {
+        readiness_checks: vec![ReadinessCheck {
+            name: "r".into(),
+            https: false,
+            path: "/".into(),
+            port_name: "http".into(),
+            interval_ms: 1000,
+            timeout_ms: 500,
+            ready_status_codes: vec![200],
+            preserve_last_response: false,
+        }],
+        ..App::with_defaults(AppId::new("/a"))
+    };
+    let result = |ready| ReadinessResult { name: "r".into(), ready, last_response: None };
+    let probes = |readiness| TaskProbes { readiness, ..TaskProbes::default() };
+    let cases = [
+        ("nothing said yet", probes(vec![]), false),
+        ("not ready", probes(vec![result(false)]), false),
+        ("ready", probes(vec![result(true)]), true),
+    ];
+    for (name, probes, ready) in cases {
+        let rows = [("x", 0, Some((TaskState::Running, 1)), "n1")];
+        let mut state = state_with(app.clone(), &rows);
+        let instance = state.instances.values_mut().next().expect("one instance");
+        instance.task.as_mut().expect("a task").probes = probes;
+        let crowd = Crowd::of(&state, &app.id);
+        assert_eq!(restart::moves(&app, &crowd).done, ready, "restart: {name}");
+        assert_eq!(scale::moves(&state, &app, &crowd, true).done, ready, "scale: {name}");
+    }
 }

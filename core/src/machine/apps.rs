@@ -2,15 +2,34 @@
 
 use super::deployments::DEPLOYMENTS_MAX;
 use super::draft::{Draft, draft};
-use super::{instances, service_ports};
-use crate::command::{AppChange, Rejection};
+use super::{groups, instances, service_ports};
+use crate::command::{AppChange, GroupChange, Rejection};
 use crate::deploy;
 use crate::event::Event;
 use crate::model::{
     APP_VERSIONS_MAX, App, AppId, AppRecord, Deployment, DeploymentId, Goal, Group, InstanceId,
-    LaunchDelay, State, Time,
+    LaunchDelay, Plan, State, Time,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What one command asks for.
+pub(super) struct Request<'a> {
+    pub deployment_id: &'a DeploymentId,
+    pub groups: &'a [GroupChange],
+    pub apps: &'a [AppChange],
+    pub force: bool,
+    pub unlocks: Unlocks<'a>,
+}
+
+/// Deployments that a change ends, besides those that a forced one finds in its way.
+#[derive(Clone, Copy)]
+pub(super) struct Unlocks<'a> {
+    /// The one that is taken back, forced or not.
+    pub replaces: Option<&'a DeploymentId>,
+    /// Forced, those of all apps named, not only of those that change: who rolls a deployment
+    /// back wants it gone also where nothing had changed yet.
+    pub unchanged: bool,
+}
 
 pub(super) fn change(
     state: &mut State,
@@ -18,60 +37,121 @@ pub(super) fn change(
     changes: &[AppChange],
     force: bool,
 ) -> Result<Vec<Event>, Rejection> {
-    let mut draft = draft(state, changes)?;
-    let locks = state.locked_by(draft.apps.keys());
-    if !force && !locks.is_empty() {
+    let unlocks = Unlocks { replaces: None, unchanged: true };
+    let request = Request { deployment_id, groups: &[], apps: changes, force, unlocks };
+    deploy_change(state, &request).map(|(_, events)| events)
+}
+
+/// Make all changes of a request as one deployment; gives its version too.
+pub(super) fn deploy_change(
+    state: &mut State,
+    request: &Request<'_>,
+) -> Result<(Time, Vec<Event>), Rejection> {
+    let id = request.deployment_id;
+    let draft = settled(state, request.groups, request.apps)?;
+    let changed = draft.changed(state);
+    let replaces = request.unlocks.replaces.filter(|id| state.deployments.contains_key(id));
+    let mut locks = state.locked_by(&changed);
+    locks.retain(|id| Some(id) != replaces);
+    if !request.force && !locks.is_empty() {
         return Err(Rejection::Locked(locks));
     }
-    if state.deployments.contains_key(deployment_id) {
-        return Err(Rejection::Locked(vec![deployment_id.clone()]));
+    if request.force && request.unlocks.unchanged {
+        locks = state.locked_by(draft.apps.keys());
+        locks.retain(|id| Some(id) != replaces);
+    }
+    locks.extend(replaces.cloned());
+    if state.deployments.contains_key(id) {
+        return Err(Rejection::Locked(vec![id.clone()]));
     }
     if state.deployments.len() - locks.len() >= DEPLOYMENTS_MAX as usize {
         return Err(Rejection::DeploymentsFull { max: DEPLOYMENTS_MAX });
     }
-    service_ports::assign(state, &mut draft.apps)?;
-    draft.set_versions(state);
+    let deployment = deployment(state, id, &draft)?;
     // From here on nothing can fail.
-    let deployment = deployment(state, deployment_id, &draft);
     let mut events = Vec::new();
     for id in locks {
-        state.deployments.remove(&id);
-        events.push(Event::DeploymentCancelled { id });
+        if let Some(deployment) = state.deployments.remove(&id) {
+            events.push(Event::DeploymentCancelled { id, deployment: Box::new(deployment) });
+        }
     }
+    groups::remember(state, &draft, &changed);
+    groups::put(state, draft.groups);
     for (id, app) in draft.apps {
         match app {
             Some(app) => put(state, app, &mut events),
             None => remove(state, &id, &mut events),
         }
     }
-    events
-        .push(Event::DeploymentStarted { id: deployment_id.clone(), version: deployment.version });
+    let version = deployment.version;
+    events.push(Event::DeploymentStarted {
+        id: id.clone(),
+        version,
+        deployment: Box::new(deployment.clone()),
+    });
     if deployment.plan.steps.is_empty() {
-        events.push(Event::DeploymentFinished { id: deployment_id.clone() });
+        let deployment = Box::new(deployment);
+        events.push(Event::DeploymentFinished { id: id.clone(), deployment });
     } else {
-        state.deployments.insert(deployment_id.clone(), deployment);
+        state.deployments.insert(id.clone(), deployment);
     }
-    Ok(events)
+    Ok((version, events))
+}
+
+/// The draft of a command with its service ports and versions.
+fn settled(state: &State, groups: &[GroupChange], apps: &[AppChange]) -> Result<Draft, Rejection> {
+    let mut draft = draft(state, groups, apps)?;
+    service_ports::assign(state, &mut draft.apps)?;
+    draft.set_versions(state);
+    groups::stamp(state, &mut draft);
+    Ok(draft)
+}
+
+/// The steps that these changes would take, without making any (Marathon's `dryRun`).
+///
+/// # Errors
+/// The changes would be refused; locks do not count, as nothing is started.
+pub fn preview(
+    state: &State,
+    groups: &[GroupChange],
+    apps: &[AppChange],
+) -> Result<Plan, Rejection> {
+    let draft = settled(state, groups, apps)?;
+    Ok(deployment(state, &DeploymentId::new(""), &draft)?.plan)
 }
 
 /// The deployment that brings the tasks in line with the draft. It is planned over all apps, as
 /// dependencies may lead through untouched ones, and holds only those that it acts on.
-fn deployment(state: &State, id: &DeploymentId, draft: &Draft) -> Deployment {
+fn deployment(state: &State, id: &DeploymentId, draft: &Draft) -> Result<Deployment, Rejection> {
     let mut original = state.root();
     let mut target = original.clone();
-    for (app_id, app) in &draft.apps {
-        match app {
-            Some(app) => target.apps.insert(app_id.clone(), app.clone()),
-            None => target.apps.remove(app_id),
-        };
+    overlay(&mut target.apps, &draft.apps);
+    overlay(&mut target.groups, &draft.groups);
+    // A cycle that was there before is not this change's doing, and must not block it.
+    if deploy::is_cyclic(&target) && !deploy::is_cyclic(&original) {
+        return Err(Rejection::DependencyCycle);
     }
     let plan = deploy::plan_with_restarts(&original, &target, &draft.restarts);
     let touched: BTreeSet<&AppId> =
         plan.steps.iter().flat_map(|s| &s.actions).map(|a| &a.app_id).collect();
-    let only_touched = |group: &mut Group| group.apps.retain(|app_id, _| touched.contains(app_id));
+    let regrouped = groups::differing(&original, &target);
+    let only_touched = |group: &mut Group| {
+        group.apps.retain(|app_id, _| touched.contains(app_id));
+        group.groups.retain(|group_id, _| regrouped.contains(group_id));
+    };
     only_touched(&mut original);
     only_touched(&mut target);
-    Deployment { id: id.clone(), version: draft.version, plan, current_step: 0, original, target }
+    let (id, version) = (id.clone(), draft.version);
+    Ok(Deployment { id, version, plan, current_step: 0, original, target })
+}
+
+fn overlay<K: Ord + Clone, V: Clone>(now: &mut BTreeMap<K, V>, drafted: &BTreeMap<K, Option<V>>) {
+    for (key, value) in drafted {
+        match value {
+            Some(value) => now.insert(key.clone(), value.clone()),
+            None => now.remove(key),
+        };
+    }
 }
 
 fn put(state: &mut State, app: App, events: &mut Vec<Event>) {
@@ -83,17 +163,21 @@ fn put(state: &mut State, app: App, events: &mut Vec<Event>) {
     if record.app == app {
         return;
     }
+    let (mut added_checks, mut removed_checks) = (Vec::new(), 0);
     if app.last_config_change != record.app.last_config_change {
         record.delay = LaunchDelay::default();
+        added_checks.clone_from(&app.health_checks);
+        removed_checks = checks_of(&record.app);
     }
     let earlier = std::mem::replace(&mut record.app, app);
     record.versions.push(earlier);
     prune_versions(state, &id);
-    events.push(Event::AppChanged { app_id: id, version });
+    events.push(Event::AppChanged { app_id: id, version, added_checks, removed_checks });
 }
 
 fn create(state: &mut State, app: App, events: &mut Vec<Event>) {
     let (id, version) = (app.id.clone(), app.version);
+    let added_checks = app.health_checks.clone();
     let mut record =
         AppRecord { app, versions: Vec::new(), delay: LaunchDelay::default(), last_failure: None };
     if let Some(gone) = state.leaving.remove(&id) {
@@ -113,16 +197,23 @@ fn create(state: &mut State, app: App, events: &mut Vec<Event>) {
         events.extend(instances::decommission(state, &ids));
     }
     state.apps.insert(id.clone(), record);
-    events.push(Event::AppChanged { app_id: id, version });
+    events.push(Event::AppChanged { app_id: id, version, added_checks, removed_checks: 0 });
 }
 
 /// Take an app out of the group; its instances remain known until they have stopped.
 fn remove(state: &mut State, id: &AppId, events: &mut Vec<Event>) {
     let Some(record) = state.apps.remove(id) else { return };
+    let removed_checks = checks_of(&record.app);
+    events.push(Event::AppRemoved { app_id: id.clone(), removed_checks });
     if state.instances_of(id).next().is_some() {
         state.leaving.insert(id.clone(), record);
+    } else {
+        events.push(Event::AppTerminated { app_id: id.clone() });
     }
-    events.push(Event::AppRemoved { app_id: id.clone() });
+}
+
+fn checks_of(app: &App) -> u32 {
+    u32::try_from(app.health_checks.len()).unwrap_or(u32::MAX)
 }
 
 fn used_versions(state: &State, id: &AppId) -> BTreeSet<Time> {

@@ -5,7 +5,9 @@
 
 use crate::command::Placed;
 use crate::event::{Event, RefusedAssignment};
-use crate::model::{Agent, AgentId, App, Goal, Protocol, State, Task, TaskId, TaskState, Usage};
+use crate::model::{
+    Agent, AgentId, App, Goal, Protocol, State, Task, TaskId, TaskProbes, TaskState, Usage,
+};
 use std::collections::BTreeMap;
 
 pub(super) fn assign(state: &mut State, assignments: &[Placed]) -> Vec<Event> {
@@ -18,9 +20,11 @@ pub(super) fn assign(state: &mut State, assignments: &[Placed]) -> Vec<Event> {
             Ok(task) => {
                 used.resources = used.resources.plus(&task.resources);
                 used.ports.extend(task.ports.iter().copied());
-                events.push(Event::TaskAssigned { task_id: task.id.clone(), agent_id });
+                let task_id = task.id.clone();
                 if let Some(instance) = state.instances.get_mut(&placed.instance_id) {
                     instance.task = Some(task);
+                    let instance = Box::new(instance.clone());
+                    events.push(Event::TaskAssigned { task_id, agent_id, instance });
                 }
             }
             Err(reason) => events.push(Event::AssignmentRefused {
@@ -74,6 +78,7 @@ fn task(state: &State, id: TaskId, agent: &Agent, app: &App, placed: &Placed) ->
         ip: None,
         healthy: None,
         message: String::new(),
+        probes: TaskProbes::default(),
     }
 }
 

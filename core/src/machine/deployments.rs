@@ -19,10 +19,12 @@ pub(super) fn advance(
         return Err(Rejection::StepMismatch { id: id.clone(), at, from: from_step });
     }
     if at as usize + 1 >= deployment.plan.steps.len() {
+        let deployment = Box::new(deployment.clone());
         state.deployments.remove(id);
-        return Ok(vec![Event::DeploymentFinished { id: id.clone() }]);
+        return Ok(vec![Event::DeploymentFinished { id: id.clone(), deployment }]);
     }
     deployment.current_step = at + 1;
+    let shown = Box::new(deployment.clone());
     let restarts: Vec<AppId> = deployment
         .current_actions()
         .iter()
@@ -36,12 +38,13 @@ pub(super) fn advance(
             record.delay = LaunchDelay::default();
         }
     }
-    Ok(vec![Event::DeploymentStep { id: id.clone(), step: at + 1 }])
+    Ok(vec![Event::DeploymentStep { id: id.clone(), step: at + 1, deployment: shown }])
 }
 
 pub(super) fn cancel(state: &mut State, id: &DeploymentId) -> Result<Vec<Event>, Rejection> {
-    state.deployments.remove(id).ok_or_else(|| Rejection::DeploymentUnknown(id.clone()))?;
-    Ok(vec![Event::DeploymentCancelled { id: id.clone() }])
+    let deployment =
+        state.deployments.remove(id).ok_or_else(|| Rejection::DeploymentUnknown(id.clone()))?;
+    Ok(vec![Event::DeploymentCancelled { id: id.clone(), deployment: Box::new(deployment) }])
 }
 
 pub(super) fn reset_delay(state: &mut State, app_id: &AppId) -> Result<Vec<Event>, Rejection> {

@@ -1,23 +1,32 @@
 //! A change of apps worked out on paper: what every touched app becomes, before anything is
 //! written. It must never change the state.
 
-use crate::command::{AppChange, Rejection};
-use crate::model::{App, AppId, Goal, State, Time};
+use super::groups;
+use crate::command::{AppChange, GroupChange, Rejection};
+use crate::model::{App, AppId, Goal, GroupId, GroupRecord, State, Time};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the changes of one command come to.
 pub(super) struct Draft {
     /// The touched apps as they shall be; `None` = removed.
     pub apps: BTreeMap<AppId, Option<App>>,
+    /// The touched groups as they shall be; `None` = removed.
+    pub groups: BTreeMap<GroupId, Option<GroupRecord>>,
     /// Apps that get new tasks although their definition stays.
     pub restarts: BTreeSet<AppId>,
     /// The version of everything that changes.
     pub version: Time,
 }
 
-/// Work out the changes in order, later ones seeing earlier ones.
-pub(super) fn draft(state: &State, changes: &[AppChange]) -> Result<Draft, Rejection> {
+/// Work out the changes in order, first of the groups, then of the apps, later ones seeing
+/// earlier ones.
+pub(super) fn draft(
+    state: &State,
+    group_changes: &[GroupChange],
+    changes: &[AppChange],
+) -> Result<Draft, Rejection> {
     let mut apps: BTreeMap<AppId, Option<App>> = BTreeMap::new();
+    let mut groups = groups::draft(state, group_changes, &mut apps)?;
     let mut restarts = BTreeSet::new();
     for change in changes {
         let (id, app) = match change {
@@ -39,11 +48,12 @@ pub(super) fn draft(state: &State, changes: &[AppChange]) -> Result<Draft, Rejec
         apps.insert(id.clone(), app);
     }
     check_paths(state, &apps)?;
+    groups::check_paths(state, &apps, &mut groups)?;
     let version = next_version(state, &apps);
-    Ok(Draft { apps, restarts, version })
+    Ok(Draft { apps, groups, restarts, version })
 }
 
-fn current<'a>(
+pub(super) fn current<'a>(
     state: &'a State,
     apps: &'a BTreeMap<AppId, Option<App>>,
     id: &AppId,
@@ -80,15 +90,27 @@ fn check_paths(state: &State, apps: &BTreeMap<AppId, Option<App>>) -> Result<(),
     Ok(())
 }
 
-/// Later than every earlier version of every touched app, and not before now.
+/// Later than every earlier version of every touched app and of the root group, and not before
+/// now.
 fn next_version(state: &State, apps: &BTreeMap<AppId, Option<App>>) -> Time {
     apps.keys()
         .filter_map(|id| state.record(id))
-        .map(|record| record.app.version.plus_ms(1))
+        .map(|record| record.app.version)
+        .chain(state.groups.get(&GroupId::root()).map(|root| root.version))
+        .map(|version| version.plus_ms(1))
         .fold(state.now, Time::max)
 }
 
 impl Draft {
+    /// The apps that do not stay as they are.
+    pub fn changed(&self, state: &State) -> BTreeSet<AppId> {
+        let stays = |id: &AppId, app: Option<&App>| {
+            !self.restarts.contains(id) && state.apps.get(id).map(|r| &r.app) == app
+        };
+        let changed = self.apps.iter().filter(|(id, app)| !stays(id, app.as_ref()));
+        changed.map(|(id, _)| id.clone()).collect()
+    }
+
     /// Set the versions of every app by what changes of it (Marathon's `versionInfo`, section 3);
     /// one that does not change at all stays as it was.
     pub fn set_versions(&mut self, state: &State) {

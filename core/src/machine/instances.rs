@@ -20,6 +20,10 @@ pub(super) fn add(
     {
         return Err(Rejection::InstanceExists(taken.clone()));
     }
+    let prefix = InstanceId::prefix(app_id);
+    if let Some(id) = ids.iter().find(|id| !id.0.starts_with(&prefix)) {
+        return Err(Rejection::InstanceMisnamed(id.clone(), app_id.clone()));
+    }
     let (version, config) = (record.app.version, record.app.last_config_change);
     let current = state
         .instances_of(app_id)
@@ -38,7 +42,8 @@ pub(super) fn add(
             task: None,
         };
         state.instances.insert(id.clone(), instance);
-        events.push(Event::InstanceAdded { instance_id: id.clone(), app_id: app_id.clone() });
+        let (instance_id, app_id) = (id.clone(), app_id.clone());
+        events.push(Event::InstanceAdded { instance_id, app_id, version });
     }
     Ok(events)
 }
@@ -71,5 +76,6 @@ pub(super) fn remove(state: &mut State, id: &InstanceId, events: &mut Vec<Event>
     events.push(Event::InstanceRemoved { instance_id: id.clone(), app_id: app_id.clone() });
     if state.leaving.contains_key(&app_id) && state.instances_of(&app_id).next().is_none() {
         state.leaving.remove(&app_id);
+        events.push(Event::AppTerminated { app_id });
     }
 }

@@ -6,19 +6,24 @@
 mod apps;
 mod assign;
 mod backoff;
+mod callbacks;
 mod deployments;
 mod draft;
+mod groups;
 mod instances;
 mod membership;
 mod service_ports;
 mod status;
 
+pub use apps::preview;
+pub use callbacks::CALLBACKS_MAX;
 pub use deployments::DEPLOYMENTS_MAX;
 pub use service_ports::{SERVICE_PORT_BEGIN, SERVICE_PORT_END};
 
 use crate::command::{Command, Entry, Rejection};
 use crate::event::Event;
 use crate::model::State;
+use apps::{Request, Unlocks};
 
 /// Apply one committed entry.
 ///
@@ -41,6 +46,12 @@ pub fn apply(state: &mut State, entry: &Entry) -> Result<Vec<Event>, Rejection> 
         Command::ChangeApps { deployment_id, changes, force } => {
             apps::change(state, deployment_id, changes, *force)
         }
+        Command::ChangeGroup { deployment_id, group, groups, apps, force, replaces } => {
+            let (force, replaces) = (*force, replaces.as_ref());
+            let unlocks = Unlocks { replaces, unchanged: false };
+            groups::change(state, group, &Request { deployment_id, groups, apps, force, unlocks })
+        }
+        Command::EnforceRole { group, enforce } => groups::enforce_role(state, group, *enforce),
         Command::AdvanceDeployment { id, from_step } => deployments::advance(state, id, *from_step),
         Command::CancelDeployment { id } => deployments::cancel(state, id),
         Command::AddInstances { app_id, ids } => instances::add(state, app_id, ids),
@@ -48,5 +59,7 @@ pub fn apply(state: &mut State, entry: &Entry) -> Result<Vec<Event>, Rejection> 
         Command::Assign { assignments } => Ok(assign::assign(state, assignments)),
         Command::RecordStatus { statuses } => Ok(status::record(state, statuses)),
         Command::ResetDelay { app_id } => deployments::reset_delay(state, app_id),
+        Command::AddCallback { url } => callbacks::add(state, url),
+        Command::RemoveCallback { url } => Ok(callbacks::remove(state, url)),
     }
 }

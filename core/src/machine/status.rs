@@ -3,7 +3,8 @@
 use super::{backoff, instances};
 use crate::event::Event;
 use crate::model::{
-    Goal, Instance, InstanceId, State, Task, TaskFailure, TaskState, TaskStatus, Time,
+    Goal, HealthCheck, HealthResult, Instance, InstanceId, State, Task, TaskFailure, TaskState,
+    TaskStatus, Time,
 };
 
 pub(super) fn record(state: &mut State, statuses: &[TaskStatus]) -> Vec<Event> {
@@ -12,26 +13,59 @@ pub(super) fn record(state: &mut State, statuses: &[TaskStatus]) -> Vec<Event> {
         let now = state.now;
         // A task the cluster no longer knows has ended before; its agent learns that from its
         // next assignment set, not from a rejection.
-        let Some(instance) = find(state, status) else { continue };
+        let Some(instance) = find(state, status) else {
+            events.extend(unknown_end(state, status));
+            continue;
+        };
         let Some(task) = instance.task.as_mut() else { continue };
         if status.sequence <= task.last_sequence {
             continue;
         }
+        let (was, was_healthy) = (task.state, task.healthy);
+        let was_bad: Vec<bool> = task.probes.health.iter().map(is_bad).collect();
         update(task, status, now);
+        let (task_id, state_now, healthy) = (task.id.clone(), task.state, task.healthy);
+        let changed = Box::new(instance.clone());
+        let ended = if state_now.is_terminal() { instance.task.take() } else { None };
+        let failed_checks = turned_bad(state, &changed, &was_bad);
+        let id = changed.id.clone();
         events.push(Event::TaskStatusChanged {
-            task_id: task.id.clone(),
-            app_id: instance.app_id.clone(),
-            state: task.state,
-            healthy: task.healthy,
+            task_id,
+            app_id: changed.app_id.clone(),
+            state: state_now,
+            healthy,
+            was,
+            was_healthy,
+            instance: changed,
+            failed_checks,
         });
-        if task.state.is_terminal() {
-            let id = instance.id.clone();
-            if let Some(task) = instance.task.take() {
-                end(state, &id, &task, &mut events);
-            }
+        if let Some(task) = ended {
+            end(state, &id, &task, &mut events);
         }
     }
     events
+}
+
+fn is_bad(result: &HealthResult) -> bool {
+    result.alive == Some(false)
+}
+
+/// The health checks that are bad now and were not before.
+fn turned_bad(state: &State, instance: &Instance, was_bad: &[bool]) -> Vec<HealthCheck> {
+    let (Some(app), Some(task)) = (state.app_of(instance), &instance.task) else {
+        return Vec::new();
+    };
+    let results = task.probes.health.iter().enumerate();
+    let turned =
+        results.filter(|(at, result)| is_bad(result) && !was_bad.get(*at).is_some_and(|bad| *bad));
+    turned.filter_map(|(at, _)| app.health_checks.get(at).cloned()).collect()
+}
+
+/// Word of an ending that no instance waits for any more.
+fn unknown_end(state: &State, status: &TaskStatus) -> Option<Event> {
+    let forgotten = !state.instances.contains_key(&status.task_id.instance()?);
+    let (task_id, state) = (status.task_id.clone(), status.state);
+    (forgotten && state.is_terminal()).then_some(Event::UnknownTaskEnded { task_id, state })
 }
 
 fn find<'a>(state: &'a mut State, status: &TaskStatus) -> Option<&'a mut Instance> {
@@ -46,6 +80,9 @@ fn update(task: &mut Task, status: &TaskStatus, now: Time) {
     task.state = task.state.max(status.state);
     task.healthy = status.healthy;
     task.message.clone_from(&status.message);
+    if let Some(report) = &status.probes {
+        task.probes.take(report, now);
+    }
     if status.ip.is_some() {
         task.ip.clone_from(&status.ip);
     }

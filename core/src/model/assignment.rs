@@ -1,6 +1,8 @@
 //! What an agent is told to run: everything it needs without asking back.
 
-use super::{AppId, HealthCheck, InstanceId, Resources, TaskId, Time, Volume};
+use super::{
+    AppId, Check, Fetch, HealthCheck, InstanceId, ReadinessCheck, Resources, TaskId, Time, Volume,
+};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +37,22 @@ pub struct TaskSpec {
     /// Host ports in definition order, for checks by index.
     pub host_ports: Vec<u16>,
     pub tty: bool,
+    /// Files to bring into the sandbox before start, in order.
+    #[serde(default)]
+    pub fetch: Vec<Fetch>,
+    #[serde(default)]
+    pub readiness: Vec<ReadinessProbe>,
+    /// The generic check: its result is shown, nothing follows from it.
+    #[serde(default)]
+    pub check: Option<Check>,
+}
+
+/// A readiness check and the port that its name means for this task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadinessProbe {
+    pub check: ReadinessCheck,
+    /// The host port, or the container's own where that has none.
+    pub port: u16,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

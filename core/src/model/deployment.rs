@@ -1,13 +1,15 @@
 //! Deployments: a change under way, in steps whose actions run side by side.
 
-use super::{App, AppId, DeploymentId, Time};
+use super::{App, AppId, DeploymentId, GroupId, GroupRecord, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Apps by path: the root group, flattened.
+/// Apps and groups by path: the root group, flattened.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
     pub apps: BTreeMap<AppId, App>,
+    #[serde(default)]
+    pub groups: BTreeMap<GroupId, GroupRecord>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

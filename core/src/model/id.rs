@@ -41,6 +41,10 @@ string_id!(
     AppId
 );
 string_id!(
+    /// Absolute path of a group: `/prod`; `/` is the root, which always exists.
+    GroupId
+);
+string_id!(
     /// One wanted copy of an app: `<safe app id>.instance-<uuid>` (Marathon 1.8).
     InstanceId
 );
@@ -60,6 +64,34 @@ string_id!(
     /// UUID of a deployment, chosen by the leader.
     DeploymentId
 );
+
+impl GroupId {
+    /// The group that holds everything.
+    pub fn root() -> Self {
+        Self("/".into())
+    }
+
+    pub fn is_root(&self) -> bool {
+        self.0 == "/"
+    }
+
+    /// What the paths of all that is in this group begin with: `/prod/`, or `/`.
+    pub fn prefix(&self) -> String {
+        if self.is_root() { "/".into() } else { format!("{}/", self.0) }
+    }
+
+    /// The groups around `path` (an app's or a group's), the root first.
+    pub fn around(path: &str) -> impl Iterator<Item = &str> {
+        let cuts = path.char_indices().filter(|(at, c)| *c == '/' && *at > 0);
+        let root = (path != "/").then_some("/");
+        root.into_iter().chain(cuts.map(|(at, _)| &path[..at]))
+    }
+
+    /// The group directly around `path`; the root has none.
+    pub fn parent_of(path: &str) -> Option<Self> {
+        Self::around(path).last().map(Self::new)
+    }
+}
 
 impl AppId {
     /// Path segments from the root: `/prod/web` gives `prod`, `web`.
@@ -81,7 +113,13 @@ impl AppId {
 impl InstanceId {
     /// Compose the id of a new instance from its app and a UUID text.
     pub fn compose(app: &AppId, uuid: &str) -> Self {
-        Self(format!("{}.instance-{uuid}", app.safe()))
+        Self(format!("{}{uuid}", Self::prefix(app)))
+    }
+
+    /// What the ids of all instances of an app begin with. An app whose last label looks like an
+    /// instance's may share it, so a match has to be confirmed by the instance's own app.
+    pub fn prefix(app: &AppId) -> String {
+        format!("{}.instance-", app.safe())
     }
 
     /// The id of this instance's run number `incarnation` (1-based).

@@ -1,6 +1,6 @@
 //! Instances and their tasks.
 
-use super::{AgentId, AppId, InstanceId, Resources, TaskId, Time};
+use super::{AgentId, AppId, InstanceId, ProbeReport, Resources, TaskId, TaskProbes, Time};
 use serde::{Deserialize, Serialize};
 
 /// One wanted copy of an app, served by successive tasks.
@@ -47,6 +47,9 @@ pub struct Task {
     pub healthy: Option<bool>,
     /// The last message of the agent: progress while staging ("pulling ..."), reason at the end.
     pub message: String,
+    /// Each probe's last turn.
+    #[serde(default)]
+    pub probes: TaskProbes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -100,6 +103,9 @@ pub struct TaskStatus {
     pub ip: Option<String>,
     /// Exit code, or 128 + signal; only at the end.
     pub exit_code: Option<i32>,
+    /// Where its probes stand; `None` while they have nothing to say.
+    #[serde(default)]
+    pub probes: Option<ProbeReport>,
 }
 
 /// Marathon's `lastTaskFailure`.

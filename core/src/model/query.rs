@@ -21,10 +21,12 @@ pub struct Usage {
 }
 
 impl App {
-    /// Whether a task of this app does its work: running and, with health checks, healthy.
+    /// Whether a task of this app does its work: running and, where it has such checks, healthy
+    /// and ready (Marathon's contract, sections 5.3 and 8).
     pub fn is_ready(&self, task: &Task) -> bool {
         task.state == TaskState::Running
             && (self.health_checks.is_empty() || task.healthy == Some(true))
+            && task.probes.are_ready(self.readiness_checks.len())
     }
 }
 
@@ -39,14 +41,20 @@ impl State {
         self.record(&instance.app_id)?.at_version(instance.version)
     }
 
-    /// The app definitions as one group.
-    pub fn root(&self) -> Group {
-        Group { apps: self.apps.iter().map(|(id, r)| (id.clone(), r.app.clone())).collect() }
-    }
-
     /// Instances of an app in id order, whatever their goal.
     pub fn instances_of<'a>(&'a self, app_id: &'a AppId) -> impl Iterator<Item = &'a Instance> {
-        self.instances.values().filter(move |i| i.app_id == *app_id)
+        self.instances_like(app_id).filter(move |i| i.app_id == *app_id)
+    }
+
+    /// Instances whose ids begin as those of an app do. Ids carry their app's path, so that the
+    /// few of one app are found without a look at all others, and without a second index that
+    /// would have to be kept true.
+    fn instances_like(&self, app_id: &AppId) -> impl Iterator<Item = &Instance> {
+        let prefix = InstanceId::prefix(app_id);
+        let from = InstanceId(prefix.clone());
+        let range =
+            self.instances.range(from..).take_while(move |(id, _)| id.0.starts_with(&prefix));
+        range.map(|(_, instance)| instance)
     }
 
     /// Find the instance whose present task has this id, and that task.
@@ -97,7 +105,7 @@ impl State {
 
     /// Whether an app's restart belongs to a step that its deployment has not reached yet.
     pub fn awaits_restart(&self, app_id: &AppId) -> bool {
-        self.deployments.values().any(|d| {
+        self.deployments.values().filter(|d| d.touches(app_id)).any(|d| {
             d.plan.steps.iter().skip(d.current_step as usize + 1).any(|step| {
                 step.actions.iter().any(|a| a.kind == ActionKind::Restart && a.app_id == *app_id)
             })
@@ -207,5 +215,37 @@ impl Deployment {
     /// The actions under way.
     pub fn current_actions(&self) -> &[DeploymentAction] {
         self.plan.steps.get(self.current_step as usize).map_or(&[], |s| &s.actions)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instances_of_an_app_are_found_without_a_look_at_others() {
+        let mut state = State::default();
+        // The last two share the beginning of their instances' ids with `/a1`.
+        let apps = (0..1000).map(|n| format!("/a{n}"));
+        for app in apps.chain(["/a1.instance-x".into(), "/a1.instance-y".into()]) {
+            let app_id = AppId::new(app);
+            let id = InstanceId::compose(&app_id, "1");
+            let instance = Instance {
+                id: id.clone(),
+                app_id,
+                version: Time(1),
+                goal: Goal::Running,
+                since: Time(1),
+                incarnation: 1,
+                task: None,
+            };
+            state.instances.insert(id, instance);
+        }
+        for (app, looked_at) in [("/a0", 1), ("/a1", 3), ("/a999", 1), ("/a1000", 0)] {
+            let app_id = AppId::new(app);
+            assert_eq!(state.instances_like(&app_id).count(), looked_at, "{app}");
+            let found = state.instances_of(&app_id).filter(|i| i.app_id == app_id).count();
+            assert_eq!(found, looked_at.min(1), "{app}");
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! The replicated state: what every master holds and a snapshot contains.
 
 use super::{
-    Agent, AgentId, App, AppId, Cluster, Deployment, DeploymentId, Instance, InstanceId, Node,
-    NodeId, TaskFailure, Time,
+    Agent, AgentId, App, AppId, Cluster, Deployment, DeploymentId, GroupChangeRecord, GroupId,
+    GroupRecord, Instance, InstanceId, Node, NodeId, TaskFailure, Time,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Versions kept per app besides those that tasks still run (Marathon's `zk_max_versions`).
 pub const APP_VERSIONS_MAX: u32 = 50;
@@ -22,6 +22,16 @@ pub struct State {
     pub leaving: BTreeMap<AppId, AppRecord>,
     pub instances: BTreeMap<InstanceId, Instance>,
     pub deployments: BTreeMap<DeploymentId, Deployment>,
+    /// Where events are posted to: URLs given by users.
+    #[serde(default)]
+    pub callbacks: BTreeSet<String>,
+    /// Groups by path. One that only follows from the paths of apps may be missing (ask
+    /// [`State::group`]); the root gets its record with the first change.
+    #[serde(default)]
+    pub groups: BTreeMap<GroupId, GroupRecord>,
+    /// What the latest changes replaced, oldest first: earlier versions of groups.
+    #[serde(default)]
+    pub group_history: Vec<GroupChangeRecord>,
     /// Log index of the last applied entry.
     pub applied_index: u64,
     /// Latest leader time seen: cluster time never goes back.

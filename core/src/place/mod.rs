@@ -4,11 +4,13 @@
 //! made. It must never look at anything but its arguments.
 
 mod constraint;
+mod outlook;
 mod ports;
 mod reason;
 
 pub use crate::command::Placed;
 pub(crate) use constraint::field_value;
+pub use outlook::{INSTANCES_CONSIDERED_MAX, Outlook, outlook};
 pub use ports::with_fixed_ports;
 pub use reason::Reason;
 

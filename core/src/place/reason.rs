@@ -95,6 +95,52 @@ impl Reason {
             Reason::DeclinedScarceResources => "the agent keeps scarce resources back".to_string(),
         }
     }
+
+    /// Tell a person the smallest change that would take this reason away.
+    pub fn smallest_change(&self) -> String {
+        match self {
+            Reason::UnfulfilledRole => {
+                "leave acceptedResourceRoles out, or add \"*\" to it".to_string()
+            }
+            Reason::UnfulfilledConstraint { rule } => {
+                format!("change or drop the constraint [{rule}]")
+            }
+            Reason::NoCorrespondingReservationFound => "drop the reservation".to_string(),
+            Reason::AgentMaintenance => "end the agent's maintenance".to_string(),
+            Reason::InsufficientCpus { need_milli, free_milli } => {
+                less("cpus", *need_milli, *free_milli, 1000, "")
+            }
+            Reason::InsufficientMemory { need_bytes, free_bytes } => {
+                less("mem", *need_bytes, *free_bytes, BYTES_PER_MIB, " MiB")
+            }
+            Reason::InsufficientDisk { need_bytes, free_bytes } => {
+                less("disk", *need_bytes, *free_bytes, BYTES_PER_MIB, " MiB")
+            }
+            Reason::InsufficientGpus { need, free } => {
+                less("gpus", u64::from(*need), u64::from(*free), 1, "")
+            }
+            Reason::InsufficientPorts { missing, .. } if missing.is_empty() => {
+                "ask for fewer host ports".to_string()
+            }
+            Reason::InsufficientPorts { missing, .. } => {
+                let list: Vec<String> = missing.iter().map(u16::to_string).collect();
+                format!("free host port {}, or ask for port 0 (any)", list.join(", "))
+            }
+            Reason::DeclinedScarceResources => "ask for the scarce resource".to_string(),
+        }
+    }
+}
+
+/// Lower the demand to what is free, or free what is missing.
+fn less(field: &str, need: u64, free: u64, unit: u64, name: &str) -> String {
+    let missing = amount(need.saturating_sub(free), unit);
+    // Rounded down: the whole of it must fit.
+    let fits = u128::from(free) * 1000 / u128::from(unit);
+    if fits == 0 {
+        return format!("free {missing}{name} {field}");
+    }
+    let fits = decimal(fits);
+    format!("set {field} to {fits} or less, or free {missing}{name}")
 }
 
 fn short(what: &str, need: u64, free: u64, unit: u64, name: &str) -> String {
@@ -109,6 +155,10 @@ fn short(what: &str, need: u64, free: u64, unit: u64, name: &str) -> String {
 /// `value / unit` with up to three decimals, rounded to the nearest.
 fn amount(value: u64, unit: u64) -> String {
     let thousandths = (u128::from(value) * 1000 + u128::from(unit) / 2) / u128::from(unit);
+    decimal(thousandths)
+}
+
+fn decimal(thousandths: u128) -> String {
     let text = format!("{}.{:03}", thousandths / 1000, thousandths % 1000);
     text.trim_end_matches('0').trim_end_matches('.').to_string()
 }

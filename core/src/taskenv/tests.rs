@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::{
     AppId, Container, DockerImage, InstanceId, Network, PortDefinition, PortMapping,
-    ResourceLimits, Resources, TaskState, Time,
+    ResourceLimits, Resources, TaskProbes, TaskState, Time,
 };
 
 fn base() -> App {
@@ -30,6 +30,7 @@ fn instance(app: &App, ports: &[u16]) -> Instance {
         ip: None,
         healthy: None,
         message: String::new(),
+        probes: TaskProbes::default(),
     };
     Instance {
         id,
@@ -252,4 +253,39 @@ fn commands_and_ceilings() {
     app.container = Some(Container { docker: None, ..docker(vec![]) });
     let spec = of(&app);
     assert_eq!((spec.command, spec.image), (TaskCommand::ImageDefault, None));
+}
+
+fn readiness_of(app: &App, ports: &[u16], port_name: &str) -> Option<u16> {
+    let check = ReadinessCheck {
+        name: "readinessCheck".into(),
+        https: false,
+        path: "/".into(),
+        port_name: port_name.into(),
+        interval_ms: 30_000,
+        timeout_ms: 10_000,
+        ready_status_codes: vec![200],
+        preserve_last_response: false,
+    };
+    let app = App { readiness_checks: vec![check], ..app.clone() };
+    let assignment = assignment(&app, &instance(&app, ports)).expect("it has a task");
+    assignment.spec.readiness.first().map(|probe| probe.port)
+}
+
+#[test]
+fn readiness_checks_name_ports() {
+    let mut host = base();
+    host.port_definitions = vec![definition(0, Some("admin")), definition(0, Some("http"))];
+    let mut bridge = base();
+    bridge.networks = vec![Network::Bridge];
+    bridge.container =
+        Some(docker(vec![mapping(80, Some(0), Protocol::Tcp), mapping(81, None, Protocol::Tcp)]));
+    let cases = [
+        ("host port", &host, vec![31_000, 31_001], "http", Some(31_001)),
+        ("unknown name", &host, vec![31_000, 31_001], "other", None),
+        ("published", &bridge, vec![31_002], "p80-x", Some(31_002)),
+        ("the container's own", &bridge, vec![31_002], "p81-x", Some(81)),
+    ];
+    for (name, app, ports, port_name, expected) in cases {
+        assert_eq!(readiness_of(app, &ports, port_name), expected, "{name}");
+    }
 }

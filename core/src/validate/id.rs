@@ -13,13 +13,33 @@ const RESERVED: [&str; 3] = ["restart", "tasks", "versions"];
 /// The rule in the words Marathon's clients know.
 const SEGMENT_REGEX: &str = "^(([a-z0-9]|[a-z0-9][a-z0-9\\-]*[a-z0-9])\\.)*([a-z0-9]|[a-z0-9][a-z0-9\\-]*[a-z0-9])|(\\.|\\.\\.)$";
 
-/// Resolve a written id against the absolute path `base` (`/` for the root) and check it.
+/// Resolve a written app id against the absolute path `base` (`/` for the root) and check it.
 ///
 /// A leading slash makes it absolute; empty segments are dropped; `.` and `..` are walked.
 ///
 /// # Errors
 /// Messages of every rule it breaks; the id is then of no use.
 pub fn resolve(text: &str, base: &str) -> Result<AppId, Vec<String>> {
+    let id = walked(text, base)?;
+    let broken = id_violations(&id);
+    if broken.is_empty() { Ok(AppId(id)) } else { Err(broken) }
+}
+
+/// Resolve a written group id against the absolute path `base` and check it. The root is a group,
+/// and no word is reserved.
+///
+/// # Errors
+/// Messages of every rule it breaks.
+pub fn resolve_path(text: &str, base: &str) -> Result<String, Vec<String>> {
+    let path = walked(text, base)?;
+    if path.split('/').filter(|s| !s.is_empty()).all(is_segment) {
+        return Ok(path);
+    }
+    Err(vec![malformed()])
+}
+
+/// The absolute path that `text` means, unchecked but for its length.
+fn walked(text: &str, base: &str) -> Result<String, Vec<String>> {
     if text.len() > APP_ID_BYTES_MAX {
         return Err(vec![too_long(text.len())]);
     }
@@ -34,9 +54,9 @@ pub fn resolve(text: &str, base: &str) -> Result<AppId, Vec<String>> {
             other => segments.push(other),
         }
     }
-    let id = format!("/{}", segments.join("/"));
-    let broken = id_violations(&id);
-    if broken.is_empty() { Ok(AppId(id)) } else { Err(broken) }
+    let path = format!("/{}", segments.join("/"));
+    // A relative one becomes longer than it was written.
+    if path.len() > APP_ID_BYTES_MAX { Err(vec![too_long(path.len())]) } else { Ok(path) }
 }
 
 /// Messages of every rule an absolute id breaks.
@@ -54,12 +74,16 @@ pub fn id_violations(id: &str) -> Vec<String> {
         return broken;
     };
     if !segments.iter().all(|s| is_segment(s)) {
-        broken.push(format!("must fully match regular expression '{SEGMENT_REGEX}'"));
+        broken.push(malformed());
     }
     if RESERVED.contains(last) {
         broken.push(format!("must not end with any of: {}", RESERVED.join(", ")));
     }
     broken
+}
+
+fn malformed() -> String {
+    format!("must fully match regular expression '{SEGMENT_REGEX}'")
 }
 
 fn too_long(length: usize) -> String {

@@ -13,7 +13,7 @@ mod network;
 mod ports;
 mod strategy;
 
-pub use id::{APP_ID_BYTES_MAX, id_violations, resolve};
+pub use id::{APP_ID_BYTES_MAX, id_violations, resolve, resolve_path};
 
 use crate::model::App;
 

@@ -58,7 +58,9 @@ fn a_lock_holds_until_forced() {
     bench.create(app("/b", 1));
     bench.events.clear();
     let second = bench.change(vec![update], true).expect("force overrides");
-    assert_eq!(bench.events[0], Event::DeploymentCancelled { id: first.clone() });
+    assert!(
+        matches!(&bench.events[0], Event::DeploymentCancelled { id, deployment } if *id == first && deployment.id == first)
+    );
     assert!(!bench.state.deployments.contains_key(&first));
     assert_eq!(bench.state.locked_by([&id("/a")]), vec![second]);
     bench.finish();
@@ -106,7 +108,7 @@ fn versions_tell_scaling_from_change() {
     assert_eq!(stamps(&bench).0, restarted);
     assert!(matches!(
         &bench.events[..],
-        [Event::DeploymentStarted { .. }, Event::DeploymentFinished { id }] if *id == same
+        [Event::DeploymentStarted { .. }, Event::DeploymentFinished { id, .. }] if *id == same
     ));
 }
 
@@ -268,8 +270,16 @@ fn steps_are_taken_in_order() {
     let advance = |from_step| Command::AdvanceDeployment { id: deployment.clone(), from_step };
     let mismatch = Rejection::StepMismatch { id: deployment.clone(), at: 0, from: 1 };
     assert_eq!(bench.apply(advance(1)), Err(mismatch));
-    assert_eq!(bench.must(advance(0)), [Event::DeploymentStep { id: deployment.clone(), step: 1 }]);
-    assert_eq!(bench.must(advance(1)), [Event::DeploymentFinished { id: deployment.clone() }]);
+    assert!(matches!(
+        &bench.must(advance(0))[..],
+        [Event::DeploymentStep { id, step: 1, deployment: d }]
+            if *id == deployment && d.current_step == 1
+    ));
+    assert!(matches!(
+        &bench.must(advance(1))[..],
+        [Event::DeploymentFinished { id, deployment: d }]
+            if *id == deployment && d.plan.steps.len() == 2
+    ));
     let unknown = Err(Rejection::DeploymentUnknown(deployment.clone()));
     assert_eq!(bench.apply(advance(1)), unknown);
     assert_eq!(bench.apply(Command::CancelDeployment { id: deployment.clone() }), unknown);

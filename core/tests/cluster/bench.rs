@@ -215,6 +215,7 @@ impl Bench {
             healthy,
             ip: None,
             exit_code: None,
+            probes: None,
         };
         self.must(Command::RecordStatus { statuses: vec![status] });
     }

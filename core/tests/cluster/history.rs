@@ -149,7 +149,7 @@ fn commands(bench: &mut Bench, step: &Step) -> Vec<Command> {
         }
         Step::Cancel(n) => Command::CancelDeployment { id: deployment(*n) },
         Step::Add { app, count } => {
-            let ids = (0..*count).map(|k| InstanceId(format!("x.instance-{k}"))).collect();
+            let ids = (0..*count).map(|k| InstanceId::compose(&id(*app), &k.to_string())).collect();
             Command::AddInstances { app_id: id(*app), ids }
         }
         Step::Decommission(n) => Command::Decommission { ids: vec![instance(*n)] },
@@ -198,6 +198,7 @@ fn status(state: &State, n: usize, to: u8, healthy: Option<bool>, skip: u32) -> 
         healthy,
         ip: None,
         exit_code: None,
+        probes: None,
     }
 }
 

@@ -138,6 +138,7 @@ fn a_status_is_applied_once_and_never_goes_back() {
         healthy,
         ip: None,
         exit_code: None,
+        probes: None,
     };
     let mut report = |s: TaskStatus| {
         bench.clock += 10;
@@ -289,13 +290,19 @@ fn a_singleton_waits_for_the_end_of_the_one_before() {
 #[test]
 fn instances_are_never_added_beyond_the_count() {
     let mut bench = deployed(app("/a", 2));
-    let ids = |names: &[&str]| names.iter().map(|n| InstanceId::new(*n)).collect::<Vec<_>>();
+    let id = |name: &str| InstanceId::compose(&AppId::new("/a"), name);
+    let ids = |names: &[&str]| names.iter().map(|n| id(n)).collect::<Vec<_>>();
     let add = |ids| Command::AddInstances { app_id: AppId::new("/a"), ids };
     assert_eq!(bench.must(add(ids(&["x", "y"]))), []);
     let taken = bench.instances("/a")[0].id.clone();
     assert_eq!(bench.apply(add(vec![taken.clone()])), Err(Rejection::InstanceExists(taken)));
     let twice = bench.apply(add(ids(&["x", "x"])));
-    assert_eq!(twice, Err(Rejection::InstanceExists(InstanceId::new("x"))));
+    assert_eq!(twice, Err(Rejection::InstanceExists(id("x"))));
+    // Found by the path in their ids, instances of `/a` cannot have those of `/a/b` or none.
+    for stray in [InstanceId::new("x"), InstanceId::compose(&AppId::new("/a/b"), "x")] {
+        let misnamed = Rejection::InstanceMisnamed(stray.clone(), AppId::new("/a"));
+        assert_eq!(bench.apply(add(vec![stray])), Err(misnamed));
+    }
     let unknown = Command::AddInstances { app_id: AppId::new("/b"), ids: ids(&["x"]) };
     assert_eq!(bench.apply(unknown), Err(Rejection::AppUnknown(AppId::new("/b"))));
 }

@@ -3,6 +3,7 @@
 
 mod apps;
 mod bench;
+mod groups;
 mod history;
 mod instances;
 mod placing;

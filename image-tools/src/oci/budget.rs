@@ -1,4 +1,4 @@
-//! The space one load or pull may fill: what stops a decompression bomb.
+//! The space one load, pull or fetch may fill: what stops a decompression bomb.
 //!
 //! Owns the count. Never looks at the disk after it was made.
 
@@ -13,7 +13,7 @@ const DISK_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
 const ENTRY_BYTES: u64 = 1024;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("image needs more than the {limit_bytes} bytes that this machine can spare for it")]
+#[error("more than the {limit_bytes} bytes that this machine can spare")]
 pub struct BudgetError {
     pub limit_bytes: u64,
 }
@@ -33,6 +33,11 @@ impl Budget {
         let disk = rustix::fs::statvfs(dir)?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         Ok(Budget::new(free.saturating_sub(DISK_RESERVE_BYTES).min(LOAD_BYTES_MAX)))
+    }
+
+    /// All that it ever allowed.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
     }
 
     /// Counts bytes before they are written.

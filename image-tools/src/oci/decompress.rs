@@ -3,7 +3,9 @@
 //! Owns the choice by magic numbers (media types and file names lie) and the limits on a
 //! decoder's memory. Never buffers more than one window.
 
+use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
+use lzma_rust2::XzReader;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use std::io::{self, BufRead, BufReader, Cursor, Read};
@@ -12,6 +14,8 @@ use std::io::{self, BufRead, BufReader, Cursor, Read};
 const MAGIC_BYTES: u64 = 6;
 /// Largest zstd window accepted: what the zstd tool itself accepts without `--long`.
 const ZSTD_WINDOW_BYTES_MAX: u64 = 128 * 1024 * 1024;
+/// Most memory an xz stream may ask for: twice what `xz -9` needs to be unpacked.
+const XZ_MEMORY_KIB_MAX: u32 = 128 * 1024;
 /// Read size on the compressed side.
 const BUFFER_BYTES: usize = 128 * 1024;
 
@@ -22,7 +26,32 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// # Errors
 /// Other known compressions are refused by name (`Unsupported`), before anything is read.
 pub(crate) fn decompressed<R: Read + Send + 'static>(
+    reader: R,
+) -> io::Result<Box<dyn Read + Send>> {
+    open(reader, Further::Refused)
+}
+
+/// Like [`decompressed`], and bzip2 and xz besides: what users pack their own files with. Image
+/// layers stay without them, as the OCI specification names neither.
+///
+/// # Errors
+/// As [`decompressed`].
+pub(crate) fn decompressed_any<R: Read + Send + 'static>(
+    reader: R,
+) -> io::Result<Box<dyn Read + Send>> {
+    open(reader, Further::Read)
+}
+
+/// What to do with compressions beyond those of images.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Further {
+    Refused,
+    Read,
+}
+
+fn open<R: Read + Send + 'static>(
     mut reader: R,
+    further: Further,
 ) -> io::Result<Box<dyn Read + Send>> {
     let mut magic = Vec::new();
     reader.by_ref().take(MAGIC_BYTES).read_to_end(&mut magic)?;
@@ -37,6 +66,12 @@ pub(crate) fn decompressed<R: Read + Send + 'static>(
     }
     if magic.starts_with(&ZSTD_MAGIC) || is_skippable(&magic) {
         return Ok(Box::new(ZstdReader::new(whole)));
+    }
+    if further == Further::Read && magic.starts_with(b"\xfd7zXZ\0") {
+        return Ok(Box::new(XzReader::new_mem_limit(whole, true, XZ_MEMORY_KIB_MAX)));
+    }
+    if further == Further::Read && magic.starts_with(b"BZh") {
+        return Ok(Box::new(MultiBzDecoder::new(whole)));
     }
     match magic.as_slice() {
         m if m.starts_with(b"\xfd7zXZ\0") => refused("xz"),

@@ -1,9 +1,9 @@
 //! OCI images: references, the content store, archives, registries.
 
 mod archive;
-mod budget;
+pub(crate) mod budget;
 mod credentials;
-mod decompress;
+pub(crate) mod decompress;
 mod digest;
 mod docker_save;
 mod layout;
@@ -11,10 +11,10 @@ mod model;
 mod platform;
 mod reference;
 mod registry;
-mod rootdir;
+pub(crate) mod rootdir;
 mod store;
-mod tarstream;
-mod unpack;
+pub(crate) mod tarstream;
+pub(crate) mod unpack;
 
 #[cfg(test)]
 mod testing;

@@ -29,21 +29,21 @@ const AUFS_PREFIX: &str = ".wh..wh.";
 pub enum UnpackError {
     #[error(transparent)]
     Tar(#[from] TarError),
-    #[error("entry {path:?} leads out of the image")]
+    #[error("entry {path:?} leads out of its root")]
     Escape { path: String },
-    #[error("hard link {path:?} leads out of the image to {target:?}")]
+    #[error("hard link {path:?} leads out of its root to {target:?}")]
     LinkEscape { path: String, target: String },
-    #[error("hard link {path:?} names {target:?}, which is not in the layer")]
+    #[error("hard link {path:?} names {target:?}, which is not in the archive")]
     LinkTarget { path: String, target: String },
     #[error("whiteout {path:?} hides no valid name")]
     Whiteout { path: String },
-    #[error("layer has more than {ENTRIES_MAX} entries")]
+    #[error("archive has more than {ENTRIES_MAX} entries")]
     TooManyEntries,
     #[error(transparent)]
     Budget(#[from] BudgetError),
     #[error("disk is full: no space left to unpack {path:?}")]
     DiskFull { path: String },
-    #[error("{operation} {path:?} of a layer")]
+    #[error("{operation} {path:?} of an archive")]
     Apply {
         operation: &'static str,
         path: String,
@@ -92,24 +92,26 @@ pub(crate) fn unpack_layer<R: Read>(
     dir: &Path,
     budget: &Budget,
 ) -> Result<Unpacked, UnpackError> {
-    let root =
-        RootDir::open(dir).map_err(|source| UnpackError::Open { path: dir.to_owned(), source })?;
-    let buffer = vec![0; COPY_BUFFER_BYTES];
-    let mut unpacker =
-        Unpacker { root, budget, seen: Unpacked::default(), directory_times: Vec::new(), buffer };
-    let mut entries = 0;
+    let mut unpacker = Unpacker::new(dir, budget, Purpose::Layer)?;
     while let Some(entry) = tar.next_entry()? {
-        entries += 1;
-        if entries > ENTRIES_MAX {
-            return Err(UnpackError::TooManyEntries);
-        }
         unpacker.entry(tar, &entry)?;
     }
-    unpacker.set_directory_times()?;
-    Ok(unpacker.seen)
+    unpacker.finish()
 }
 
-struct Unpacker<'a> {
+/// What an archive is unpacked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// One layer of an image: whiteouts hide names of the layers below.
+    Layer,
+    /// Files of a user beside others: every name is just a name, and the directory itself stays
+    /// as it is.
+    Files,
+}
+
+pub(crate) struct Unpacker<'a> {
+    purpose: Purpose,
+    entries: u64,
     root: RootDir,
     budget: &'a Budget,
     seen: Unpacked,
@@ -127,8 +129,32 @@ fn applying(operation: &'static str, entry: &Entry) -> impl FnOnce(io::Error) ->
     }
 }
 
-impl Unpacker<'_> {
-    fn entry(&mut self, tar: &mut impl Read, entry: &Entry) -> Result<(), UnpackError> {
+impl<'a> Unpacker<'a> {
+    /// Begins to unpack into `dir`.
+    pub(crate) fn new(
+        dir: &Path,
+        budget: &'a Budget,
+        purpose: Purpose,
+    ) -> Result<Self, UnpackError> {
+        let root = RootDir::open(dir)
+            .map_err(|source| UnpackError::Open { path: dir.to_owned(), source })?;
+        let (seen, directory_times) = (Unpacked::default(), Vec::new());
+        let buffer = vec![0; COPY_BUFFER_BYTES];
+        Ok(Unpacker { purpose, entries: 0, root, budget, seen, directory_times, buffer })
+    }
+
+    /// Ends unpacking; tells what there was.
+    pub(crate) fn finish(mut self) -> Result<Unpacked, UnpackError> {
+        self.set_directory_times()?;
+        Ok(self.seen)
+    }
+
+    /// Unpacks the next entry, whose content `tar` gives.
+    pub(crate) fn entry(&mut self, tar: &mut impl Read, entry: &Entry) -> Result<(), UnpackError> {
+        self.entries += 1;
+        if self.entries > ENTRIES_MAX {
+            return Err(UnpackError::TooManyEntries);
+        }
         let names = clean(&entry.path).ok_or_else(|| UnpackError::Escape { path: entry.name() })?;
         self.budget.take_entry(entry.size)?;
         let Some((name, above)) = names.split_last() else {
@@ -137,7 +163,9 @@ impl Unpacker<'_> {
         let parent =
             self.root.make_directory(above).map_err(applying("making the parent of", entry))?;
         let parent = parent.as_fd();
-        if let Some(hidden) = rootdir::strip_prefix(name, WHITEOUT) {
+        if self.purpose == Purpose::Layer
+            && let Some(hidden) = rootdir::strip_prefix(name, WHITEOUT)
+        {
             return self.whiteout(entry, parent, name, hidden);
         }
         if matches!(entry.kind, EntryKind::Char | EntryKind::Block) {
@@ -163,6 +191,9 @@ impl Unpacker<'_> {
     fn root_entry(&mut self, entry: &Entry) -> Result<(), UnpackError> {
         if entry.kind != EntryKind::Directory {
             return Err(UnpackError::Escape { path: entry.name() });
+        }
+        if self.purpose == Purpose::Files {
+            return Ok(());
         }
         let fd = self.root.directory(&[]).map_err(applying("opening", entry))?;
         self.metadata(entry, fd.as_fd())?;

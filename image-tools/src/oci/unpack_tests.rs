@@ -122,11 +122,11 @@ fn nothing_leaves_the_root() {
             Some("parent of"),
         ),
         ("hard link up", Tar::new().hardlink("h", "../x"), Some("leads out")),
-        ("hard link absolute", Tar::new().hardlink("h", "/etc/passwd"), Some("not in the layer")),
+        ("hard link absolute", Tar::new().hardlink("h", "/etc/passwd"), Some("not in the archive")),
         (
             "hard link through link",
             Tar::new().symlink("l", "/etc").hardlink("h", "l/passwd"),
-            Some("not in the layer"),
+            Some("not in the archive"),
         ),
         ("whiteout of parent", Tar::new().file("a/.wh...", ""), Some("hides no valid name")),
         ("whiteout of itself", Tar::new().file("a/.wh..", ""), Some("hides no valid name")),

@@ -1,14 +1,19 @@
 //! From a handler's decision to the log, and what started it back to the client.
 
 use super::Api;
+use super::dispatch::Call;
 use super::error::ApiError;
 use super::limits::PROPOSE_TIME_MAX;
 use super::reply::{self, DEPLOYMENT_HEADER, Reply};
+use crate::clock;
+use crate::events::{Announced, group_of};
 use crate::propose::Committed;
 use bramble_core::command::{AppChange, Command};
 use bramble_core::event::Event;
-use bramble_core::model::{DeploymentId, Time};
+use bramble_core::model::{AppId, DeploymentId, Time};
 use bramble_protocol::rest::deployment;
+use bramble_protocol::rest::event::EventBody;
+use bramble_protocol::timestamp;
 use http::{HeaderValue, StatusCode};
 use uuid::Uuid;
 
@@ -34,16 +39,66 @@ pub(crate) async fn apps(
     changes: Vec<AppChange>,
     force: bool,
 ) -> Result<Started, ApiError> {
+    announced(api, changes, force, None).await
+}
+
+/// Change one app as a request defined it, which the events shall say.
+pub(crate) async fn app(call: &Call, change: AppChange, force: bool) -> Result<Started, ApiError> {
+    let announcement = match &change {
+        AppChange::Create(app) | AppChange::Update(app) => Some(Announced {
+            client_ip: call.client_ip(),
+            uri: call.path.clone(),
+            app: app.clone(),
+        }),
+        AppChange::Restart(_) | AppChange::Remove(_) => None,
+    };
+    announced(call.api(), vec![change], force, announcement).await
+}
+
+async fn announced(
+    api: &Api,
+    changes: Vec<AppChange>,
+    force: bool,
+    announced: Option<Announced>,
+) -> Result<Started, ApiError> {
     let deployment_id = DeploymentId::new(Uuid::new_v4().to_string());
+    let touched = touched(&changes);
     let command = Command::ChangeApps { deployment_id: deployment_id.clone(), changes, force };
-    let committed = commit(api, command).await?;
+    if let Some(announced) = announced {
+        api.events.announce(deployment_id.clone(), announced);
+    }
+    let committed = match commit(api, command).await {
+        Ok(committed) => committed,
+        Err(error) => {
+            // Where the log answered too late it may begin yet, as a change of nobody's.
+            api.events.announced(&deployment_id);
+            failed(api, &touched, &error);
+            return Err(error);
+        }
+    };
     let version = committed.events.iter().find_map(|event| match event {
-        Event::DeploymentStarted { id, version } if *id == deployment_id => Some(*version),
+        Event::DeploymentStarted { id, version, .. } if *id == deployment_id => Some(*version),
         _ => None,
     });
     let version = version.unwrap_or_else(|| api.store.read(|state| state.now));
     tracing::info!(deployment_id = %deployment_id, "a request started a deployment");
     Ok(Started { id: deployment_id, version })
+}
+
+fn touched(changes: &[AppChange]) -> Vec<AppId> {
+    let id = |change: &AppChange| match change {
+        AppChange::Create(app) | AppChange::Update(app) => app.id.clone(),
+        AppChange::Restart(id) | AppChange::Remove(id) => id.clone(),
+    };
+    changes.iter().map(id).collect()
+}
+
+fn failed(api: &Api, touched: &[AppId], error: &ApiError) {
+    api.events.publish(EventBody::GroupChangeFailed {
+        group_id: group_of(touched),
+        version: timestamp::format(clock::now()),
+        reason: error.message(),
+    });
 }
 
 /// Answer with the deployment that was started, in body and header.

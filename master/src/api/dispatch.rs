@@ -8,12 +8,14 @@ use super::limits::{REQUESTS_MAX, STREAMS_MAX};
 use super::query::Query;
 use super::reply::{self, Reply};
 use super::route::{Route, route};
-use super::{Api, ApiConfig, accept, apps, deployments, native, queue, system, tasks};
+use super::{
+    Api, ApiConfig, accept, apps, deployments, events, groups, native, queue, system, tasks,
+};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -70,18 +72,34 @@ pub(crate) struct Content {
     pub(crate) upgrade: Option<hyper::upgrade::OnUpgrade>,
 }
 
+/// Ends the connection that a request came on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Hangup(pub(crate) CancellationToken);
+
 /// The head of one request.
 pub(crate) struct Call {
     pub(crate) shared: Arc<Shared>,
     pub(crate) peer: Peer,
     pub(crate) method: Method,
     pub(crate) headers: HeaderMap,
+    /// Path of the request, as the client wrote it.
+    pub(crate) path: String,
     pub(crate) query: Query,
+    /// Cancelled, it ends the client's connection at once.
+    pub(crate) hangup: CancellationToken,
 }
 
 impl Call {
     pub(crate) fn api(&self) -> &Api {
         &self.shared.api
+    }
+
+    /// Where the client is, as events name it.
+    pub(crate) fn client_ip(&self) -> String {
+        match self.peer {
+            Peer::Tcp(address) => address.ip().to_canonical().to_string(),
+            Peer::Unix => Ipv4Addr::LOCALHOST.to_string(),
+        }
     }
 }
 
@@ -132,11 +150,14 @@ async fn admit(shared: Arc<Shared>, mut request: Request<Body>) -> Result<Reply,
     let target = route(request.method(), request.uri().path()).ok_or(ApiError::NoRoute)?;
     let _permit = shared.requests.try_acquire().map_err(|_| ApiError::TooManyRequests)?;
     let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
+    let hangup = request.extensions_mut().remove::<Hangup>().unwrap_or_default();
     let (parts, body) = request.into_parts();
     let call = Call {
         shared: shared.clone(),
         peer,
         query: Query::of(&parts.uri),
+        path: parts.uri.path().to_string(),
+        hangup: hangup.0,
         method: parts.method,
         headers: parts.headers,
     };
@@ -160,8 +181,10 @@ fn methods(target: &Route) -> &'static str {
         Route::Apps => "GET, HEAD, OPTIONS, PATCH, POST, PUT",
         Route::App(_) => "DELETE, GET, HEAD, OPTIONS, PATCH, PUT",
         Route::AppTasks(_) => "DELETE, GET, HEAD, OPTIONS",
+        Route::Group(_) => "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT",
+        Route::EventSubscriptions => "DELETE, GET, HEAD, OPTIONS, POST",
         Route::Images => "GET, OPTIONS, POST",
-        Route::Logs(_) => "GET, OPTIONS",
+        Route::Logs(_) | Route::Events => "GET, OPTIONS",
         Route::AppTask(..) | Route::Deployment(_) | Route::QueueDelay(_) => "DELETE, OPTIONS",
         Route::Restart(_) | Route::TasksDelete | Route::Exec(_) => "OPTIONS, POST",
         Route::Ping
@@ -171,6 +194,10 @@ fn methods(target: &Route) -> &'static str {
         | Route::Version(..)
         | Route::Below(_)
         | Route::BelowTasks(_)
+        | Route::GroupApps(_)
+        | Route::GroupVersions(_)
+        | Route::GroupVersion(..)
+        | Route::Why(_)
         | Route::Tasks
         | Route::Deployments
         | Route::Queue
@@ -190,6 +217,7 @@ async fn handle(target: Route, call: &Call, content: Content) -> Result<Reply, A
         Route::Logs(_) | Route::Exec(_) | Route::Images => {
             native::streams(target, call, content).await
         }
+        Route::Events => events::stream(call),
         Route::Tasks | Route::AppTasks(_) | Route::BelowTasks(_) if reads(&call.method) => {
             tasks::list(target, call)
         }
@@ -220,6 +248,14 @@ async fn json(target: Route, call: &Call, body: Body) -> Result<Reply, ApiError>
         (Route::Restart(id), Method::POST) => apps::restart(call, id).await,
         (Route::Versions(id), Method::GET) => apps::versions(call, &id),
         (Route::Version(id, at), Method::GET) => apps::version(call, &id, &at),
+        (Route::Group(id), Method::GET) => groups::get(call, &id),
+        (Route::Group(id), Method::POST) => groups::create(call, id, body).await,
+        (Route::Group(id), Method::PUT) => groups::put(call, id, body).await,
+        (Route::Group(id), Method::PATCH) => groups::enforce_role(call, id, body).await,
+        (Route::Group(id), Method::DELETE) => groups::delete(call, id).await,
+        (Route::GroupApps(id), Method::GET) => groups::apps(call, &id),
+        (Route::GroupVersions(id), Method::GET) => groups::versions(call, &id),
+        (Route::GroupVersion(id, at), Method::GET) => groups::version(call, &id, &at),
         (Route::AppTasks(id), Method::DELETE) => tasks::kill_of_app(call, &id).await,
         (Route::AppTask(id, task), Method::DELETE) => tasks::kill_one(call, &id, &task).await,
         (Route::TasksDelete, Method::POST) => tasks::delete(call, body).await,
@@ -227,9 +263,13 @@ async fn json(target: Route, call: &Call, body: Body) -> Result<Reply, ApiError>
         (Route::Deployment(id), Method::DELETE) => deployments::delete(call, id).await,
         (Route::Queue, Method::GET) => queue::list(call),
         (Route::QueueDelay(id), Method::DELETE) => queue::reset_delay(call, id).await,
+        (Route::EventSubscriptions, Method::GET) => events::subscriptions(call),
+        (Route::EventSubscriptions, Method::POST) => events::subscribe(call).await,
+        (Route::EventSubscriptions, Method::DELETE) => events::unsubscribe(call).await,
         (Route::Info, Method::GET) => system::info(call),
         (Route::Leader, Method::GET) => system::leader(call),
         (Route::Status, Method::GET) => native::status(call),
+        (Route::Why(id), Method::GET) => native::why(call, &id),
         (Route::Agents, Method::GET) => native::agents(call),
         (Route::Token, Method::GET) => native::token(call),
         _ => Err(ApiError::MethodNotAllowed),

@@ -7,7 +7,7 @@ use super::reply::{self, Reply};
 use crate::propose::ProposeError;
 use crate::streams::StreamError;
 use bramble_core::command::Rejection;
-use bramble_core::model::{AppId, DeploymentId, Time};
+use bramble_core::model::{AppId, DeploymentId, GroupId, Time};
 use bramble_protocol::native::Refusal;
 use bramble_protocol::rest::error::{ErrorBody, FieldError};
 use bramble_protocol::timestamp;
@@ -38,6 +38,8 @@ pub(crate) enum ApiError {
     VersionUnknown(AppId, Time),
     #[error("Group '{0}' does not exist")]
     GroupUnknown(String),
+    #[error("Group '{0}' does not exist in version {at}", at = timestamp::format(*.1))]
+    GroupVersionUnknown(GroupId, Time),
     #[error("Task '{0}' does not exist")]
     TaskUnknown(String),
     #[error("DeploymentPlan {0} does not exist")]
@@ -82,6 +84,8 @@ pub(crate) enum ApiError {
     TooManyRequests,
     #[error("too many open log, exec and image streams; try again once one has ended")]
     TooManyStreams,
+    #[error("{max} event streams are open already; try again once one has ended")]
+    TooManyEventStreams { max: usize },
     #[error("'{name}' could be any of: {}", candidates.join(", "))]
     Ambiguous { name: String, candidates: Vec<String> },
     #[error("task {0} is not running")]
@@ -111,6 +115,7 @@ impl ApiError {
             E::AppUnknown(_)
             | E::VersionUnknown(..)
             | E::GroupUnknown(_)
+            | E::GroupVersionUnknown(..)
             | E::TaskUnknown(_)
             | E::DeploymentUnknown(_)
             | E::NotQueued(_)
@@ -128,6 +133,7 @@ impl ApiError {
             E::Ambiguous { .. } | E::NotRunning(_) => StatusCode::CONFLICT,
             E::TooManyRequests
             | E::TooManyStreams
+            | E::TooManyEventStreams { .. }
             | E::NoAgent
             | E::ProposeTimeout
             | E::AgentTimeout => StatusCode::SERVICE_UNAVAILABLE,
@@ -142,7 +148,8 @@ impl ApiError {
         }
     }
 
-    fn message(&self) -> String {
+    /// What it tells its client.
+    pub(crate) fn message(&self) -> String {
         match self {
             ApiError::Propose(ProposeError::Rejected(rejection)) => rejection_message(rejection),
             other => other.to_string(),
@@ -165,6 +172,10 @@ impl ApiError {
             ApiError::Propose(ProposeError::Rejected(Rejection::Locked(ids))) => {
                 reply::json(status, &ErrorBody::locked(ids))
             }
+            ApiError::Propose(ProposeError::Rejected(Rejection::DependencyCycle)) => {
+                let cyclic = FieldError::new("/", "Dependency graph has cyclic dependencies.");
+                reply::json(status, &ErrorBody::not_valid(vec![cyclic]))
+            }
             ApiError::Ambiguous { candidates, .. } => reply::json(
                 status,
                 &Refusal { message: self.message(), candidates: candidates.clone() },
@@ -175,7 +186,9 @@ impl ApiError {
             ApiError::UpgradeNeeded(protocol) => {
                 answer.headers_mut().insert(header::UPGRADE, HeaderValue::from_static(protocol));
             }
-            ApiError::TooManyRequests | ApiError::TooManyStreams => {
+            ApiError::TooManyRequests
+            | ApiError::TooManyStreams
+            | ApiError::TooManyEventStreams { .. } => {
                 answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}
@@ -186,8 +199,13 @@ impl ApiError {
 
 fn rejection_status(rejection: &Rejection) -> StatusCode {
     match rejection {
-        Rejection::AppUnknown(_) | Rejection::DeploymentUnknown(_) => StatusCode::NOT_FOUND,
-        Rejection::DeploymentsFull { .. } => StatusCode::FORBIDDEN,
+        Rejection::AppUnknown(_) | Rejection::GroupUnknown(_) | Rejection::DeploymentUnknown(_) => {
+            StatusCode::NOT_FOUND
+        }
+        Rejection::DependencyCycle => StatusCode::UNPROCESSABLE_ENTITY,
+        Rejection::DeploymentsFull { .. } | Rejection::CallbacksFull { .. } => {
+            StatusCode::FORBIDDEN
+        }
         Rejection::ServicePortsExhausted { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         // The rest means: not in the present state of the cluster.
         _ => StatusCode::CONFLICT,
@@ -199,6 +217,10 @@ fn rejection_message(rejection: &Rejection) -> String {
         Rejection::AppExists(id) => format!("An app with id [{id}] already exists."),
         Rejection::AppUnknown(id) => format!("App '{id}' does not exist"),
         Rejection::PathTaken(_, id) => format!("An app with the path {id} already exists."),
+        Rejection::GroupUnknown(id) => format!("Group '{id}' does not exist"),
+        Rejection::GroupExists(id) => {
+            format!("Group {id} is already created. Use PUT to change this group.")
+        }
         Rejection::DeploymentUnknown(id) => format!("DeploymentPlan {id} does not exist"),
         Rejection::DeploymentsFull { max } => {
             format!("Max number ({max}) of running deployments is achieved. Wait for one to end.")

@@ -30,6 +30,8 @@ pub(crate) const AGENT_ARRIVES_MAX: Duration = Duration::from_secs(3);
 pub(crate) const AGENT_LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Time open requests get to end once the node shuts down.
 pub(crate) const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(3);
+/// Silence on an event stream before an empty line says that it stands.
+pub(crate) const EVENTS_SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Bytes relayed at once.
 pub(crate) const RELAY_BYTES: usize = 64 * 1024;
 /// Progress lines of an image upload that wait for a slow reader; more are dropped.

@@ -4,6 +4,7 @@
 //! else of the node starts. What a request may do is decided in `access`, never here.
 
 use super::access::Peer;
+use super::dispatch::Hangup;
 use super::limits::{CONNECTIONS_MAX, HEAD_TIME_MAX, SHUTDOWN_TIME_MAX};
 use super::{ApiConfig, ServeError};
 use axum::Router;
@@ -188,9 +189,12 @@ impl Server {
         let shutdown = self.shutdown.clone();
         self.tracker.spawn(async move {
             let _permit = permit;
+            let hangup = Hangup::default();
+            let hung_up = hangup.0.clone();
             let service =
                 hyper::service::service_fn(move |mut request: http::Request<Incoming>| {
                     request.extensions_mut().insert(peer);
+                    request.extensions_mut().insert(hangup.clone());
                     router.call(request)
                 });
             let connection = hyper::server::conn::http1::Builder::new()
@@ -203,6 +207,7 @@ impl Server {
             let mut connection = std::pin::pin!(connection);
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
+                () = hung_up.cancelled() => return,
                 () = shutdown.cancelled() => {
                     connection.as_mut().graceful_shutdown();
                     connection.await

@@ -11,6 +11,8 @@ mod change;
 mod deployments;
 mod dispatch;
 mod error;
+mod events;
+mod groups;
 mod limits;
 mod listen;
 mod native;
@@ -24,6 +26,8 @@ mod tasks;
 
 pub use listen::{BindError, Listeners, bind};
 
+use crate::events::Hub;
+use crate::offers::OfferBook;
 use crate::propose::Propose;
 use crate::queue_view::QueueView;
 use crate::store::Store;
@@ -70,6 +74,8 @@ pub struct Api {
     pub propose: Arc<dyn Propose>,
     pub streams: Arc<dyn OpenStream>,
     pub queue: Arc<dyn QueueView>,
+    pub offers: Arc<OfferBook>,
+    pub events: Arc<Hub>,
     pub token: TokenSource,
     pub leads: LeadSource,
 }

@@ -4,7 +4,7 @@
 //! ones do not count, and a few suffixes (`tasks`, `versions`, `restart`) name something of the
 //! app before them. axum's router cannot say "greedy, then a suffix", so paths are read here.
 
-use bramble_core::model::AppId;
+use bramble_core::model::{AppId, GroupId};
 use http::Method;
 
 /// What a path names.
@@ -23,12 +23,18 @@ pub(crate) enum Route {
     /// `{group}/*`: every app below; `""` is the root.
     Below(String),
     BelowTasks(String),
+    Group(GroupId),
+    GroupApps(GroupId),
+    GroupVersions(GroupId),
+    GroupVersion(GroupId, String),
     Tasks,
     TasksDelete,
     Deployments,
     Deployment(String),
     Queue,
     QueueDelay(AppId),
+    Events,
+    EventSubscriptions,
     Info,
     Leader,
     Status,
@@ -37,6 +43,7 @@ pub(crate) enum Route {
     Token,
     Logs(String),
     Exec(String),
+    Why(AppId),
 }
 
 /// Read the path of a request; `None`: there is no such thing.
@@ -48,12 +55,15 @@ pub(crate) fn route(method: &Method, path: &str) -> Option<Route> {
         ["metrics"] => Some(Route::Metrics),
         ["metrics", "prometheus"] => Some(Route::MetricsText),
         ["v2", "apps", rest @ ..] => Some(apps(method, rest)),
+        ["v2", "groups", rest @ ..] => Some(groups(method, rest)),
         ["v2", "tasks"] => Some(Route::Tasks),
         ["v2", "tasks", "delete"] => Some(Route::TasksDelete),
         ["v2", "deployments"] => Some(Route::Deployments),
         ["v2", "deployments", id] => Some(Route::Deployment((*id).to_string())),
         ["v2", "queue"] => Some(Route::Queue),
         ["v2", "queue", id @ .., "delay"] if !id.is_empty() => Some(Route::QueueDelay(app(id))),
+        ["v2", "events"] => Some(Route::Events),
+        ["v2", "eventSubscriptions"] => Some(Route::EventSubscriptions),
         ["v2", "info"] => Some(Route::Info),
         ["v2", "leader"] => Some(Route::Leader),
         ["v1", "bramble", rest @ ..] => native(rest),
@@ -80,12 +90,26 @@ fn apps(method: &Method, rest: &[&str]) -> Route {
     }
 }
 
+/// Suffixes are for reading only: to every other method the whole path is a group's id.
+fn groups(method: &Method, rest: &[&str]) -> Route {
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    match rest {
+        [id @ .., "apps"] if reads => Route::GroupApps(group(id)),
+        [id @ .., "versions"] if reads => Route::GroupVersions(group(id)),
+        [id @ .., "versions", version] if reads => {
+            Route::GroupVersion(group(id), (*version).to_string())
+        }
+        id => Route::Group(group(id)),
+    }
+}
+
 fn native(rest: &[&str]) -> Option<Route> {
     match rest {
         ["status"] => Some(Route::Status),
         ["agents"] => Some(Route::Agents),
         ["images"] => Some(Route::Images),
         ["token"] => Some(Route::Token),
+        ["why", id @ ..] if !id.is_empty() => Some(Route::Why(app(id))),
         ["tasks", name @ .., "logs"] if !name.is_empty() => Some(Route::Logs(name.join("/"))),
         ["tasks", name @ .., "exec"] if !name.is_empty() => Some(Route::Exec(name.join("/"))),
         _ => None,
@@ -94,6 +118,10 @@ fn native(rest: &[&str]) -> Option<Route> {
 
 fn app(segments: &[&str]) -> AppId {
     AppId::new(format!("/{}", segments.join("/")))
+}
+
+fn group(segments: &[&str]) -> GroupId {
+    GroupId::new(format!("/{}", segments.join("/")))
 }
 
 /// The group's path with a trailing slash, as a prefix of its members' ids.
@@ -156,13 +184,26 @@ mod tests {
             ("/v2/apps/*", Some(Route::Below("/".into()))),
             ("/v2/apps/g/h/*", Some(Route::Below("/g/h/".into()))),
             ("/v2/apps/g/*/tasks", Some(Route::BelowTasks("/g/".into()))),
+            ("/v2/groups", Some(Route::Group(GroupId::root()))),
+            ("/v2/groups//", Some(Route::Group(GroupId::root()))),
+            ("/v2/groups//a/b/", Some(Route::Group(GroupId::new("/a/b")))),
+            ("/v2/groups/apps", Some(Route::GroupApps(GroupId::root()))),
+            ("/v2/groups/a/apps/", Some(Route::GroupApps(GroupId::new("/a")))),
+            ("/v2/groups/versions", Some(Route::GroupVersions(GroupId::root()))),
+            ("/v2/groups/a/b/versions", Some(Route::GroupVersions(GroupId::new("/a/b")))),
+            ("/v2/groups/versions/t", Some(Route::GroupVersion(GroupId::root(), "t".into()))),
+            ("/v2/groups/a/versions/t", Some(Route::GroupVersion(GroupId::new("/a"), "t".into()))),
             ("/v2/tasks/", Some(Route::Tasks)),
             ("/v2/tasks/delete", Some(Route::TasksDelete)),
             ("/v2/deployments/d-1", Some(Route::Deployment("d-1".into()))),
             ("/v2/queue//a/b/delay", Some(Route::QueueDelay(id("/a/b")))),
             ("/v2/queue/a", None),
+            ("/v2/events/", Some(Route::Events)),
+            ("/v2/eventSubscriptions", Some(Route::EventSubscriptions)),
             ("/v2/info", Some(Route::Info)),
             ("/v1/bramble/status", Some(Route::Status)),
+            ("/v1/bramble/why/a/b", Some(Route::Why(id("/a/b")))),
+            ("/v1/bramble/why", None),
             ("/v1/bramble/tasks/a/b/logs", Some(Route::Logs("a/b".into()))),
             ("/v1/bramble/tasks/t/exec", Some(Route::Exec("t".into()))),
             ("/v1/bramble/tasks/logs", None),
@@ -175,6 +216,8 @@ mod tests {
         }
         let restart = route(&Method::POST, "/v2/apps/a/b/restart");
         assert_eq!(restart, Some(Route::Restart(id("/a/b"))));
+        let versions = route(&Method::PUT, "/v2/groups/a/versions/t");
+        assert_eq!(versions, Some(Route::Group(GroupId::new("/a/versions/t"))));
         let delete = route(&Method::DELETE, "/v2/apps/a/b/restart");
         assert_eq!(delete, Some(Route::App(id("/a/b/restart"))));
     }

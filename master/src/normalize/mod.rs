@@ -8,6 +8,7 @@
 mod artifact;
 mod container;
 mod defaults;
+pub mod group;
 mod network;
 #[cfg(test)]
 mod tests;

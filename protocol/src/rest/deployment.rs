@@ -1,7 +1,8 @@
 //! Deployments in JSON (Marathon's contract, section 2.4), and the body that starting one answers.
 
+use super::probing::ReadinessCheckResultJson;
 use crate::timestamp;
-use bramble_core::model::{Deployment, DeploymentAction, DeploymentId, Step, Time};
+use bramble_core::model::{AppId, Deployment, DeploymentAction, DeploymentId, Step, Time};
 use serde::Serialize;
 
 /// `{"version":"<ts>","deploymentId":"<uuid>"}`.
@@ -47,12 +48,15 @@ pub struct ActionJson {
 pub struct CurrentActionJson {
     pub action: &'static str,
     pub app: String,
-    /// Filled once readiness checks are probed; the key is always there (clients index it).
-    pub readiness_check_results: Vec<serde_json::Value>,
+    /// Of the tasks this deployment started. Always there: clients index it.
+    pub readiness_check_results: Vec<ReadinessCheckResultJson>,
 }
 
-/// Write one deployment.
-pub fn deployment(deployment: &Deployment) -> DeploymentJson {
+/// Write one deployment; `readiness` gives what readiness checks said of an app's new tasks.
+pub fn deployment(
+    deployment: &Deployment,
+    readiness: &dyn Fn(&AppId) -> Vec<ReadinessCheckResultJson>,
+) -> DeploymentJson {
     let steps = &deployment.plan.steps;
     let total = u32::try_from(steps.len()).unwrap_or(u32::MAX);
     let current = usize::try_from(deployment.current_step).ok().and_then(|i| steps.get(i));
@@ -62,13 +66,14 @@ pub fn deployment(deployment: &Deployment) -> DeploymentJson {
         affected_apps: deployment.affected().into_iter().map(|id| id.0).collect(),
         affected_pods: Vec::new(),
         steps: steps.iter().map(step).collect(),
-        current_actions: current.map(current_actions).unwrap_or_default(),
+        current_actions: current.map(|s| current_actions(s, readiness)).unwrap_or_default(),
         current_step: deployment.current_step.saturating_add(1).min(total),
         total_steps: total,
     }
 }
 
-fn step(step: &Step) -> StepJson {
+/// Write one step of a plan.
+pub fn step(step: &Step) -> StepJson {
     StepJson { actions: step.actions.iter().map(action).collect() }
 }
 
@@ -76,13 +81,16 @@ fn action(action: &DeploymentAction) -> ActionJson {
     ActionJson { action: action.kind.as_str(), app: action.app_id.0.clone() }
 }
 
-fn current_actions(step: &Step) -> Vec<CurrentActionJson> {
+fn current_actions(
+    step: &Step,
+    readiness: &dyn Fn(&AppId) -> Vec<ReadinessCheckResultJson>,
+) -> Vec<CurrentActionJson> {
     step.actions
         .iter()
         .map(|a| CurrentActionJson {
             action: a.kind.as_str(),
             app: a.app_id.0.clone(),
-            readiness_check_results: Vec::new(),
+            readiness_check_results: readiness(&a.app_id),
         })
         .collect()
 }
@@ -109,11 +117,11 @@ mod tests {
             target: Group::default(),
         };
         assert_eq!(
-            serde_json::to_string(&deployment(&one)).unwrap(),
+            serde_json::to_string(&deployment(&one, &|_| vec![])).unwrap(),
             r#"{"id":"d","version":"1970-01-01T00:00:00.000Z","affectedApps":[],"affectedPods":[],"steps":[{"actions":[{"action":"StartApplication","app":"/a"}]},{"actions":[{"action":"ScaleApplication","app":"/a"}]}],"currentActions":[{"action":"ScaleApplication","app":"/a","readinessCheckResults":[]}],"currentStep":2,"totalSteps":2}"#
         );
         one.plan.steps.clear();
-        assert_eq!(deployment(&one).current_step, 0);
+        assert_eq!(deployment(&one, &|_| vec![]).current_step, 0);
         assert_eq!(
             serde_json::to_string(&result(Time(1), &one.id)).unwrap(),
             r#"{"version":"1970-01-01T00:00:00.001Z","deploymentId":"d"}"#

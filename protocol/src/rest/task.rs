@@ -1,5 +1,6 @@
 //! Tasks in JSON (Marathon's contract, section 6). Strict clients reject further keys.
 
+use super::probing::{CheckResultJson, HealthCheckResultJson, check_result, health_results};
 use crate::timestamp;
 use bramble_core::model::{App, AppId, Instance, Task, TaskFailure, Time};
 use serde::Serialize;
@@ -26,6 +27,8 @@ pub struct TaskJson {
     pub version: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub health_check_results: Vec<HealthCheckResultJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check_result: Option<CheckResultJson>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -33,13 +36,6 @@ pub struct TaskJson {
 pub struct IpAddressJson {
     pub ip_address: String,
     pub protocol: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct HealthCheckResultJson {
-    pub alive: bool,
-    pub instance_id: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -68,8 +64,7 @@ pub struct OneTask {
 }
 
 /// Write the task of `instance`; `service_ports` where the place shows them (`app.service_ports()`
-/// of the current definition). `checks` is how many health checks the app defines: the agent tells
-/// one word for all of them, which every result then repeats.
+/// of the current definition). `checks` is how many health checks the app defines.
 pub fn task(
     instance: &Instance,
     task: &Task,
@@ -78,10 +73,6 @@ pub fn task(
 ) -> TaskJson {
     let active = !task.state.is_terminal();
     let time = |t: Time| active.then(|| timestamp::format(t));
-    let results = task.healthy.map_or_else(Vec::new, |alive| {
-        let one = HealthCheckResultJson { alive, instance_id: instance.id.0.clone() };
-        vec![one; checks]
-    });
     TaskJson {
         app_id: instance.app_id.0.clone(),
         id: task.id.0.clone(),
@@ -94,7 +85,8 @@ pub fn task(
         staged_at: time(task.staged_at),
         started_at: task.started_at.and_then(time),
         version: time(instance.version),
-        health_check_results: results,
+        health_check_results: health_results(instance, task, checks),
+        check_result: task.probes.check.map(check_result),
     }
 }
 
@@ -118,7 +110,8 @@ pub fn last_failure(app_id: &AppId, failure: &TaskFailure) -> TaskFailureJson {
     }
 }
 
-fn ip_address(ip: &str) -> IpAddressJson {
+/// Write a task's own address.
+pub fn ip_address(ip: &str) -> IpAddressJson {
     let protocol = if ip.contains(':') { "IPv6" } else { "IPv4" };
     IpAddressJson { ip_address: ip.to_string(), protocol }
 }
@@ -126,7 +119,9 @@ fn ip_address(ip: &str) -> IpAddressJson {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bramble_core::model::{AgentId, Goal, InstanceId, Resources, TaskId, TaskState};
+    use bramble_core::model::{
+        AgentId, Goal, InstanceId, Resources, TaskId, TaskProbes, TaskState,
+    };
 
     fn sample(state: TaskState) -> (Instance, Task) {
         let task = Task {
@@ -142,6 +137,7 @@ mod tests {
             ip: Some("172.20.0.2".into()),
             healthy: Some(true),
             message: String::new(),
+            probes: TaskProbes::default(),
         };
         let instance = Instance {
             id: InstanceId::new("a.instance-1"),
@@ -160,7 +156,7 @@ mod tests {
         let (instance, one) = sample(TaskState::Running);
         assert_eq!(
             serde_json::to_string(&task(&instance, &one, 1, Some(vec![10000]))).unwrap(),
-            r#"{"appId":"/a","id":"a.instance-1._app.1","host":"node","ports":[31000],"servicePorts":[10000],"ipAddresses":[{"ipAddress":"172.20.0.2","protocol":"IPv4"}],"slaveId":"agent","state":"TASK_RUNNING","stagedAt":"1970-01-01T00:00:00.001Z","startedAt":"1970-01-01T00:00:00.002Z","version":"1970-01-01T00:00:00.000Z","healthCheckResults":[{"alive":true,"instanceId":"a.instance-1"}]}"#
+            r#"{"appId":"/a","id":"a.instance-1._app.1","host":"node","ports":[31000],"servicePorts":[10000],"ipAddresses":[{"ipAddress":"172.20.0.2","protocol":"IPv4"}],"slaveId":"agent","state":"TASK_RUNNING","stagedAt":"1970-01-01T00:00:00.001Z","startedAt":"1970-01-01T00:00:00.002Z","version":"1970-01-01T00:00:00.000Z","healthCheckResults":[{"alive":true,"consecutiveFailures":0,"instanceId":"a.instance-1"}]}"#
         );
         let (instance, one) = sample(TaskState::Failed);
         let json = task(&instance, &one, 0, None);

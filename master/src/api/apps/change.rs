@@ -5,11 +5,12 @@
 use crate::api::dispatch::Call;
 use crate::api::error::ApiError;
 use crate::api::reply::{self, Reply};
-use crate::api::{accept, body, change};
+use crate::api::{accept, body, change, native};
 use crate::clock;
 use crate::normalize::{normalize, resolve_id};
+use crate::propose::ProposeError;
 use axum::body::Body;
-use bramble_core::command::AppChange;
+use bramble_core::command::{AppChange, Rejection};
 use bramble_core::model::{App, AppId, AppRecord};
 use bramble_core::validate;
 use bramble_protocol::rest::app::AppView;
@@ -19,6 +20,7 @@ use bramble_protocol::rest::parse;
 use bramble_protocol::rest::update::AppUpdate;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use tokio::sync::MutexGuard;
 
 /// A request whose JSON body was read.
@@ -55,6 +57,12 @@ impl<'a> Request<'a> {
         self.call.api().store.read(|state| state.apps.get(id).cloned())
     }
 
+    /// Commit the change of a single app and answer with its deployment.
+    async fn finish_one(&self, status: StatusCode, one: AppChange) -> Result<Reply, ApiError> {
+        let started = change::app(self.call, one, self.force).await?;
+        Ok(change::result(status, &started))
+    }
+
     /// Commit the changes and answer with their deployment.
     async fn finish(&self, status: StatusCode, changes: Vec<AppChange>) -> Result<Reply, ApiError> {
         let started = change::apps(self.call.api(), changes, self.force).await?;
@@ -69,7 +77,13 @@ pub(crate) async fn create(call: &Call, body: Body) -> Result<Reply, ApiError> {
     let id = own_id(&update, "")?;
     let app = definition(&update, id.clone(), None, "")?;
     let api = request.call.api();
-    let started = change::apps(api, vec![AppChange::Create(app.clone())], request.force).await?;
+    if call.query.flag("dryRun", false) {
+        if request.record(&id).is_some() {
+            return Err(ProposeError::Rejected(Rejection::AppExists(id)).into());
+        }
+        return Ok(native::dry_run(call, &app));
+    }
+    let started = change::app(call, AppChange::Create(app.clone()), request.force).await?;
     // As stored: with its version and service ports.
     let stored = api.store.read(|state| state.apps.get(&id).map(|record| record.app.clone()));
     let app = stored.unwrap_or(App { version: started.version, ..app });
@@ -100,11 +114,16 @@ pub(crate) async fn put(call: &Call, id: AppId, body: Body) -> Result<Reply, Api
     let record = request.record(&id);
     let current = record.as_ref().map(|record| &record.app);
     let change = next(&update, id, record.as_ref(), current, request.partial, "")?;
+    if call.query.flag("dryRun", false)
+        && let AppChange::Create(app) | AppChange::Update(app) = &change
+    {
+        return Ok(native::dry_run(call, app));
+    }
     let status = match change {
         AppChange::Create(_) => StatusCode::CREATED,
         _ => StatusCode::OK,
     };
-    request.finish(status, vec![change]).await
+    request.finish_one(status, change).await
 }
 
 /// `PATCH /v2/apps/{id}`: never creates.
@@ -114,7 +133,7 @@ pub(crate) async fn patch(call: &Call, id: AppId, body: Body) -> Result<Reply, A
     let _turn = request.turn().await;
     let record = request.record(&id).ok_or_else(|| ApiError::AppUnknown(id.clone()))?;
     let change = next(&update, id, Some(&record), Some(&record.app), true, "")?;
-    request.finish(StatusCode::OK, vec![change]).await
+    request.finish_one(StatusCode::OK, change).await
 }
 
 /// `PUT /v2/apps`: many in one deployment.
@@ -137,6 +156,7 @@ fn many(request: &Request<'_>, may_create: bool) -> Result<Vec<AppChange>, ApiEr
     let updates = parse::app_updates(&request.body).map_err(wrong_type)?;
     let partial = request.partial || !may_create;
     let mut changes: Vec<AppChange> = Vec::new();
+    let mut latest = BTreeMap::new();
     for (index, update) in updates.iter().enumerate() {
         let path = format!("/({index})");
         if !update.id.is_given() {
@@ -145,15 +165,16 @@ fn many(request: &Request<'_>, may_create: bool) -> Result<Vec<AppChange>, ApiEr
         let id = own_id(update, &path)?;
         let record = request.record(&id);
         // An id given twice is changed twice, the second time from where the first led.
-        let drafted = changes.iter().rev().find_map(|change| match change {
-            AppChange::Create(app) | AppChange::Update(app) if app.id == id => Some(app),
+        let drafted = latest.get(&id).and_then(|at: &usize| match &changes[*at] {
+            AppChange::Create(app) | AppChange::Update(app) => Some(app),
             _ => None,
         });
         let current = drafted.or(record.as_ref().map(|record| &record.app));
         if current.is_none() && !may_create {
             return Err(ApiError::AppUnknown(id));
         }
-        let change = next(update, id, record.as_ref(), current, partial, &path)?;
+        let change = next(update, id.clone(), record.as_ref(), current, partial, &path)?;
+        latest.insert(id, changes.len());
         changes.push(change);
     }
     Ok(changes)

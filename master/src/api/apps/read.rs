@@ -6,7 +6,7 @@ use crate::api::error::ApiError;
 use crate::api::reply::{self, Reply};
 use crate::api::selector::Selector;
 use crate::clock;
-use bramble_core::model::{App, AppId, State};
+use bramble_core::model::{App, AppId, GroupId, State};
 use bramble_protocol::rest::app::canonical;
 use bramble_protocol::rest::error::ErrorBody;
 use bramble_protocol::rest::version as rest;
@@ -55,12 +55,14 @@ pub(crate) fn below(call: &Call, prefix: &str) -> Result<Reply, ApiError> {
     Ok(reply::json(StatusCode::OK, &body))
 }
 
-/// Refuse a group (as a prefix with its trailing slash) in which nothing is. The root always is.
+/// Refuse a group (as a prefix with its trailing slash) that is not there.
 pub(crate) fn group_exists(state: &State, prefix: &str) -> Result<(), ApiError> {
-    if prefix == "/" || state.apps.keys().any(|id| id.as_str().starts_with(prefix)) {
-        return Ok(());
+    let path = prefix.trim_end_matches('/');
+    let group = if path.is_empty() { GroupId::root() } else { GroupId::new(path) };
+    match state.group(&group) {
+        Some(_) => Ok(()),
+        None => Err(ApiError::GroupUnknown(group.0)),
     }
-    Err(ApiError::GroupUnknown(prefix.trim_end_matches('/').to_string()))
 }
 
 /// `GET /v2/apps/{id}?embed=`.

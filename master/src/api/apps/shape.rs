@@ -5,12 +5,13 @@ use crate::api::query::Query;
 use crate::api::tasks;
 use bramble_core::model::{AppRecord, Instance, State, Task, Time};
 use bramble_protocol::rest::app::{AppView, Counts};
+use bramble_protocol::rest::probing::{ReadinessCheckResultJson, readiness_results};
 use bramble_protocol::rest::task as rest;
 use serde::Serialize;
 
 /// What the client asked to have embedded. Counts and deployments always are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Embed {
+pub(crate) struct Embed {
     tasks: bool,
     last_failure: bool,
     stats: bool,
@@ -19,7 +20,7 @@ pub(super) struct Embed {
 
 impl Embed {
     /// Of a list: nothing more than was asked for.
-    pub(super) fn of_list(query: &Query) -> Embed {
+    pub(crate) fn of_list(query: &Query) -> Embed {
         let mut embed = Embed::default();
         for value in query.all("embed") {
             let prefixes = ["group.apps.", "apps.", "app."];
@@ -46,17 +47,16 @@ impl Embed {
 /// Marathon's AppInfo with what may be embedded besides.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct AppInfo {
+pub(crate) struct AppInfo {
     #[serde(flatten)]
     view: AppView,
-    /// No readiness check is probed yet, so an app asked for them has none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    readiness_check_results: Option<[(); 0]>,
+    readiness_check_results: Option<Vec<ReadinessCheckResultJson>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     task_stats: Option<TaskStats>,
 }
 
-pub(super) fn app_info(state: &State, record: &AppRecord, embed: Embed, now: Time) -> AppInfo {
+pub(crate) fn app_info(state: &State, record: &AppRecord, embed: Embed, now: Time) -> AppInfo {
     let app = &record.app;
     let active: Vec<(&Instance, &Task)> = state
         .instances_of(&app.id)
@@ -75,7 +75,9 @@ pub(super) fn app_info(state: &State, record: &AppRecord, embed: Embed, now: Tim
     }
     AppInfo {
         view,
-        readiness_check_results: embed.readiness.then_some([]),
+        readiness_check_results: embed
+            .readiness
+            .then(|| active.iter().flat_map(|(_, task)| readiness_results(task)).collect()),
         task_stats: embed.stats.then(|| task_stats(app, &active, now)),
     }
 }

@@ -4,8 +4,10 @@ mod exec;
 mod images;
 mod logs;
 mod name;
+mod outlook;
 mod status;
 
+pub(super) use outlook::{dry_run, why};
 pub(super) use status::{agents, status, token};
 
 use super::dispatch::{Call, Content, Shared};

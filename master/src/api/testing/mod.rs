@@ -11,6 +11,8 @@ use bramble_core::machine;
 
 use super::{Api, ApiConfig, Listeners, bind, serve};
 use crate::clock;
+use crate::events::{self, Hub};
+use crate::offers::OfferBook;
 use crate::propose::{Committed, Propose, ProposeError, ProposeFuture};
 use crate::queue_view::{QueueEntry, QueueView};
 use crate::store::Store;
@@ -74,6 +76,8 @@ pub(crate) struct Node {
     pub(crate) store: Arc<Store>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) refusals: Arc<Refusals>,
+    pub(crate) offers: Arc<OfferBook>,
+    pub(crate) hub: Arc<Hub>,
     pub(crate) agents: Arc<agent::Agents>,
     pub(crate) stop: CancellationToken,
     pub(crate) served: tokio::task::JoinHandle<()>,
@@ -104,23 +108,40 @@ impl Node {
             arrived: Semaphore::new(0),
         });
         let refusals = Arc::new(Refusals::default());
+        let offers = Arc::new(OfferBook::default());
+        let hub = Arc::new(Hub::default());
         let agents = Arc::new(agents);
         let api = Api {
             store: store.clone(),
             propose: memory.clone(),
             streams: agents.clone(),
             queue: refusals.clone(),
+            offers: offers.clone(),
+            events: hub.clone(),
             token: Arc::new(|| Some("BRAMBLE-1-aa-bb".into())),
             leads: Arc::new(|| true),
         };
         let stop = CancellationToken::new();
+        tokio::spawn(events::relay(hub.clone(), store.events(), stop.clone()));
         let socket = config.socket.clone();
         let served = tokio::spawn({
             let stop = stop.clone();
             async move { serve(api, config, listeners, stop).await.unwrap() }
         });
         let _directory = directory;
-        Node { http, socket, store, memory, refusals, agents, stop, served, _directory }
+        Node {
+            http,
+            socket,
+            store,
+            memory,
+            refusals,
+            offers,
+            hub,
+            agents,
+            stop,
+            served,
+            _directory,
+        }
     }
 
     /// Change the state behind the API's back, as the loops would.

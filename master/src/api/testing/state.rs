@@ -55,6 +55,7 @@ pub(crate) fn running(state: &mut State, app: &str, key: &str) -> TaskId {
         ip: Some("10.0.0.2".into()),
         healthy: None,
         message: String::new(),
+        probes: TaskProbes::default(),
     });
     task_id
 }

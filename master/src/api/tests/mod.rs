@@ -2,6 +2,9 @@
 
 mod apps;
 mod edges;
+mod events;
+mod groups;
+mod outlook;
 mod streams;
 mod system;
 mod tasks;

@@ -88,7 +88,7 @@ pub struct ReadinessCheckJson {
 }
 
 /// Write a health check. `delaySeconds` belongs to every kind, as in Marathon's own output.
-pub(super) fn health_check(check: &HealthCheck) -> HealthCheckJson {
+pub fn health_check(check: &HealthCheck) -> HealthCheckJson {
     let command = check.command.clone().map(|value| LineJson { value });
     HealthCheckJson {
         command: command.filter(|_| check.kind == HealthCheckKind::Command),

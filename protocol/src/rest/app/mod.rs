@@ -7,7 +7,7 @@ mod checks;
 mod container;
 mod view;
 
-pub use checks::{CheckJson, HealthCheckJson, ReadinessCheckJson};
+pub use checks::{CheckJson, HealthCheckJson, ReadinessCheckJson, health_check};
 pub use container::{ContainerJson, PortMappingJson, VolumeJson};
 pub use view::{AppView, Counts};
 

@@ -4,10 +4,13 @@
 
 mod checks;
 mod container;
+mod group;
 mod network;
 mod read;
 #[cfg(test)]
 mod tests;
+
+pub use group::{enforce_role, group_update};
 
 use super::error::FieldError;
 use super::number::{MIB, MILLI, PPM};

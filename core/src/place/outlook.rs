@@ -1,0 +1,108 @@
+//! What would become of an app: a placement on paper, and what is in the way of the rest.
+//!
+//! Owns how an answer to "where would it land?" and "why is it not running?" is found. It places
+//! with the placer's own rules and must never have rules of its own, nor change anything.
+
+use super::{Offer, Policy, Reason, place, with_fixed_ports};
+use crate::model::{
+    AgentId, App, AppId, Demand, Goal, Instance, InstanceId, PortRange, State, TaskPlace,
+};
+use std::collections::BTreeMap;
+
+/// Instances considered at most: a count of millions, mistyped, must not take the leader's time.
+pub const INSTANCES_CONSIDERED_MAX: u32 = 1000;
+
+/// What would become of the instances of an app that have no place yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outlook {
+    /// Instances that want a place.
+    pub wanted: u32,
+    /// How many of them each agent would get.
+    pub landings: BTreeMap<AgentId, u32>,
+    /// Those that would find none.
+    pub unplaced: u32,
+    /// What speaks against one more on each agent, in the order of [`Reason::FUNNEL`]; empty when
+    /// all find a place.
+    pub in_the_way: Vec<(AgentId, Vec<Reason>)>,
+    /// Agents of the cluster that offer nothing now: away, or about to return.
+    pub silent: Vec<AgentId>,
+}
+
+/// Work out where `app`, as defined here, would go. What it replaces counts as gone: tasks of
+/// another configuration give back what they hold.
+pub fn outlook(state: &State, mut offers: Vec<Offer>, app: &App) -> Outlook {
+    let silent = state.agents.keys().filter(|id| !offers.iter().any(|o| o.agent_id == **id));
+    let mut outlook = Outlook { silent: silent.cloned().collect(), ..Outlook::default() };
+    let (kept, replaced) = split(state, app);
+    give_back(&mut offers, &replaced);
+    outlook.wanted = app.instances.saturating_sub(count(&kept));
+    let placed = places(state, &kept);
+    let demands: Vec<Demand<'_>> = (0..outlook.wanted.min(INSTANCES_CONSIDERED_MAX))
+        .map(|number| Demand {
+            instance_id: InstanceId::compose(&app.id, &number.to_string()),
+            app,
+            placed: placed.clone(),
+        })
+        .collect();
+    let offers = with_fixed_ports(&without(state, &app.id, &kept), offers, &demands);
+    let placement = place(&offers, &demands, &Policy::default());
+    for decision in &placement.decisions {
+        *outlook.landings.entry(decision.agent_id.clone()).or_default() += 1;
+    }
+    outlook.unplaced = u32::try_from(placement.refused.len()).unwrap_or(u32::MAX);
+    // The last one to be refused met the cluster as full as it gets.
+    outlook.in_the_way =
+        placement.refused.into_iter().last().map(|r| r.per_agent).unwrap_or_default();
+    outlook
+}
+
+/// Placed instances that this definition leaves alone, and those it replaces.
+fn split<'a>(state: &'a State, app: &'a App) -> (Vec<&'a Instance>, Vec<&'a Instance>) {
+    let current = state.apps.get(&app.id).map(|record| &record.app);
+    let config = app.config();
+    let same = current.filter(|current| current.config() == config);
+    let placed = state.instances_of(&app.id).filter(|i| i.task.is_some());
+    placed.partition(|i| {
+        let young = same.is_some_and(|current| i.version >= current.last_config_change);
+        i.goal == Goal::Running && young
+    })
+}
+
+fn give_back(offers: &mut [Offer], instances: &[&Instance]) {
+    for task in instances.iter().filter_map(|i| i.task.as_ref()) {
+        let Some(offer) = offers.iter_mut().find(|o| o.agent_id == task.agent_id) else { continue };
+        offer.free = offer.free.plus(&task.resources);
+        offer.ports.extend(task.ports.iter().map(|port| PortRange { begin: *port, end: *port }));
+        offer.ports.sort_unstable();
+    }
+}
+
+/// Where instances run, first placed first.
+fn places(state: &State, instances: &[&Instance]) -> Vec<TaskPlace> {
+    let mut tasks: Vec<_> = instances.iter().filter_map(|i| i.task.as_ref()).collect();
+    tasks.sort_by_key(|task| task.staged_at);
+    let place = |task: &&crate::model::Task| {
+        let agent = state.agents.get(&task.agent_id);
+        (task.host.clone(), agent.map(|a| a.attributes.clone()).unwrap_or_default())
+    };
+    tasks.iter().map(place).collect()
+}
+
+/// As much of the state as ports depend on, without what is replaced of an app.
+fn without(state: &State, app_id: &AppId, kept: &[&Instance]) -> State {
+    let others = state.instances.values().filter(|i| i.app_id != *app_id);
+    let instances = others.chain(kept.iter().copied());
+    State {
+        agents: state.agents.clone(),
+        instances: instances.map(|i| (i.id.clone(), i.clone())).collect(),
+        ..State::default()
+    }
+}
+
+fn count<T>(list: &[T]) -> u32 {
+    u32::try_from(list.len()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+#[path = "outlook_tests.rs"]
+mod tests;
