@@ -1,3 +1,5 @@
+//! Tables of where apps would land and what is in their way.
+
 use super::*;
 use crate::model::*;
 
