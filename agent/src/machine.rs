@@ -88,9 +88,7 @@ impl Performer for Machine {
             None => None,
             Some(image) => {
                 let had = self.images.ensure(&image.reference, image.force_pull, progress).await;
-                Some(had.map_err(|error| {
-                    Refusal::failed(format!("image {}: {}", image.reference, error.reason()))
-                })?)
+                Some(had.map_err(|error| image_refusal(&image.reference, error.reason()))?)
             }
         };
         self.fetch_files(assignment, progress).await?;
@@ -291,6 +289,14 @@ async fn clean_runtime(runtime: &Runtime, task_id: &TaskId) {
         let error: &dyn Error = &error;
         tracing::error!(%task_id, error, "traces of a task stay");
     }
+}
+
+/// A registry's refusal names the image; a full disk does not.
+fn image_refusal(reference: &str, reason: String) -> Refusal {
+    Refusal::failed(match reason.contains(reference) {
+        true => reason,
+        false => format!("image {reference}: {reason}"),
+    })
 }
 
 fn refusal(error: &RuntimeError) -> Refusal {
