@@ -88,14 +88,7 @@ impl Performer for Machine {
             None => None,
             Some(image) => {
                 let had = self.images.ensure(&image.reference, image.force_pull, progress).await;
-                Some(had.map_err(|error| {
-                    let reason = error.reason();
-                    // A registry's refusal names the image; a full disk does not.
-                    Refusal::failed(match reason.contains(&image.reference) {
-                        true => reason,
-                        false => format!("image {}: {reason}", image.reference),
-                    })
-                })?)
+                Some(had.map_err(|error| image_refusal(&image.reference, error.reason()))?)
             }
         };
         self.fetch_files(assignment, progress).await?;
@@ -298,6 +291,14 @@ async fn clean_runtime(runtime: &Runtime, task_id: &TaskId) {
     }
 }
 
+/// A registry's refusal names the image; a full disk does not.
+fn image_refusal(reference: &str, reason: String) -> Refusal {
+    Refusal::failed(match reason.contains(reference) {
+        true => reason,
+        false => format!("image {reference}: {reason}"),
+    })
+}
+
 fn refusal(error: &RuntimeError) -> Refusal {
     match error {
         // The node's own word: another try here changes nothing.
@@ -306,7 +307,6 @@ fn refusal(error: &RuntimeError) -> Refusal {
             | ConfigError::Privileged
             | ConfigError::VolumeKind(_)
             | ConfigError::VolumePath { .. }
-            | ConfigError::VolumeTarget { .. }
             | ConfigError::Parameter(_)
             | ConfigError::NoCommand
             | ConfigError::Environment(_)),

@@ -1,31 +1,14 @@
 //! Files brought into the sandbox before a task starts.
 
-use bramble_tests::{Node, can_run_containers, eventually};
+use bramble_tests::{Node, Server, can_run_containers, eventually};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 /// A web server in a node's network.
-struct Httpd(Child);
-
-impl Httpd {
-    fn serve(node: &Node, directory: &Path) -> Httpd {
-        let directory = directory.display().to_string();
-        let mut command = node.inside("busybox");
-        command.args(["httpd", "-f", "-p", "127.0.0.1:9000", "-h", &directory]);
-        let server = Httpd(command.stdin(Stdio::null()).spawn().expect("busybox starts"));
-        eventually("the web server", || {
-            let asked = node.inside("curl").args(["-s", "http://127.0.0.1:9000/"]).output();
-            asked.ok().filter(|answer| answer.status.success())
-        });
-        server
-    }
-}
-
-impl Drop for Httpd {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn serve(node: &Node, directory: &Path) -> Server {
+    let mut command = Server::command(node, "busybox");
+    command.args(["httpd", "-f", "-p", "127.0.0.1:9000", "-h"]).arg(directory);
+    Server::start(node, command, &node.root().join("httpd.log"), "http://127.0.0.1:9000/")
 }
 
 fn run(program: &str, directory: &Path, arguments: &[&str]) {
@@ -57,7 +40,7 @@ fn every_packing_reaches_the_sandbox() {
         return;
     }
     let node = Node::start();
-    let _server = Httpd::serve(&node, &packed(&node));
+    let _server = serve(&node, &packed(&node));
     for (id, file) in
         [("gz", "a.tar.gz"), ("bz2", "a.tar.bz2"), ("xz", "a.tar.xz"), ("zip", "a.zip")]
     {
@@ -78,7 +61,7 @@ fn a_file_has_its_name_and_mode_and_the_cache_outlives_the_server() {
         return;
     }
     let node = Node::start();
-    let server = Httpd::serve(&node, &packed(&node));
+    let server = serve(&node, &packed(&node));
     let app = r#"{"id":"tool","cmd":"tools/hi; sleep 10000","cpus":0.1,"mem":16,"fetch":[{"uri":"http://127.0.0.1:9000/bin/hello","executable":true,"cache":true,"destPath":"tools/hi"}]}"#;
     node.api("POST", "/v2/apps", Some(app)).expect(201);
     let first = node.running("tool", 1);
@@ -97,7 +80,7 @@ fn what_cannot_be_fetched_is_named() {
         return;
     }
     let node = Node::start();
-    let _server = Httpd::serve(&node, &packed(&node));
+    let _server = serve(&node, &packed(&node));
     for (id, uri, why) in [
         ("absent", "http://127.0.0.1:9000/absent.tgz", "404"),
         ("secret", "file:///etc/hostname", "--allow-host-volumes"),

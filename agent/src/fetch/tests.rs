@@ -141,7 +141,8 @@ async fn what_is_cached_is_asked_for_once() {
     let (at, asked) = serve().await;
     let lab = Lab::new(false);
     let cached = |path: &str| Fetch { cache: true, ..wanted(format!("http://{at}{path}")) };
-    let (one, two) = tokio::join!(lab.fetch(cached("/file")), lab.fetch(cached("/file")));
+    let second = Fetch { dest_path: Some("second".into()), ..cached("/file") };
+    let (one, two) = tokio::join!(lab.fetch(cached("/file")), lab.fetch(second));
     assert_eq!((one, two), (Ok(()), Ok(())));
     // A task that writes into its file does not write into the cache.
     std::fs::write(lab.sandbox().join("file"), "changed").unwrap();

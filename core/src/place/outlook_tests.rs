@@ -1,4 +1,4 @@
-//! Where an app would land, and what would have to change.
+//! Tables of where apps would land and what is in their way.
 
 use super::*;
 use crate::model::*;
