@@ -1,5 +1,6 @@
 # `make run` and `make test` are all a newcomer needs.
 SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 # Containers, cgroups and namespaces need root; a test binary asks for it itself.
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=CI,PATH)
