@@ -5,16 +5,16 @@
 
 use super::space;
 use super::types::{Batch, Outcomes, Proposal, Raft, RaftId, TypeConfig};
+use crate::clock;
 use crate::propose::{Committed, ProposeError};
 use crate::store::Store;
 use bramble_core::command::Command;
-use bramble_core::model::Time;
 use bramble_protocol::codec;
 use openraft::error::{ClientWriteError, RaftError};
 use openraft::raft::ClientWriteResponse;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Commands that may wait; further ones wait to be let in.
@@ -131,7 +131,7 @@ impl Batcher {
     ) -> Result<ClientWriteResponse<TypeConfig>, Failure> {
         space::check(&self.dir, self.reserve_bytes)
             .map_err(|e| Failure::Unavailable(e.to_string()))?;
-        let now = wall_clock().max(self.store.read(|state| state.now));
+        let now = clock::now().max(self.store.read(|state| state.now));
         let batch = commands.into_iter().map(|command| Proposal { now, command }).collect();
         let write = self.raft.client_write(Batch(batch));
         match tokio::time::timeout(COMMIT_TIMEOUT, write).await {
@@ -177,10 +177,4 @@ impl From<WriteError> for Failure {
             RaftError::Fatal(fatal) => Failure::Unavailable(fatal.to_string()),
         }
     }
-}
-
-/// Milliseconds since 1970; 0 on a machine whose clock stands before it.
-fn wall_clock() -> Time {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -1,6 +1,7 @@
 //! The placer: sole writer of assignments. Matches waiting instances with live offers.
 
 use super::{Control, RETRY_MS};
+use crate::clock;
 use crate::offers::Pending;
 use crate::queue_view::{QueueEntry, QueueView};
 use bramble_core::command::{Command, Placed};
@@ -9,12 +10,16 @@ use bramble_core::model::{AppId, InstanceId, Offer, Resources, Time};
 use bramble_core::place::{self, Placement, Policy};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Milliseconds between two looks while something waits for room that no event will announce
 /// (a foreign process leaving a port, for example).
 const LOOK_AGAIN_MS: u64 = 5_000;
+
+/// Milliseconds before the placer looks again after a placement no longer held: by then the agent's
+/// next offer or the state has caught up.
+const REFUSED_MS: u64 = 50;
 
 /// What the last placing said about apps that still wait; read by `/v2/queue`.
 #[derive(Default)]
@@ -68,16 +73,11 @@ struct Look {
     next_ms: Option<u64>,
 }
 
-/// The leader's clock: a launch delay ends by it although nothing is applied meanwhile.
-pub(crate) fn wall_clock() -> Time {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
 fn look(control: &Control, turn: u64) -> Look {
     let offers = control.offers.current();
     control.store.read(|state| {
-        let now = state.now.max(wall_clock());
+        // A launch delay ends by the clock although nothing is applied meanwhile.
+        let now = state.now.max(clock::now());
         let demands = state.demands(now);
         let offers = place::with_fixed_ports(state, offers, &demands);
         let placement = place::place(&offers, &demands, &Policy { port_seed: turn });
@@ -120,7 +120,7 @@ async fn assign(
                 let pending = Pending { index: committed.index, resources, ports: placed.ports };
                 control.offers.spend(&placed.agent_id, pending);
             }
-            refused.then_some(Duration::from_millis(50))
+            refused.then_some(Duration::from_millis(REFUSED_MS))
         }
         Err(error) => {
             tracing::warn!(%error, "the placer waits before it looks again");
