@@ -1,7 +1,7 @@
 //! The agent of a node: beside a master, alone, or only long enough to stop its tasks.
 
 use super::finder::Finder;
-use super::{end_signal, place};
+use super::{EndSignals, place};
 use crate::config::{NodeConfig, short_name};
 use crate::output::tell;
 use anyhow::{Context, Result, bail};
@@ -126,6 +126,7 @@ pub fn is_container_link(name: &str) -> bool {
 
 /// `bramble agent`: an agent only, which joins first if it must.
 pub async fn run(config: NodeConfig, token: Option<String>, seed: Option<String>) -> Result<u8> {
+    let mut signals = EndSignals::listen()?;
     let _claim = place::claim(&config)?;
     if config.data_dir.join("master").exists() {
         bail!(
@@ -149,7 +150,7 @@ pub async fn run(config: NodeConfig, token: Option<String>, seed: Option<String>
             };
             let token: JoinToken = token.parse().context("--token")?;
             let key = NodeKey::load_or_create(&Identity::key_path(&directory))?;
-            let identity = admitted(&config, &finder, &token, key).await?;
+            let identity = admitted(&config, &finder, &token, key, &mut signals).await?;
             identity.save(&directory)?;
             identity
         }
@@ -159,9 +160,9 @@ pub async fn run(config: NodeConfig, token: Option<String>, seed: Option<String>
         "bramble agent {} is up; its cluster's nodes show it in `bramble status`\n",
         config.name
     ));
-    let ended = end_signal().await;
+    signals.received().await;
     agent.stop(&config).await;
-    ended.map(|()| 0)
+    Ok(0)
 }
 
 /// Ask one candidate after the other until the cluster has decided.
@@ -170,6 +171,7 @@ async fn admitted(
     finder: &Finder,
     token: &JoinToken,
     key: NodeKey,
+    signals: &mut EndSignals,
 ) -> Result<Identity> {
     let mut candidates = finder.masters();
     let mut told = false;
@@ -208,8 +210,7 @@ async fn admitted(
                 tokio::time::sleep(ASK_AGAIN).await;
             },
             () = tokio::time::sleep(ASK_AGAIN) => {}
-            ended = end_signal() => {
-                ended?;
+            () = signals.received() => {
                 bail!("stopped before a cluster was joined");
             }
         }

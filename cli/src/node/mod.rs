@@ -22,7 +22,7 @@ use std::future::Future;
 use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 
@@ -57,6 +57,7 @@ where
 
 /// `bramble up`: master and agent in one process.
 pub async fn up(config: NodeConfig) -> Result<u8> {
+    let mut signals = EndSignals::listen()?;
     let _claim = place::claim(&config)?;
     // Ports first: a taken one must be known before anything is written.
     let api_config = ApiConfig {
@@ -86,7 +87,7 @@ pub async fn up(config: NodeConfig) -> Result<u8> {
     crate::output::tell(&banner::up(&config, http, &keys));
 
     let ended = tokio::select! {
-        signal = end_signal() => signal,
+        () = signals.received() => Ok(()),
         reason = master.failed() => Err(anyhow::anyhow!("the replicated log stopped: {reason}")),
     };
     drop(discovery);
@@ -105,15 +106,27 @@ fn reachable(bound: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, bound.port())
 }
 
-/// Resolves on SIGINT or SIGTERM.
-async fn end_signal() -> Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("watching SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("watching SIGTERM")?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// SIGINT and SIGTERM, heard from the moment this is made: a Ctrl-C while the node still starts
+/// must end it in order as well.
+struct EndSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl EndSignals {
+    fn listen() -> Result<Self> {
+        let interrupt = signal(SignalKind::interrupt()).context("watching SIGINT")?;
+        let terminate = signal(SignalKind::terminate()).context("watching SIGTERM")?;
+        Ok(Self { interrupt, terminate })
     }
-    Ok(())
+
+    /// Resolves once one of them has come.
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 /// Announce this node by mDNS. A network without multicast is no reason not to run.
