@@ -196,6 +196,7 @@ fn spec(app: &App, instance: &Instance, task: &Task) -> TaskSpec {
         fetch: app.fetch.clone(),
         readiness: readiness(app, task),
         check: app.check.clone(),
+        pod: Vec::new(),
     }
 }
 

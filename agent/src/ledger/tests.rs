@@ -14,6 +14,7 @@ fn status(task: &str, sequence: u32, state: TaskState) -> TaskStatus {
         ip: None,
         exit_code: None,
         probes: None,
+        containers: Vec::new(),
     }
 }
 

@@ -136,6 +136,7 @@ impl Book {
             ip: facts.ip.clone(),
             exit_code: news.exit_code,
             probes: facts.probes.clone(),
+            containers: Vec::new(),
         };
         let mut changes = vec![Change::PutFacts(id.clone(), facts.clone())];
         let superseded = self.supersede(&status);

@@ -2,6 +2,7 @@
 
 use super::{
     AppId, Check, Fetch, HealthCheck, InstanceId, ReadinessCheck, Resources, TaskId, Time, Volume,
+    VolumeMode,
 };
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,33 @@ pub struct TaskSpec {
     /// The generic check: its result is shown, nothing follows from it.
     #[serde(default)]
     pub check: Option<Check>,
+    /// Containers of a pod, in definition order; empty for an app. Where there are some, this
+    /// specification holds what they share (network, ports, resources in sum, grace) and each of
+    /// them the rest.
+    #[serde(default)]
+    pub pod: Vec<PodTask>,
+}
+
+/// One container of a pod: a task beside the others, on the pod's network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodTask {
+    /// Name in the pod's definition.
+    pub name: String,
+    /// `<instance>.<name>.<incarnation>`: names its sandbox, its logs and its status.
+    pub task_id: TaskId,
+    /// Its `network`, `host_ports` and `pod` say nothing: those are the pod's.
+    pub spec: TaskSpec,
+    /// The pod's own directories that it sees.
+    pub shared: Vec<SharedMount>,
+}
+
+/// A directory of the pod, empty at first and gone with it, as one container sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedMount {
+    /// Name of the volume: containers that name the same share it.
+    pub volume: String,
+    pub container_path: String,
+    pub mode: VolumeMode,
 }
 
 /// A readiness check and the port that its name means for this task.

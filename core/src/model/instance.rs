@@ -106,6 +106,20 @@ pub struct TaskStatus {
     /// Where its probes stand; `None` while they have nothing to say.
     #[serde(default)]
     pub probes: Option<ProbeReport>,
+    /// Of a pod: where each of its containers stands, all of them, in definition order.
+    #[serde(default)]
+    pub containers: Vec<ContainerStatus>,
+}
+
+/// Where one container of a pod stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerStatus {
+    pub name: String,
+    pub state: TaskState,
+    pub message: String,
+    pub healthy: Option<bool>,
+    /// Exit code, or 128 + signal; only at the end.
+    pub exit_code: Option<i32>,
 }
 
 /// Marathon's `lastTaskFailure`.

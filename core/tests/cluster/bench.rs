@@ -216,6 +216,7 @@ impl Bench {
             ip: None,
             exit_code: None,
             probes: None,
+            containers: Vec::new(),
         };
         self.must(Command::RecordStatus { statuses: vec![status] });
     }

@@ -199,6 +199,7 @@ fn status(state: &State, n: usize, to: u8, healthy: Option<bool>, skip: u32) -> 
         ip: None,
         exit_code: None,
         probes: None,
+        containers: Vec::new(),
     }
 }
 

@@ -139,6 +139,7 @@ fn a_status_is_applied_once_and_never_goes_back() {
         ip: None,
         exit_code: None,
         probes: None,
+        containers: Vec::new(),
     };
     let mut report = |s: TaskStatus| {
         bench.clock += 10;
