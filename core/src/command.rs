@@ -132,4 +132,6 @@ pub enum Rejection {
     /// Instances are found by the path in their id.
     #[error("instance id {0} is not one of app '{1}'")]
     InstanceMisnamed(InstanceId, AppId),
+    #[error("a pod with id [{0}] already exists")]
+    PodExists(AppId),
 }
