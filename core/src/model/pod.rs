@@ -157,7 +157,9 @@ impl PodCommand {
     pub fn as_line(&self) -> String {
         match self {
             PodCommand::Shell(line) => line.clone(),
-            PodCommand::Argv(words) => words.iter().map(quoted).collect::<Vec<_>>().join(" "),
+            PodCommand::Argv(words) => {
+                words.iter().map(|w| quoted(w)).collect::<Vec<_>>().join(" ")
+            }
         }
     }
 }
@@ -177,7 +179,7 @@ impl PodExec {
 }
 
 /// A word that a shell reads back as it is.
-fn quoted(word: &String) -> String {
+fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
