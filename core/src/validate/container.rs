@@ -1,7 +1,9 @@
 //! The container: its image, volumes and Linux settings, and what persistent volumes ask for.
 
 use super::{Violations, all_unique, constraints};
-use crate::model::{App, Container, ContainerKind, DockerImage, Operator, Volume, VolumeMode};
+use crate::model::{
+    App, Constraint, Container, ContainerKind, DockerImage, LinuxInfo, Operator, Volume, VolumeMode,
+};
 
 pub(super) fn check(app: &App, found: &mut Violations) {
     found.require(
@@ -19,7 +21,7 @@ pub(super) fn check(app: &App, found: &mut Violations) {
         ),
     }
     volumes(app, container, found);
-    linux_info(container, found);
+    linux_info(container.linux_info.as_ref(), "/container/linuxInfo", found);
 }
 
 fn image(app: &App, kind: ContainerKind, docker: &DockerImage, found: &mut Violations) {
@@ -65,7 +67,7 @@ fn one_volume(app: &App, volume: &Volume, path: &str, found: &mut Violations) {
             not_empty(found, "containerPath", container_path);
             not_empty(found, "hostPath", host_path);
         }
-        Volume::Persistent { .. } => persistent(volume, path, found),
+        Volume::Persistent { .. } => persistent_of_app(volume, path, found),
         Volume::External { container_path, name, provider, .. } => {
             not_empty(found, "containerPath", container_path);
             not_empty(found, "external/name", name.as_deref().unwrap_or(""));
@@ -82,7 +84,7 @@ fn one_volume(app: &App, volume: &Volume, path: &str, found: &mut Violations) {
     }
 }
 
-fn persistent(volume: &Volume, path: &str, found: &mut Violations) {
+fn persistent_of_app(volume: &Volume, path: &str, found: &mut Violations) {
     let Volume::Persistent {
         container_path, mode, kind, size_mib, max_size_mib, constraints, ..
     } = volume
@@ -97,15 +99,29 @@ fn persistent(volume: &Volume, path: &str, found: &mut Violations) {
         "must not be empty or a dot path",
     );
     found.require(*mode == VolumeMode::ReadWrite, format!("{path}/mode"), "must be equal to RW");
-    let at = format!("{path}/persistent");
-    found.require(*size_mib > 0, format!("{at}/size"), "must be greater than 0");
+    let (size_mib, max_size_mib) = (*size_mib, *max_size_mib);
+    let volume = Persistent { kind, size_mib, max_size_mib, constraints };
+    persistent(&volume, &format!("{path}/persistent"), found);
+}
+
+/// What a persistent volume of an app and one of a pod have in common.
+pub(super) struct Persistent<'a> {
+    pub kind: &'a str,
+    pub size_mib: u64,
+    pub max_size_mib: Option<u64>,
+    pub constraints: &'a [Constraint],
+}
+
+pub(super) fn persistent(volume: &Persistent<'_>, at: &str, found: &mut Violations) {
+    let Persistent { kind, size_mib, max_size_mib, constraints } = *volume;
+    found.require(size_mib > 0, format!("{at}/size"), "must be greater than 0");
     found.require(
         max_size_mib.is_none() || kind == "mount",
         format!("{at}/maxSize"),
         "Only mount volumes can have maxSize",
     );
     found.require(
-        max_size_mib.is_none_or(|max| max > *size_mib),
+        max_size_mib.is_none_or(|max| max > size_mib),
         format!("{at}/maxSize"),
         "Max size must be larger than size",
     );
@@ -123,20 +139,20 @@ fn persistent(volume: &Volume, path: &str, found: &mut Violations) {
     }
 }
 
-fn linux_info(container: &Container, found: &mut Violations) {
-    let Some(info) = &container.linux_info else { return };
+pub(super) fn linux_info(info: Option<&LinuxInfo>, path: &str, found: &mut Violations) {
+    let Some(info) = info else { return };
     if let Some(seccomp) = &info.seccomp {
         let is_unconfined = seccomp.unconfined.unwrap_or(false);
         found.require(
             is_unconfined != seccomp.profile_name.is_some(),
-            "/container/linuxInfo/seccomp",
+            format!("{path}/seccomp"),
             "Seccomp must be either unconfined or have a profileName, not both",
         );
     }
     if let Some(ipc) = &info.ipc {
         found.require(
             ipc.shm_size_mib.is_none() || ipc.mode == "PRIVATE",
-            "/container/linuxInfo/ipcInfo/shmSize",
+            format!("{path}/ipcInfo/shmSize"),
             "can only be set when mode is PRIVATE",
         );
     }

@@ -16,6 +16,7 @@ mod groups;
 mod limits;
 mod listen;
 mod native;
+mod pods;
 mod query;
 mod queue;
 mod reply;
