@@ -6,5 +6,6 @@ mod events;
 mod groups;
 mod outlook;
 mod streams;
+mod surface;
 mod system;
 mod tasks;
