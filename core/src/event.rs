@@ -121,4 +121,6 @@ pub enum RefusedAssignment {
     NotEnough,
     PortTaken,
     Delayed,
+    /// A secret it needs is not there.
+    SecretMissing,
 }

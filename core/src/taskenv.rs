@@ -18,7 +18,8 @@ const LABEL_KEY_CHARS_MAX: usize = 492;
 const LABEL_VALUE_CHARS_MAX: usize = 511;
 
 /// Build a task's environment, by name: Marathon's variables (section 6.1 of its contract), then
-/// the user's, which win. Secrets are left out, as their values are not known here.
+/// the user's, which win. Secrets are left out ([`App::task_secrets`] has them): their values are
+/// not known here.
 pub fn environment(app: &App, _instance: &Instance, task: &Task) -> Vec<(String, String)> {
     let mut env = BTreeMap::new();
     let mut set = |name: String, value: String| env.insert(name, value);
@@ -197,6 +198,7 @@ fn spec(app: &App, instance: &Instance, task: &Task) -> TaskSpec {
         readiness: readiness(app, task),
         check: app.check.clone(),
         pod: Vec::new(),
+        secrets: app.task_secrets(),
     }
 }
 

@@ -55,6 +55,9 @@ fn check(state: &State, placed: &Placed, used: &Usage) -> Result<Task, RefusedAs
     if record.delay.until > state.now {
         return Err(RefusedAssignment::Delayed);
     }
+    if !state.missing_secrets(app).is_empty() {
+        return Err(RefusedAssignment::SecretMissing);
+    }
     if !agent.total.holds(&used.resources.plus(&app.resources)) {
         return Err(RefusedAssignment::NotEnough);
     }

@@ -150,6 +150,7 @@ impl State {
             .map(|(instance, app)| Demand {
                 instance_id: instance.id.clone(),
                 app,
+                missing_secrets: self.missing_secrets(app),
                 placed: places
                     .get(&instance.app_id)
                     .into_iter()
