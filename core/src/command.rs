@@ -139,6 +139,8 @@ pub enum Rejection {
     /// Instances are found by the path in their id.
     #[error("instance id {0} is not one of app '{1}'")]
     InstanceMisnamed(InstanceId, AppId),
+    #[error("a pod with id [{0}] already exists")]
+    PodExists(AppId),
     #[error("the cluster's data key is another one")]
     OtherDataKey,
     #[error("there are {max} secrets already: remove one that is not needed")]

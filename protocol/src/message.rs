@@ -33,7 +33,7 @@ pub enum ToAgent {
 }
 
 /// The tasks of one agent, complete or as a difference.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AssignmentSet {
     /// Log index this set was computed at. An agent refuses an older one.
     pub generation: u64,

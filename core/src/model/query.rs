@@ -25,7 +25,7 @@ impl App {
     /// and ready (Marathon's contract, sections 5.3 and 8).
     pub fn is_ready(&self, task: &Task) -> bool {
         task.state == TaskState::Running
-            && (self.health_checks.is_empty() || task.healthy == Some(true))
+            && (!self.has_health_checks() || task.healthy == Some(true))
             && task.probes.are_ready(self.readiness_checks.len())
     }
 }

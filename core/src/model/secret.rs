@@ -3,7 +3,9 @@
 //! Nothing here can hold a value in the clear; sealing and opening is the master's business, and
 //! again the agent's.
 
-use super::{App, EnvValue, NodeId, State, TaskSpec, Time, Volume};
+use super::{
+    App, EnvValue, NodeId, Pod, PodContainer, State, TaskSpec, Time, Volume, VolumeSource,
+};
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -119,29 +121,59 @@ pub fn secret_name(text: &str) -> Option<&str> {
 }
 
 impl App {
-    /// The secrets a task of this app gets, none with a value yet. A reference to a name that the
-    /// app does not define (which validation refuses) stands for a secret of that name.
+    /// The secrets a task of this app gets, none with a value yet; of a pod, those of all its
+    /// containers.
     pub fn task_secrets(&self) -> Vec<TaskSecret> {
+        if let Some(pod) = &self.pod {
+            let containers = pod.containers.iter();
+            return containers
+                .flat_map(|container| self.container_secrets(pod, container))
+                .collect();
+        }
+        let volumes = self.container.iter().flat_map(|c| &c.volumes);
+        let files = volumes.filter_map(|volume| match volume {
+            Volume::Secret { container_path, secret } => Some((container_path, secret)),
+            _ => None,
+        });
+        let docker = self.container.as_ref().and_then(|c| c.docker.as_ref());
+        let pull = docker.and_then(|docker| docker.pull_config_secret.as_ref());
+        self.secrets_for(&self.env, files, pull)
+    }
+
+    /// The secrets one container of this pod gets, none with a value yet.
+    pub fn container_secrets(&self, pod: &Pod, container: &PodContainer) -> Vec<TaskSecret> {
+        // Its own variables hide the pod's.
+        let mut env = self.env.clone();
+        env.extend(container.environment.clone());
+        let mounts = container.volume_mounts.iter();
+        let files = mounts.filter_map(|mount| match &pod.volume(&mount.name)?.source {
+            VolumeSource::Secret(secret) => Some((&mount.mount_path, secret)),
+            _ => None,
+        });
+        let pull = container.image.as_ref().and_then(|image| image.pull_config_secret.as_ref());
+        self.secrets_for(&env, files, pull)
+    }
+
+    /// A reference to a name that the app does not define (which validation refuses) stands for a
+    /// secret of that name.
+    fn secrets_for<'a>(
+        &self,
+        env: &BTreeMap<String, EnvValue>,
+        files: impl Iterator<Item = (&'a String, &'a String)>,
+        pull: Option<&String>,
+    ) -> Vec<TaskSecret> {
         let secret = |name: &String, usage: SecretUse| {
             let source = self.secrets.get(name).unwrap_or(name);
             let source = secret_name(source).unwrap_or(source).to_string();
             TaskSecret { source, usage, value: None }
         };
-        let env = self.env.iter().filter_map(|(variable, value)| match value {
+        let variables = env.iter().filter_map(|(variable, value)| match value {
             EnvValue::Secret(name) => Some(secret(name, SecretUse::Env(variable.clone()))),
             EnvValue::Plain(_) => None,
         });
-        let volumes = self.container.iter().flat_map(|c| &c.volumes);
-        let files = volumes.filter_map(|volume| match volume {
-            Volume::Secret { container_path, secret: name } => {
-                Some(secret(name, SecretUse::File(container_path.clone())))
-            }
-            _ => None,
-        });
-        let docker = self.container.as_ref().and_then(|c| c.docker.as_ref());
-        let pull = docker.and_then(|d| d.pull_config_secret.as_ref());
+        let files = files.map(|(path, name)| secret(name, SecretUse::File(path.clone())));
         let pull = pull.map(|name| secret(name, SecretUse::PullConfig));
-        env.chain(files).chain(pull).collect()
+        variables.chain(files).chain(pull).collect()
     }
 }
 

@@ -235,6 +235,7 @@ fn rejection_status(rejection: &Rejection) -> StatusCode {
 fn rejection_message(rejection: &Rejection) -> String {
     match rejection {
         Rejection::AppExists(id) => format!("An app with id [{id}] already exists."),
+        Rejection::PodExists(id) => format!("A pod with id [{id}] already exists."),
         Rejection::AppUnknown(id) => format!("App '{id}' does not exist"),
         Rejection::PathTaken(_, id) => format!("An app with the path {id} already exists."),
         Rejection::GroupUnknown(id) => format!("Group '{id}' does not exist"),
