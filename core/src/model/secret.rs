@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// Longest name of a secret in bytes.
-pub const SECRET_NAME_BYTES_MAX: usize = 255;
+pub const SECRET_NAME_BYTES_MAX: u32 = 255;
 
 /// Bytes that only the holder of the right key can read.
 #[derive(Clone, PartialEq, Eq)]
@@ -117,7 +117,7 @@ pub fn secret_name(text: &str) -> Option<&str> {
     let name = text.strip_prefix('/').unwrap_or(text);
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let part = |part: &str| !matches!(part, "" | "." | "..") && part.chars().all(plain);
-    (name.len() <= SECRET_NAME_BYTES_MAX && name.split('/').all(part)).then_some(name)
+    (name.len() <= SECRET_NAME_BYTES_MAX as usize && name.split('/').all(part)).then_some(name)
 }
 
 impl App {
@@ -227,8 +227,8 @@ mod tests {
         ] {
             assert_eq!(secret_name(text), name, "{text:?}");
         }
-        assert!(secret_name(&"x".repeat(SECRET_NAME_BYTES_MAX)).is_some());
-        assert!(secret_name(&"x".repeat(SECRET_NAME_BYTES_MAX + 1)).is_none());
+        assert!(secret_name(&"x".repeat(SECRET_NAME_BYTES_MAX as usize)).is_some());
+        assert!(secret_name(&"x".repeat(SECRET_NAME_BYTES_MAX as usize + 1)).is_none());
     }
 
     #[test]
