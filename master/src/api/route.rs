@@ -54,6 +54,8 @@ pub(crate) enum Route {
     Logs(String),
     Exec(String),
     Why(AppId),
+    Secrets,
+    Secret(String),
 }
 
 /// Read the path of a request; `None`: there is no such thing.
@@ -127,6 +129,8 @@ fn native(rest: &[&str]) -> Option<Route> {
         ["agents"] => Some(Route::Agents),
         ["images"] => Some(Route::Images),
         ["token"] => Some(Route::Token),
+        ["secrets"] => Some(Route::Secrets),
+        ["secrets", name @ ..] => Some(Route::Secret(name.join("/"))),
         ["why", id @ ..] if !id.is_empty() => Some(Route::Why(app(id))),
         ["tasks", name @ .., "logs"] if !name.is_empty() => Some(Route::Logs(name.join("/"))),
         ["tasks", name @ .., "exec"] if !name.is_empty() => Some(Route::Exec(name.join("/"))),
@@ -235,6 +239,8 @@ mod tests {
             ("/v2/plugins/p/x/y", Some(Route::Plugin("p".into()))),
             ("/v2/artifacts/", Some(Route::Artifact("".into()))),
             ("/v2/artifacts//a/%2e%2e/b", Some(Route::Artifact("a/../b".into()))),
+            ("/v1/bramble/secrets/", Some(Route::Secrets)),
+            ("/v1/bramble/secrets/prod/db", Some(Route::Secret("prod/db".into()))),
             ("/v2", None),
             ("/v3/apps", None),
         ];

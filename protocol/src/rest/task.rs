@@ -138,6 +138,7 @@ mod tests {
             healthy: Some(true),
             message: String::new(),
             probes: TaskProbes::default(),
+            containers: Vec::new(),
         };
         let instance = Instance {
             id: InstanceId::new("a.instance-1"),

@@ -18,8 +18,10 @@ use crate::offers::OfferBook;
 use crate::propose::{Committed, Propose, ProposeError, ProposeFuture};
 use crate::queue_view::{QueueEntry, QueueView};
 use crate::store::Store;
+use crate::vault::Vault;
 use bramble_core::command::{Command, Entry};
 use bramble_core::model::{AppId, State};
+use bramble_protocol::net::NodeKey;
 use client::{Answer, Client};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -164,6 +166,7 @@ impl Node {
         let levels = Arc::new(Written(Mutex::default()));
         let abdicated = Arc::new(AtomicU64::new(0));
         let (leads, count) = (!setup.follows, abdicated.clone());
+        let key = NodeKey::generate().unwrap();
         let api = Api {
             store: store.clone(),
             propose: memory.clone(),
@@ -171,6 +174,7 @@ impl Node {
             queue: refusals.clone(),
             offers: offers.clone(),
             events: hub.clone(),
+            vault: Arc::new(Vault::new(&key, store.clone(), memory.clone())),
             token: Arc::new(|| Some("BRAMBLE-1-aa-bb".into())),
             leads: Arc::new(move || leads),
             abdicate: Arc::new(move || {

@@ -230,7 +230,8 @@ fn seed(all: &mut State) {
     state::waiting(all, "/g/db", "4");
     let busy = all.apps[&AppId::new("/busy")].app.clone();
     let now = Group { apps: [(busy.id.clone(), busy)].into(), ..Group::default() };
-    let action = DeploymentAction { kind: ActionKind::Scale, app_id: AppId::new("/busy") };
+    let action =
+        DeploymentAction { kind: ActionKind::Scale, app_id: AppId::new("/busy"), pod: false };
     let deployment = Deployment {
         id: DeploymentId::new(HELD),
         version: Time(2000),
