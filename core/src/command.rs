@@ -61,6 +61,9 @@ pub enum Command {
     },
     /// Say whether apps of a top-level group must use its role. Starts no deployment.
     EnforceRole { group: GroupId, enforce: bool },
+    /// Give running tasks the size that their app has now, without new ones. Each is re-checked;
+    /// one that cannot take it stays as it is.
+    Resize { app_id: AppId, ids: Vec<InstanceId> },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

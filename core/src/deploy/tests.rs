@@ -180,6 +180,7 @@ fn state_with(app: App, rows: &[Row]) -> State {
             healthy: None,
             message: String::new(),
             probes: TaskProbes::default(),
+            resize: None,
         });
         let instance = Instance {
             id: id.clone(),

@@ -79,6 +79,7 @@ fn task(state: &State, id: TaskId, agent: &Agent, app: &App, placed: &Placed) ->
         healthy: None,
         message: String::new(),
         probes: TaskProbes::default(),
+        resize: None,
     }
 }
 

@@ -12,6 +12,7 @@ mod draft;
 mod groups;
 mod instances;
 mod membership;
+mod resize;
 mod service_ports;
 mod status;
 
@@ -61,5 +62,6 @@ pub fn apply(state: &mut State, entry: &Entry) -> Result<Vec<Event>, Rejection> 
         Command::ResetDelay { app_id } => deployments::reset_delay(state, app_id),
         Command::AddCallback { url } => callbacks::add(state, url),
         Command::RemoveCallback { url } => Ok(callbacks::remove(state, url)),
+        Command::Resize { app_id, ids } => resize::begin(state, app_id, ids),
     }
 }
