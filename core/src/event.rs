@@ -91,6 +91,8 @@ pub enum Event {
         instance: Box<Instance>,
         /// The health checks that have just turned bad.
         failed_checks: Vec<HealthCheck>,
+        /// Of a pod: the containers that have come into another state.
+        changed_containers: Vec<String>,
     },
     DelayReset {
         app_id: AppId,
@@ -127,4 +129,6 @@ pub enum RefusedAssignment {
     NotEnough,
     PortTaken,
     Delayed,
+    /// A secret it needs is not there.
+    SecretMissing,
 }

@@ -206,14 +206,13 @@ impl Agent {
 
     pub(crate) async fn assign(&mut self, put: Vec<Assignment>) {
         self.generation += 1;
-        let set =
-            AssignmentSet { generation: self.generation, base: None, put, remove: Vec::new() };
+        let set = AssignmentSet { generation: self.generation, put, ..AssignmentSet::default() };
         assert_eq!(self.handle.follow(set).await.unwrap(), Followed::Taken);
     }
 
     /// Wait until everything said so far was heard: events are taken in order.
     pub(crate) async fn settle(&self) {
-        let set = AssignmentSet { generation: 0, base: None, put: vec![], remove: vec![] };
+        let set = AssignmentSet::default();
         assert_eq!(self.handle.follow(set).await.unwrap(), Followed::Older);
     }
 

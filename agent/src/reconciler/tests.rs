@@ -300,7 +300,7 @@ async fn a_gap_asks_for_everything() {
         generation: 9,
         base: Some(8),
         put: vec![assignment("a", true)],
-        remove: vec![],
+        ..AssignmentSet::default()
     };
     assert_eq!(agent.handle.follow(set).await.unwrap(), Followed::Gap);
     assert_eq!(agent.handle.held.borrow().generation, 0);

@@ -35,7 +35,7 @@ pub(super) fn draft(
             AppChange::Remove(id) => (id, None),
         };
         match (change, current(state, &apps, id)) {
-            (AppChange::Create(_), Some(_)) => return Err(Rejection::AppExists(id.clone())),
+            (AppChange::Create(_), Some(known)) => return Err(exists(known)),
             (AppChange::Create(_), None) | (_, Some(_)) => {}
             (_, None) => return Err(Rejection::AppUnknown(id.clone())),
         }
@@ -47,6 +47,7 @@ pub(super) fn draft(
         };
         apps.insert(id.clone(), app);
     }
+    check_kinds(state, &apps)?;
     check_paths(state, &apps)?;
     groups::check_paths(state, &apps, &mut groups)?;
     let version = next_version(state, &apps);
@@ -61,6 +62,21 @@ pub(super) fn current<'a>(
     match apps.get(id) {
         Some(drafted) => drafted.as_ref(),
         None => state.apps.get(id).map(|r| &r.app),
+    }
+}
+
+fn exists(known: &App) -> Rejection {
+    let id = known.id.clone();
+    if known.is_pod() { Rejection::PodExists(id) } else { Rejection::AppExists(id) }
+}
+
+/// An app does not become a pod, nor a pod an app: its tasks, versions and clients are of one kind.
+fn check_kinds(state: &State, apps: &BTreeMap<AppId, Option<App>>) -> Result<(), Rejection> {
+    let drafted = apps.values().flatten();
+    let known = drafted.filter_map(|app| Some((app, &state.apps.get(&app.id)?.app)));
+    match known.into_iter().find(|(app, known)| app.is_pod() != known.is_pod()) {
+        Some((_, known)) => Err(exists(known)),
+        None => Ok(()),
     }
 }
 

@@ -68,7 +68,8 @@ impl Unresizable {
 }
 
 impl App {
-    /// Whether tasks of `earlier` may become tasks of this by a change of their size.
+    /// Whether tasks of `earlier` may become tasks of this by a change of their size. Those of a
+    /// pod never do: its size is the sum of its containers', each of which has its own.
     pub fn only_resizes(&self, earlier: &App) -> bool {
         let sized = |app: &App| App {
             resources: Resources { gpus: app.resources.gpus, ..Resources::default() },
@@ -76,7 +77,7 @@ impl App {
             ..app.config()
         };
         let by_restart = self.labels.get(LABEL_RESIZE).is_some_and(|v| v == RESIZE_BY_RESTART);
-        !by_restart && sized(self) == sized(earlier)
+        !by_restart && self.pod.is_none() && sized(self) == sized(earlier)
     }
 
     /// The version from which on a task differs from a new one in its size alone.

@@ -75,7 +75,7 @@ pub fn place(offers: &[Offer], demands: &[Demand<'_>], policy: &Policy) -> Place
         let tally = tallies
             .entry((&demand.app.id, demand.app.last_config_change))
             .or_insert_with(|| Tally::of(demand.placed.iter()));
-        match choose(&open, demand.app, tally, &mut rules) {
+        match choose(&open, demand, tally, &mut rules) {
             Ok(index) => {
                 let chosen = &mut open[index];
                 chosen.free = chosen.free.minus(&demand.app.resources);
@@ -100,7 +100,7 @@ type Objections = Vec<(AgentId, Vec<Reason>)>;
 
 fn choose(
     open: &[Open<'_>],
-    app: &App,
+    demand: &Demand<'_>,
     tally: &Tally,
     rules: &mut Rules,
 ) -> Result<usize, Objections> {
@@ -112,7 +112,7 @@ fn choose(
     let mut objections = Vec::new();
     let mut best = None;
     for (index, candidate) in open.iter().enumerate() {
-        let reasons = reasons_against(candidate, app, tally, rules);
+        let reasons = reasons_against(candidate, demand, tally, rules);
         if reasons.is_empty() {
             let offer = candidate.offer;
             let key = (
@@ -145,7 +145,13 @@ fn freedom(free: &Resources, most: &Resources) -> u128 {
 }
 
 /// All that speaks against an offer, in the order of Marathon's funnel.
-fn reasons_against(open: &Open<'_>, app: &App, tally: &Tally, rules: &mut Rules) -> Vec<Reason> {
+fn reasons_against(
+    open: &Open<'_>,
+    demand: &Demand<'_>,
+    tally: &Tally,
+    rules: &mut Rules,
+) -> Vec<Reason> {
+    let app = demand.app;
     let mut reasons = Vec::new();
     if app.accepted_resource_roles.as_ref().is_some_and(|r| !r.iter().any(|r| r == ROLE_ANY)) {
         reasons.push(Reason::UnfulfilledRole);
@@ -156,6 +162,8 @@ fn reasons_against(open: &Open<'_>, app: &App, tally: &Tally, rules: &mut Rules)
             reasons.push(Reason::UnfulfilledConstraint { rule: constraint::text(constraint) });
         }
     }
+    let missing = demand.missing_secrets.iter();
+    reasons.extend(missing.map(|name| Reason::SecretMissing { name: name.clone() }));
     let (need, free) = (&app.resources, &open.free);
     if need.cpus_milli > free.cpus_milli {
         let (need_milli, free_milli) = (need.cpus_milli, free.cpus_milli);

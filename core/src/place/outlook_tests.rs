@@ -62,6 +62,7 @@ fn running(state: &mut State, app: &App, agents: &[&str]) {
             message: String::new(),
             probes: TaskProbes::default(),
             resize: None,
+            containers: Vec::new(),
         };
         let instance = Instance {
             id: id.clone(),

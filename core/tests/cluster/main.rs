@@ -9,3 +9,4 @@ mod instances;
 mod placing;
 mod resizing;
 mod rolling;
+mod secrets;

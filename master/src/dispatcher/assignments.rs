@@ -1,8 +1,10 @@
 //! What one agent has been told, and the difference to what the state now says.
 
+use crate::vault::Vault;
 use bramble_core::model::{AgentId, Assignment, Goal, State, TaskId, Time};
 use bramble_core::taskenv;
 use bramble_protocol::message::AssignmentSet;
+use bramble_protocol::secret::Secret;
 use std::collections::BTreeMap;
 
 /// The set last sent on a session. Whether a task shall run can change, and its size with the
@@ -20,7 +22,12 @@ impl Told {
     }
 
     /// The next set for `agent_id`, or `None` when it already knows everything.
-    pub(super) fn next(&mut self, state: &State, agent_id: &AgentId) -> Option<AssignmentSet> {
+    pub(super) fn next(
+        &mut self,
+        state: &State,
+        agent_id: &AgentId,
+        vault: &Vault,
+    ) -> Option<AssignmentSet> {
         let mut tasks = BTreeMap::new();
         let mut put: Vec<Assignment> = Vec::new();
         for instance in state.instances.values() {
@@ -48,6 +55,28 @@ impl Told {
         let base = self.generation;
         self.generation = Some(state.applied_index);
         self.tasks = tasks;
-        Some(AssignmentSet { generation: state.applied_index, base, put, remove })
+        let secrets = secrets(state, &put, vault);
+        Some(AssignmentSet { generation: state.applied_index, base, put, remove, secrets })
     }
+}
+
+/// The values of all secrets that tasks of a set use. One that is not there, or does not open, is
+/// left out: the agent says so at the task, and starts nothing with an empty value.
+fn secrets(state: &State, put: &[Assignment], vault: &Vault) -> BTreeMap<String, Secret> {
+    let mut values = BTreeMap::new();
+    let running = put.iter().filter(|assignment| assignment.run);
+    for source in running.flat_map(|a| a.spec.all_secrets()).map(|secret| &secret.source) {
+        if values.contains_key(source) {
+            continue;
+        }
+        match vault.open(state, source) {
+            Ok(Some(value)) => drop(values.insert(source.clone(), value)),
+            Ok(None) => {}
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(secret = source, error, "an agent is told without a secret");
+            }
+        }
+    }
+    values
 }
