@@ -56,6 +56,9 @@ fn check(state: &State, placed: &Placed, used: &Usage) -> Result<Task, RefusedAs
     if record.delay.until > state.now {
         return Err(RefusedAssignment::Delayed);
     }
+    if !state.missing_secrets(app).is_empty() {
+        return Err(RefusedAssignment::SecretMissing);
+    }
     if !agent.total.holds(&used.resources.plus(&app.resources)) {
         return Err(RefusedAssignment::NotEnough);
     }
@@ -85,6 +88,7 @@ fn task(state: &State, id: TaskId, agent: &Agent, app: &App, placed: &Placed) ->
         healthy: None,
         message: String::new(),
         probes: TaskProbes::default(),
+        resize: None,
         containers: containers.map(|c| TaskContainer::staging(&c.name, state.now)).collect(),
     }
 }

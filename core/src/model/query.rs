@@ -170,6 +170,7 @@ impl State {
             .map(|(instance, app)| Demand {
                 instance_id: instance.id.clone(),
                 app,
+                missing_secrets: self.missing_secrets(app),
                 placed: places
                     .get(&instance.app_id)
                     .into_iter()
@@ -199,7 +200,7 @@ impl State {
             let attributes =
                 self.agents.get(&task.agent_id).map(|a| a.attributes.clone()).unwrap_or_default();
             let place = (task.host.clone(), attributes);
-            places.entry(&instance.app_id).or_default().push((instance.version, place));
+            places.entry(&instance.app_id).or_default().push((instance.assigned_version(), place));
         }
         places
     }

@@ -89,6 +89,7 @@ mod tests {
             message: String::new(),
             probes: TaskProbes::default(),
             containers: Vec::new(),
+            resize: None,
         });
         let (version, since) = (Time(1), Time(2));
         Instance { id, app_id, version, goal, since, incarnation: 1, task }

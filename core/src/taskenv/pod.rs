@@ -54,6 +54,7 @@ fn blank() -> TaskSpec {
         readiness: Vec::new(),
         check: None,
         pod: Vec::new(),
+        secrets: Vec::new(),
     }
 }
 
@@ -80,6 +81,7 @@ fn container(app: &App, pod: &Pod, container: &PodContainer, task: &Task) -> Opt
         tty: container.tty.unwrap_or(false),
         fetch: container.artifacts.clone(),
         check: container.check.as_ref().and_then(|check| probes.check(check)),
+        secrets: app.container_secrets(pod, container),
         ..blank()
     };
     let shared = shared(pod, container);

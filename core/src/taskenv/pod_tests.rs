@@ -4,7 +4,8 @@ use super::super::assignment;
 use super::*;
 use crate::model::{
     AgentId, AppId, Assignment, BYTES_PER_MIB, Endpoint, Goal, Instance, InstanceId, Network,
-    PodCommand, PodExec, PodImage, Resources, TaskProbes, TaskState, Time, VolumeMode,
+    PodCommand, PodExec, PodImage, Resources, SecretUse, TaskProbes, TaskSecret, TaskState, Time,
+    VolumeMode,
 };
 
 fn container_of(name: &str, endpoints: Vec<Endpoint>) -> PodContainer {
@@ -74,6 +75,7 @@ fn told(app: &App, ports: &[u16]) -> Assignment {
         healthy: None,
         message: String::new(),
         probes: TaskProbes::default(),
+        resize: None,
         containers: Vec::new(),
     };
     let instance = Instance {
@@ -165,6 +167,8 @@ fn a_containers_own_values_win() {
         env(a).into_iter().filter(|l| "ABCH".contains(&l[..1]) && l.len() < 10).collect();
     assert_eq!(own, ["A=pod", "B=own", "HOST=mine"]);
     assert!(env(b).contains(&"C=pod".to_string()));
+    let secret = TaskSecret { source: "s".into(), usage: SecretUse::Env("C".into()), value: None };
+    assert_eq!((&a.spec.secrets, &b.spec.secrets), (&vec![secret], &vec![]));
     assert_eq!((a.spec.user.as_deref(), b.spec.user.as_deref()), (Some("web"), Some("nobody")));
     assert_eq!(a.spec.command, TaskCommand::ImageDefault);
     assert_eq!(b.spec.command, TaskCommand::Shell("run b".into()));
@@ -213,6 +217,9 @@ fn mounts_go_where_their_volumes_are() {
     assert_eq!(spec.pod[0].spec.volumes, [host]);
     let secret = Volume::Secret { container_path: "k".into(), secret: "s".into() };
     assert_eq!(spec.pod[1].spec.volumes, [secret]);
+    let told: Vec<&TaskSecret> = spec.all_secrets().collect();
+    let usage = SecretUse::File("k".into());
+    assert_eq!(told, [&TaskSecret { source: "s".into(), usage, value: None }]);
 }
 
 #[test]

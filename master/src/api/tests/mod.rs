@@ -6,6 +6,8 @@ mod events;
 mod groups;
 mod outlook;
 mod pods;
+mod secrets;
 mod streams;
+mod surface;
 mod system;
 mod tasks;

@@ -86,6 +86,7 @@ async fn report(node: &Node, id: &InstanceId, healthy: Option<bool>, states: [Ta
         ip: Some("172.30.0.2".into()),
         exit_code: None,
         probes: None,
+        size: None,
         containers: [("web", states[0], healthy), ("side", states[1], None)].map(container).into(),
     };
     apply(node, Command::RecordStatus { statuses: vec![status] }).await;
