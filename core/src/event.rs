@@ -121,4 +121,6 @@ pub enum RefusedAssignment {
     NotEnough,
     PortTaken,
     Delayed,
+    /// Its volumes are on another agent.
+    NotReserved,
 }

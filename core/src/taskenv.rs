@@ -196,6 +196,7 @@ fn spec(app: &App, instance: &Instance, task: &Task) -> TaskSpec {
         fetch: app.fetch.clone(),
         readiness: readiness(app, task),
         check: app.check.clone(),
+        local_volumes: instance.reservation.iter().flat_map(|r| r.volumes.clone()).collect(),
         pod: Vec::new(),
     }
 }

@@ -211,6 +211,7 @@ fn assignment(id: &str, command: TaskCommand, image: Option<TaskImage>) -> Assig
             fetch: vec![],
             readiness: vec![],
             check: None,
+            local_volumes: Vec::new(),
             pod: Vec::new(),
         },
         run: true,

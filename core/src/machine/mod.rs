@@ -61,5 +61,10 @@ pub fn apply(state: &mut State, entry: &Entry) -> Result<Vec<Event>, Rejection> 
         Command::ResetDelay { app_id } => deployments::reset_delay(state, app_id),
         Command::AddCallback { url } => callbacks::add(state, url),
         Command::RemoveCallback { url } => Ok(callbacks::remove(state, url)),
+        Command::Wipe { ids } => Ok(instances::wipe(state, ids)),
+        Command::ForgetVolumes { agent_id, ids } => {
+            instances::forget_volumes(state, agent_id, ids);
+            Ok(Vec::new())
+        }
     }
 }

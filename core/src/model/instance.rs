@@ -1,6 +1,8 @@
 //! Instances and their tasks.
 
-use super::{AgentId, AppId, InstanceId, ProbeReport, Resources, TaskId, TaskProbes, Time};
+use super::{
+    AgentId, AppId, InstanceId, ProbeReport, Reservation, Resources, TaskId, TaskProbes, Time,
+};
 use serde::{Deserialize, Serialize};
 
 /// One wanted copy of an app, served by successive tasks.
@@ -17,6 +19,10 @@ pub struct Instance {
     pub incarnation: u32,
     /// `None`: waits for a place.
     pub task: Option<Task>,
+    /// Set with its first task where the app has persistent volumes; from then on it runs there
+    /// and nowhere else.
+    #[serde(default)]
+    pub reservation: Option<Reservation>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +30,8 @@ pub enum Goal {
     Running,
     /// To be stopped and then forgotten.
     Decommissioned,
+    /// To be stopped, and kept with what is reserved for it until it is wanted again.
+    Stopped,
 }
 
 /// One run on one agent. Its state never goes back.

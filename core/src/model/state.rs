@@ -2,7 +2,7 @@
 
 use super::{
     Agent, AgentId, App, AppId, Cluster, Deployment, DeploymentId, GroupChangeRecord, GroupId,
-    GroupRecord, Instance, InstanceId, Node, NodeId, TaskFailure, Time,
+    GroupRecord, Instance, InstanceId, Node, NodeId, TaskFailure, Time, VolumeId,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +32,10 @@ pub struct State {
     /// What the latest changes replaced, oldest first: earlier versions of groups.
     #[serde(default)]
     pub group_history: Vec<GroupChangeRecord>,
+    /// Volumes given up, with their bytes, that their agents have yet to remove. Only what is
+    /// named here is ever removed; it is never wanted again, so an old copy of this is harmless.
+    #[serde(default)]
+    pub given_up: BTreeMap<AgentId, BTreeMap<VolumeId, u64>>,
     /// Log index of the last applied entry.
     pub applied_index: u64,
     /// Latest leader time seen: cluster time never goes back.

@@ -7,14 +7,16 @@ mod constraint;
 mod outlook;
 mod ports;
 mod reason;
+mod reserved;
 
 pub use crate::command::Placed;
 pub(crate) use constraint::field_value;
 pub use outlook::{INSTANCES_CONSIDERED_MAX, Outlook, outlook};
 pub use ports::with_fixed_ports;
 pub use reason::Reason;
+pub use reserved::without_reserved;
 
-use crate::model::{AgentId, App, AppId, Demand, InstanceId, Offer, Resources, Time};
+use crate::model::{AgentId, App, AppId, Demand, InstanceId, Offer, Reservation, Resources, Time};
 use constraint::{Host, Rules, Tally};
 use ports::FreePorts;
 use std::cmp::Reverse;
@@ -75,10 +77,11 @@ pub fn place(offers: &[Offer], demands: &[Demand<'_>], policy: &Policy) -> Place
         let tally = tallies
             .entry((&demand.app.id, demand.app.last_config_change))
             .or_insert_with(|| Tally::of(demand.placed.iter()));
-        match choose(&open, demand.app, tally, &mut rules) {
+        let wish = Wish::of(demand);
+        match choose(&open, &wish, tally, &mut rules) {
             Ok(index) => {
                 let chosen = &mut open[index];
-                chosen.free = chosen.free.minus(&demand.app.resources);
+                chosen.free = chosen.free.minus(&wish.need);
                 tally.add(&chosen.offer.hostname, &chosen.offer.attributes);
                 placement.decisions.push(Placed {
                     instance_id: demand.instance_id.clone(),
@@ -98,9 +101,28 @@ pub fn place(offers: &[Offer], demands: &[Demand<'_>], policy: &Policy) -> Place
 
 type Objections = Vec<(AgentId, Vec<Reason>)>;
 
+/// What one instance asks of an offer.
+struct Wish<'a> {
+    app: &'a App,
+    need: Resources,
+    reservation: Option<&'a Reservation>,
+}
+
+impl<'a> Wish<'a> {
+    /// Volumes that are reserved already take nothing more.
+    fn of(demand: &Demand<'a>) -> Self {
+        let (app, reservation) = (demand.app, demand.reservation);
+        let need = match reservation {
+            Some(_) => app.resources,
+            None => app.resources.plus(&app.volume_resources()),
+        };
+        Self { app, need, reservation }
+    }
+}
+
 fn choose(
     open: &[Open<'_>],
-    app: &App,
+    wish: &Wish<'_>,
     tally: &Tally,
     rules: &mut Rules,
 ) -> Result<usize, Objections> {
@@ -112,7 +134,7 @@ fn choose(
     let mut objections = Vec::new();
     let mut best = None;
     for (index, candidate) in open.iter().enumerate() {
-        let reasons = reasons_against(candidate, app, tally, rules);
+        let reasons = reasons_against(candidate, wish, tally, rules);
         if reasons.is_empty() {
             let offer = candidate.offer;
             let key = (
@@ -136,7 +158,13 @@ fn freedom(free: &Resources, most: &Resources) -> u128 {
 }
 
 /// All that speaks against an offer, in the order of Marathon's funnel.
-fn reasons_against(open: &Open<'_>, app: &App, tally: &Tally, rules: &mut Rules) -> Vec<Reason> {
+fn reasons_against(
+    open: &Open<'_>,
+    wish: &Wish<'_>,
+    tally: &Tally,
+    rules: &mut Rules,
+) -> Vec<Reason> {
+    let app = wish.app;
     let mut reasons = Vec::new();
     if app.accepted_resource_roles.as_ref().is_some_and(|r| !r.iter().any(|r| r == ROLE_ANY)) {
         reasons.push(Reason::UnfulfilledRole);
@@ -147,7 +175,10 @@ fn reasons_against(open: &Open<'_>, app: &App, tally: &Tally, rules: &mut Rules)
             reasons.push(Reason::UnfulfilledConstraint { rule: constraint::text(constraint) });
         }
     }
-    let (need, free) = (&app.resources, &open.free);
+    if let Some(kept) = wish.reservation.filter(|r| r.agent_id != open.offer.agent_id) {
+        reasons.push(Reason::NoCorrespondingReservationFound { host: kept.host.clone() });
+    }
+    let (need, free) = (&wish.need, &open.free);
     if need.cpus_milli > free.cpus_milli {
         let (need_milli, free_milli) = (need.cpus_milli, free.cpus_milli);
         reasons.push(Reason::InsufficientCpus { need_milli, free_milli });

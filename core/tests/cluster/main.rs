@@ -7,4 +7,5 @@ mod groups;
 mod history;
 mod instances;
 mod placing;
+mod resident;
 mod rolling;

@@ -147,6 +147,7 @@ mod tests {
             since: Time(0),
             incarnation: 1,
             task: Some(task.clone()),
+            reservation: None,
         };
         (instance, task)
     }
