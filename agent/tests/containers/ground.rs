@@ -102,6 +102,7 @@ impl Ground {
             assignment: assignment(id, command, task_image),
             image,
             sandbox,
+            volumes: std::collections::BTreeMap::new(),
             work_dir,
             resolv_conf: Some("nameserver 192.0.2.1\n".into()),
             hostname: "box".into(),
