@@ -32,6 +32,7 @@ pub fn assignment(task_id: &str, run: bool) -> Assignment {
             check: None,
             local_volumes: Vec::new(),
             pod: Vec::new(),
+            secrets: Vec::new(),
         },
         run,
     }

@@ -14,6 +14,7 @@ mod joining;
 mod readiness;
 mod registry;
 mod resident;
+mod resize;
 mod rolling;
 mod survival;
 mod verbs;

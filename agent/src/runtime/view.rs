@@ -166,15 +166,15 @@ fn volumes(launch: &Launch, parameters: &Parameters) -> Result<Vec<Value>, Confi
         mounts.push(match volume {
             Volume::Host { container_path, host_path, mode } => {
                 let writable = *mode == VolumeMode::ReadWrite;
-                match launch.volumes.get(host_path) {
+                match own_volume(launch, host_path) {
                     Some(directory) => bind_volume(directory, container_path, writable)?,
                     None => host_volume(launch, host_path, container_path, writable)?,
                 }
             }
-            Volume::Persistent { container_path, .. } => {
+            Volume::Persistent { container_path, mode, .. } => {
                 let directory = launch.volumes.get(container_path);
                 let directory = directory.ok_or(ConfigError::VolumeKind("persistent"))?;
-                bind_volume(directory, container_path, true)?
+                bind_volume(directory, container_path, *mode == VolumeMode::ReadWrite)?
             }
             Volume::External { .. } => return Err(ConfigError::VolumeKind("external")),
             Volume::Secret { .. } => return Err(ConfigError::VolumeKind("secret")),
@@ -186,13 +186,19 @@ fn volumes(launch: &Launch, parameters: &Parameters) -> Result<Vec<Value>, Confi
     Ok(mounts)
 }
 
+/// One of the task's own volumes, which a relative host path shows a second time (as in Mesos).
+/// Only as a whole: what is in it the task has written, and a link there could lead anywhere.
+fn own_volume<'a>(launch: &'a Launch, host_path: &str) -> Option<&'a PathBuf> {
+    launch.volumes.get(host_path).filter(|_| !host_path.starts_with('/'))
+}
+
 /// Find a volume whose host path is missing. The container's creation would fail too, without
 /// naming it.
 pub fn absent_volume(launch: &Launch, parameters: &Parameters) -> Option<String> {
     let of_app = launch.assignment.spec.volumes.iter().filter_map(|volume| match volume {
-        // One of the task's own volumes, shown a second time.
-        Volume::Host { host_path, .. } if launch.volumes.contains_key(host_path) => None,
-        Volume::Host { host_path, .. } => Some(host_path),
+        Volume::Host { host_path, .. } => {
+            own_volume(launch, host_path).is_none().then_some(host_path)
+        }
         _ => None,
     });
     let all = of_app.chain(parameters.volumes.iter().map(|(host_path, ..)| host_path));

@@ -214,6 +214,7 @@ fn assignment(id: &str, command: TaskCommand, image: Option<TaskImage>) -> Assig
             check: None,
             local_volumes: Vec::new(),
             pod: Vec::new(),
+            secrets: Vec::new(),
         },
         run: true,
     }

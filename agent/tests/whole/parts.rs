@@ -174,6 +174,7 @@ pub fn command_task(id: &str, line: &str) -> Assignment {
             check: None,
             local_volumes: Vec::new(),
             pod: Vec::new(),
+            secrets: Vec::new(),
         },
         run: true,
     }

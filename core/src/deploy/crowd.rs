@@ -33,12 +33,15 @@ impl<'a> Crowd<'a> {
                 crowd.stopping += 1;
                 continue;
             }
-            let side = if instance.version < config { &mut crowd.old } else { &mut crowd.new };
+            let outdated = instance.assigned_version() < config;
+            let side = if outdated { &mut crowd.old } else { &mut crowd.new };
             side.push(instance);
             // An old task is measured by the checks it was started with.
             let own = state.app_of(instance).or(app);
             if let (Some(own), Some(task)) = (own, &instance.task)
                 && own.is_ready(task)
+                // Not yet what it shall be.
+                && task.resizing().is_none()
             {
                 crowd.ready.push(&instance.id);
             }
@@ -68,6 +71,7 @@ impl<'a> Crowd<'a> {
         let all = self.new.iter().chain(&self.old).chain(parked);
         Moves {
             add: 0,
+            resize: Vec::new(),
             stop: all.map(|i| i.id.clone()).collect(),
             done: self.wanted_count() == 0 && self.stopping == 0 && parked.is_empty(),
         }

@@ -6,8 +6,8 @@
 use crate::command::Placed;
 use crate::event::{Event, RefusedAssignment};
 use crate::model::{
-    Agent, AgentId, App, Goal, Protocol, Reservation, State, Task, TaskId, TaskProbes, TaskState,
-    Usage,
+    Agent, AgentId, App, Goal, Protocol, Reservation, State, Task, TaskContainer, TaskId,
+    TaskProbes, TaskState, Usage,
 };
 use std::collections::BTreeMap;
 
@@ -64,6 +64,9 @@ fn check(
     if record.delay.until > state.now {
         return Err(RefusedAssignment::Delayed);
     }
+    if !state.missing_secrets(app).is_empty() {
+        return Err(RefusedAssignment::SecretMissing);
+    }
     let fresh = match &instance.reservation {
         Some(kept) if kept.agent_id != agent.id => return Err(RefusedAssignment::NotReserved),
         Some(_) => None,
@@ -76,10 +79,15 @@ fn check(
     if !ports_hold(app, agent, used, &placed.ports) {
         return Err(RefusedAssignment::PortTaken);
     }
-    Ok((task(state, instance.id.task(instance.incarnation), agent, app, placed), fresh))
+    let id = match app.pod {
+        Some(_) => instance.id.pod_task(instance.incarnation),
+        None => instance.id.task(instance.incarnation),
+    };
+    Ok((task(state, id, agent, app, placed), fresh))
 }
 
 fn task(state: &State, id: TaskId, agent: &Agent, app: &App, placed: &Placed) -> Task {
+    let containers = app.pod.iter().flat_map(|pod| &pod.containers);
     Task {
         id,
         agent_id: agent.id.clone(),
@@ -94,6 +102,8 @@ fn task(state: &State, id: TaskId, agent: &Agent, app: &App, placed: &Placed) ->
         healthy: None,
         message: String::new(),
         probes: TaskProbes::default(),
+        resize: None,
+        containers: containers.map(|c| TaskContainer::staging(&c.name, state.now)).collect(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     AppId, Check, Fetch, HealthCheck, InstanceId, LocalVolume, ReadinessCheck, Resources, TaskId,
-    Time, Volume, VolumeMode,
+    TaskSecret, Time, Volume, VolumeMode,
 };
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +54,9 @@ pub struct TaskSpec {
     /// them the rest.
     #[serde(default)]
     pub pod: Vec<PodTask>,
+    /// Secrets it gets besides `env` and `volumes`.
+    #[serde(default)]
+    pub secrets: Vec<TaskSecret>,
 }
 
 /// One container of a pod: a task beside the others, on the pod's network.

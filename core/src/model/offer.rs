@@ -32,4 +32,16 @@ pub struct Demand<'a> {
     pub reservation: Option<&'a Reservation>,
     /// Agents of the app's tasks of the same or a later configuration, first placed first.
     pub placed: Vec<TaskPlace>,
+    /// Secrets that the app needs and the cluster does not have, by name.
+    pub missing_secrets: Vec<String>,
+}
+
+impl Demand<'_> {
+    /// What it takes of an offer. Volumes that are reserved already take nothing more.
+    pub fn need(&self) -> Resources {
+        match self.reservation {
+            Some(_) => self.app.resources,
+            None => self.app.resources.plus(&self.app.volume_resources()),
+        }
+    }
 }

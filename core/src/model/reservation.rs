@@ -5,7 +5,7 @@
 
 use super::{
     Agent, AgentId, App, AppId, BYTES_PER_MIB, Goal, Instance, InstanceId, Resources, State,
-    Volume, VolumeId,
+    Volume, VolumeId, VolumeSource,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ pub struct Reservation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalVolume {
     pub id: VolumeId,
-    /// As the app writes it: relative to the sandbox.
+    /// As the app writes it, relative to the sandbox; of a pod the volume's name.
     pub container_path: String,
     /// What is reserved; nothing keeps the task from writing more.
     pub size_bytes: u64,
@@ -78,15 +78,17 @@ impl Reservation {
 }
 
 impl App {
-    /// Path and bytes of each persistent volume, in the order of the definition.
+    /// Path (of a pod: name) and bytes of each persistent volume, in the order of the definition.
     pub fn local_volumes(&self) -> impl Iterator<Item = (&str, u64)> {
-        let volumes = self.container.iter().flat_map(|c| &c.volumes);
-        volumes.filter_map(|volume| match volume {
-            Volume::Persistent { container_path, size_mib, .. } => {
-                Some((container_path.as_str(), size_mib.saturating_mul(BYTES_PER_MIB)))
-            }
+        let own = self.container.iter().flat_map(|c| &c.volumes).filter_map(|v| match v {
+            Volume::Persistent { container_path, size_mib, .. } => Some((container_path, size_mib)),
             _ => None,
-        })
+        });
+        let of_pod = self.pod.iter().flat_map(|pod| &pod.volumes).filter_map(|v| match &v.source {
+            VolumeSource::Persistent { size_mib, .. } => Some((&v.name, size_mib)),
+            _ => None,
+        });
+        own.chain(of_pod).map(|(path, mib)| (path.as_str(), mib.saturating_mul(BYTES_PER_MIB)))
     }
 
     /// What the volumes of a new instance take.

@@ -1,8 +1,9 @@
 //! The replicated state: what every master holds and a snapshot contains.
 
 use super::{
-    Agent, AgentId, App, AppId, Cluster, Deployment, DeploymentId, GroupChangeRecord, GroupId,
-    GroupRecord, Instance, InstanceId, Node, NodeId, TaskFailure, Time, VolumeId,
+    Agent, AgentId, App, AppId, Cluster, DataKey, Deployment, DeploymentId, GroupChangeRecord,
+    GroupId, GroupRecord, Instance, InstanceId, Node, NodeId, SecretRecord, TaskFailure, Time,
+    VolumeId,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +33,12 @@ pub struct State {
     /// What the latest changes replaced, oldest first: earlier versions of groups.
     #[serde(default)]
     pub group_history: Vec<GroupChangeRecord>,
+    /// What secrets are sealed with; `None` until there was one.
+    #[serde(default)]
+    pub data_key: Option<DataKey>,
+    /// By name.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, SecretRecord>,
     /// Volumes given up, with their bytes, that their agents have yet to remove. Only what is
     /// named here is ever removed; it is never wanted again, so an old copy of this is harmless.
     #[serde(default)]

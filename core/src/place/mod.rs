@@ -16,7 +16,7 @@ pub use ports::with_fixed_ports;
 pub use reason::Reason;
 pub use reserved::without_reserved;
 
-use crate::model::{AgentId, App, AppId, Demand, InstanceId, Offer, Reservation, Resources, Time};
+use crate::model::{AgentId, App, AppId, Demand, InstanceId, Offer, Resources, TaskPlace, Time};
 use constraint::{Host, Rules, Tally};
 use ports::FreePorts;
 use std::cmp::Reverse;
@@ -77,11 +77,10 @@ pub fn place(offers: &[Offer], demands: &[Demand<'_>], policy: &Policy) -> Place
         let tally = tallies
             .entry((&demand.app.id, demand.app.last_config_change))
             .or_insert_with(|| Tally::of(demand.placed.iter()));
-        let wish = Wish::of(demand);
-        match choose(&open, &wish, tally, &mut rules) {
+        match choose(&open, demand, tally, &mut rules) {
             Ok(index) => {
                 let chosen = &mut open[index];
-                chosen.free = chosen.free.minus(&wish.need);
+                chosen.free = chosen.free.minus(&demand.need());
                 tally.add(&chosen.offer.hostname, &chosen.offer.attributes);
                 placement.decisions.push(Placed {
                     instance_id: demand.instance_id.clone(),
@@ -101,28 +100,9 @@ pub fn place(offers: &[Offer], demands: &[Demand<'_>], policy: &Policy) -> Place
 
 type Objections = Vec<(AgentId, Vec<Reason>)>;
 
-/// What one instance asks of an offer.
-struct Wish<'a> {
-    app: &'a App,
-    need: Resources,
-    reservation: Option<&'a Reservation>,
-}
-
-impl<'a> Wish<'a> {
-    /// Volumes that are reserved already take nothing more.
-    fn of(demand: &Demand<'a>) -> Self {
-        let (app, reservation) = (demand.app, demand.reservation);
-        let need = match reservation {
-            Some(_) => app.resources,
-            None => app.resources.plus(&app.volume_resources()),
-        };
-        Self { app, need, reservation }
-    }
-}
-
 fn choose(
     open: &[Open<'_>],
-    wish: &Wish<'_>,
+    demand: &Demand<'_>,
     tally: &Tally,
     rules: &mut Rules,
 ) -> Result<usize, Objections> {
@@ -134,7 +114,7 @@ fn choose(
     let mut objections = Vec::new();
     let mut best = None;
     for (index, candidate) in open.iter().enumerate() {
-        let reasons = reasons_against(candidate, wish, tally, rules);
+        let reasons = reasons_against(candidate, demand, tally, rules);
         if reasons.is_empty() {
             let offer = candidate.offer;
             let key = (
@@ -151,6 +131,15 @@ fn choose(
     best.map(|(_, index)| index).ok_or(objections)
 }
 
+/// Whether the constraints of an app let one more of its tasks be at `place` besides those that
+/// are `placed`.
+pub(crate) fn accepts(app: &App, place: &TaskPlace, placed: &[TaskPlace]) -> bool {
+    let tally = Tally::of(placed.iter());
+    let host = Host { name: &place.0, attributes: &place.1 };
+    let mut rules = Rules::default();
+    app.constraints.iter().all(|rule| rules.hold(rule, host, &tally))
+}
+
 /// How much is free, CPU and memory alike, as parts of what the freest agent has.
 fn freedom(free: &Resources, most: &Resources) -> u128 {
     let share = |part: u64, whole: u64| u128::from(part) * 1_000_000 / u128::from(whole.max(1));
@@ -160,11 +149,11 @@ fn freedom(free: &Resources, most: &Resources) -> u128 {
 /// All that speaks against an offer, in the order of Marathon's funnel.
 fn reasons_against(
     open: &Open<'_>,
-    wish: &Wish<'_>,
+    demand: &Demand<'_>,
     tally: &Tally,
     rules: &mut Rules,
 ) -> Vec<Reason> {
-    let app = wish.app;
+    let app = demand.app;
     let mut reasons = Vec::new();
     if app.accepted_resource_roles.as_ref().is_some_and(|r| !r.iter().any(|r| r == ROLE_ANY)) {
         reasons.push(Reason::UnfulfilledRole);
@@ -175,10 +164,12 @@ fn reasons_against(
             reasons.push(Reason::UnfulfilledConstraint { rule: constraint::text(constraint) });
         }
     }
-    if let Some(kept) = wish.reservation.filter(|r| r.agent_id != open.offer.agent_id) {
+    let missing = demand.missing_secrets.iter();
+    reasons.extend(missing.map(|name| Reason::SecretMissing { name: name.clone() }));
+    if let Some(kept) = demand.reservation.filter(|r| r.agent_id != open.offer.agent_id) {
         reasons.push(Reason::NoCorrespondingReservationFound { host: kept.host.clone() });
     }
-    let (need, free) = (&wish.need, &open.free);
+    let (need, free) = (demand.need(), &open.free);
     if need.cpus_milli > free.cpus_milli {
         let (need_milli, free_milli) = (need.cpus_milli, free.cpus_milli);
         reasons.push(Reason::InsufficientCpus { need_milli, free_milli });

@@ -9,6 +9,10 @@ pub enum Reason {
     UnfulfilledConstraint {
         rule: String,
     },
+    /// Marathon has no name for it; it is a condition that does not hold.
+    SecretMissing {
+        name: String,
+    },
     /// The instance's volumes are on the agent `host`.
     NoCorrespondingReservationFound {
         host: String,
@@ -57,7 +61,9 @@ impl Reason {
     pub fn as_str(&self) -> &'static str {
         match self {
             Reason::UnfulfilledRole => "UnfulfilledRole",
-            Reason::UnfulfilledConstraint { .. } => "UnfulfilledConstraint",
+            Reason::UnfulfilledConstraint { .. } | Reason::SecretMissing { .. } => {
+                "UnfulfilledConstraint"
+            }
             Reason::NoCorrespondingReservationFound { .. } => "NoCorrespondingReservationFound",
             Reason::AgentMaintenance => "AgentMaintenance",
             Reason::InsufficientCpus { .. } => "InsufficientCpus",
@@ -74,6 +80,7 @@ impl Reason {
         match self {
             Reason::UnfulfilledRole => "no resources of the accepted roles are offered".to_string(),
             Reason::UnfulfilledConstraint { rule } => format!("constraint [{rule}] does not hold"),
+            Reason::SecretMissing { name } => format!("secret '{name}' does not exist"),
             Reason::NoCorrespondingReservationFound { host } => {
                 format!("the instance's volumes are on {host}")
             }
@@ -110,6 +117,7 @@ impl Reason {
             Reason::UnfulfilledConstraint { rule } => {
                 format!("change or drop the constraint [{rule}]")
             }
+            Reason::SecretMissing { name } => format!("bramble secret put {name}"),
             Reason::NoCorrespondingReservationFound { host } => {
                 format!("bring {host} back, or give the data up: DELETE its tasks with wipe=true")
             }
@@ -205,6 +213,7 @@ mod tests {
                 Reason::UnfulfilledConstraint { rule: "rack LIKE r1".into() },
                 "constraint [rack LIKE r1] does not hold",
             ),
+            (Reason::SecretMissing { name: "a/b".into() }, "secret 'a/b' does not exist"),
         ];
         for (reason, text) in cases {
             assert_eq!(reason.describe(), text);

@@ -123,6 +123,7 @@ fn demands(apps: &[&'static App]) -> Vec<Demand<'static>> {
         app,
         reservation: None,
         placed: vec![],
+        missing_secrets: vec![],
     };
     apps.iter().enumerate().map(demand).collect()
 }

@@ -8,4 +8,6 @@ mod history;
 mod instances;
 mod placing;
 mod resident;
+mod resizing;
 mod rolling;
+mod secrets;

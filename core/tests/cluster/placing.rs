@@ -145,6 +145,7 @@ proptest! {
                 app: &apps[*app],
                 reservation: None,
                 placed: if *app == 0 { earlier.clone() } else { vec![] },
+                missing_secrets: vec![],
             })
             .collect();
         let placement = place(&offers, &demands, &Policy { port_seed });
