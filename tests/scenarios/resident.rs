@@ -174,7 +174,7 @@ fn another_agent_never_gets_it() {
     node.api("POST", "/v2/apps", Some(&db(1, there))).expect(201);
     let first = next(&node, &[]);
     let volume = volumes(&far.join("data"))[0].clone();
-    logged(&volume, &[first.clone()]);
+    logged(&volume, std::slice::from_ref(&first));
     // At rest, and its agent goes: the other one is there, allowed, and does not get it.
     node.api("PUT", "/v2/apps/db?force=true", Some(r#"{"constraints":[],"instances":0}"#))
         .expect(200);
@@ -192,7 +192,7 @@ fn another_agent_never_gets_it() {
     assert!(why.contains("the instance's volumes are on far"), "{why}");
     assert!(volumes(&node.data_dir()).is_empty() && node.tasks("db").is_empty());
     let mut agent = command.spawn().expect("the agent starts again");
-    let second = next(&node, &[first.clone()]);
+    let second = next(&node, std::slice::from_ref(&first));
     logged(&volume, &[first, second]);
 
     // The app goes while its agent is away: nobody is there to remove the data, and nobody
