@@ -8,5 +8,6 @@ mod outlook;
 mod resident;
 mod secrets;
 mod streams;
+mod surface;
 mod system;
 mod tasks;
