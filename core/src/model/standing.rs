@@ -31,7 +31,7 @@ impl InstanceStanding {
 impl Instance {
     /// Where this instance of `app` stands.
     pub fn standing(&self, state: &State, app: &App) -> InstanceStanding {
-        if self.goal == Goal::Decommissioned {
+        if self.goal != Goal::Running {
             return InstanceStanding::Terminal;
         }
         let Some(task) = &self.task else { return InstanceStanding::Pending };
@@ -92,7 +92,7 @@ mod tests {
             resize: None,
         });
         let (version, since) = (Time(1), Time(2));
-        Instance { id, app_id, version, goal, since, incarnation: 1, task }
+        Instance { id, app_id, version, goal, since, incarnation: 1, task, reservation: None }
     }
 
     #[test]

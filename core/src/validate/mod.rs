@@ -13,6 +13,7 @@ mod network;
 mod pod;
 mod ports;
 mod strategy;
+mod volume;
 
 pub use id::{APP_ID_BYTES_MAX, id_violations, resolve, resolve_path};
 

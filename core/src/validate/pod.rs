@@ -1,10 +1,13 @@
 //! Pods: what is theirs alone, and the rules they have in common with apps under the names that
 //! these things have in a pod (Marathon's contract, section 9).
 
-use super::{Violations, all_unique, command, constraints, container, is_name, network, strategy};
+use super::{
+    Violation, Violations, all_unique, command, constraints, container, is_name, network, strategy,
+    volume,
+};
 use crate::model::{
     App, Endpoint, Limit, Pod, PodCommand, PodContainer, PodImage, PodProbe, PodVolume, Protocol,
-    VolumeMode, VolumeSource,
+    Volume, VolumeMode, VolumeSource,
 };
 
 /// Characters of a container's name: it is part of the names of tasks and directories.
@@ -90,16 +93,34 @@ fn one_volume(app: &App, volume: &PodVolume, path: &str, found: &mut Violations)
             let known = app.secrets.contains_key(secret);
             found.require(known, format!("{path}/secret"), EXISTS);
         }
-        VolumeSource::Persistent { kind, size_mib, max_size_mib, constraints, .. } => {
-            let volume = container::Persistent {
-                kind,
-                size_mib: *size_mib,
-                max_size_mib: *max_size_mib,
-                constraints,
-            };
-            container::persistent(&volume, &format!("{path}/persistent"), found);
-        }
+        VolumeSource::Persistent { .. } => persistent(app, volume, path, found),
     }
+}
+
+/// An app's persistent volume is told from its others by its path, a pod's by its name.
+fn persistent(app: &App, named: &PodVolume, path: &str, found: &mut Violations) {
+    let VolumeSource::Persistent { kind, size_mib, max_size_mib, profile_name, constraints } =
+        named.source.clone()
+    else {
+        return;
+    };
+    let (container_path, mode) = (named.name.clone(), VolumeMode::ReadWrite);
+    let as_of_app = Volume::Persistent {
+        container_path,
+        mode,
+        kind,
+        size_mib,
+        max_size_mib,
+        profile_name,
+        constraints,
+    };
+    let mut broken = Violations::default();
+    volume::persistent(app, &as_of_app, path, &mut broken);
+    let place = format!("{path}/containerPath");
+    found.0.extend(broken.0.into_iter().map(|violation| match violation.path == place {
+        true => Violation { path: format!("{path}/name"), ..violation },
+        false => violation,
+    }));
 }
 
 fn one_container(

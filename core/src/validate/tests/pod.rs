@@ -206,7 +206,7 @@ fn endpoints_and_checks_are_checked() {
             });
         })
     };
-    let rows = vec![
+    let rows = [
         (port(None, Some(0)), format!("{at}/containerPort"), "is required"),
         (port(Some(0), None), format!("{at}/hostPort"), "is required when containerPort is 0"),
         (host(Some(80), Some(0)), format!("{at}/containerPort"), "is not allowed"),

@@ -1,11 +1,11 @@
 //! Changing pods: create, replace, delete. Each is one deployment.
 
 use super::read::unknown;
+use crate::api::body;
 use crate::api::change::{self, Started};
 use crate::api::dispatch::Call;
 use crate::api::error::ApiError;
 use crate::api::reply::{self, Reply};
-use crate::api::{accept, body};
 use crate::clock;
 use crate::events::Announcement;
 use crate::normalize::{normalize_pod, pod_violations, resolve_id};
@@ -16,7 +16,6 @@ use bramble_protocol::rest::error::{FieldError, fields};
 use bramble_protocol::rest::parse;
 use bramble_protocol::rest::pod::{PodUpdate, pod};
 use http::{HeaderValue, StatusCode, header};
-use serde_json::Value;
 
 /// `POST /v2/pods`.
 pub(crate) async fn create(call: &Call, body: Body) -> Result<Reply, ApiError> {
@@ -88,10 +87,7 @@ fn stored(call: &Call, app: App, status: StatusCode, started: &Started) -> Reply
 }
 
 async fn read(call: &Call, body: Body) -> Result<PodUpdate, ApiError> {
-    accept::body_is_json(&call.headers)?;
-    let bytes = body::read(&call.headers, body).await?;
-    let value: Value = serde_json::from_slice(&bytes)
-        .map_err(|error| ApiError::BrokenJson { details: error.to_string() })?;
+    let value = body::json(&call.headers, body).await?;
     parse::pod_update(&value).map_err(|details| ApiError::WrongType { details })
 }
 

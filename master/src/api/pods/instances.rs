@@ -4,17 +4,15 @@ use super::read::unknown;
 use crate::api::dispatch::Call;
 use crate::api::error::ApiError;
 use crate::api::reply::{self, Reply};
-use crate::api::{accept, body, change};
+use crate::api::{body, change};
 use axum::body::Body;
 use bramble_core::command::Command;
 use bramble_core::model::{AppId, InstanceId};
 use bramble_protocol::rest::parse;
 use bramble_protocol::rest::pod::{InstanceJson, instance};
 use http::StatusCode;
-use serde_json::Value;
 
-/// `DELETE /v2/pods/{id}::instances/{instance}`. With `wipe` nothing more happens: what an
-/// instance keeps on its agent is only what it is reserved for.
+/// `DELETE /v2/pods/{id}::instances/{instance}`; with `wipe` its volumes are given up, too.
 pub(crate) async fn kill_one(call: &Call, id: &AppId, name: &str) -> Result<Reply, ApiError> {
     let mut shown = end(call, id, &[name.to_string()]).await?;
     match shown.pop() {
@@ -25,10 +23,7 @@ pub(crate) async fn kill_one(call: &Call, id: &AppId, name: &str) -> Result<Repl
 
 /// `DELETE /v2/pods/{id}::instances` with a list of ids; those that are not known are passed over.
 pub(crate) async fn kill_many(call: &Call, id: &AppId, body: Body) -> Result<Reply, ApiError> {
-    accept::body_is_json(&call.headers)?;
-    let bytes = body::read(&call.headers, body).await?;
-    let value: Value = serde_json::from_slice(&bytes)
-        .map_err(|error| ApiError::BrokenJson { details: error.to_string() })?;
+    let value = body::json(&call.headers, body).await?;
     let names = parse::instance_ids(&value).map_err(|details| ApiError::WrongType { details })?;
     Ok(reply::json(StatusCode::OK, &end(call, id, &names).await?))
 }
@@ -37,13 +32,19 @@ pub(crate) async fn kill_many(call: &Call, id: &AppId, body: Body) -> Result<Rep
 async fn end(call: &Call, id: &AppId, names: &[String]) -> Result<Vec<InstanceJson>, ApiError> {
     let shown: Vec<InstanceJson> = call.api().store.read(|state| {
         let record = state.pod(id).ok_or_else(|| unknown(id))?;
-        let own = state.instances_of(id).filter(|i| names.iter().any(|name| *name == i.id.0));
+        let own = state.instances_of(id).filter(|i| names.contains(&i.id.0));
         let shown = own.map(|i| instance(state, state.app_of(i).unwrap_or(&record.app), i));
         Ok::<_, ApiError>(shown.collect())
     })?;
     let ids: Vec<InstanceId> = shown.iter().map(|i| InstanceId::new(&*i.instance_id)).collect();
     if !ids.is_empty() {
-        change::commit(call.api(), Command::Decommission { ids }).await?;
+        let command = if call.query.flag("wipe", false) {
+            tracing::info!(instances = ?ids, "a request gives up instances and their volumes");
+            Command::Wipe { ids }
+        } else {
+            Command::Decommission { ids }
+        };
+        change::commit(call.api(), command).await?;
     }
     Ok(shown)
 }

@@ -2,6 +2,7 @@
 //! section 9).
 
 use super::super::app::UnreachableJson;
+use super::super::task::{LocalVolumeJson, local_volumes};
 use super::container::{ResourcesJson, resources};
 use super::{PodJson, pod, unreachable};
 use crate::timestamp;
@@ -66,7 +67,7 @@ pub struct InstanceStatusJson {
     pub networks: Vec<NetworkStatusJson>,
     pub containers: Vec<ContainerStatusJson>,
     pub spec_reference: String,
-    pub local_volumes: Vec<()>,
+    pub local_volumes: Vec<LocalVolumeJson>,
     pub last_updated: String,
     pub last_changed: String,
     pub role: String,
@@ -187,7 +188,7 @@ fn instance_status(
         networks: task.map(|t| networks(app, t)).unwrap_or_default(),
         containers: task.map(|t| containers(pod, t)).unwrap_or_default(),
         spec_reference: format!("/v2/pods{}::versions/{}", app.id, timestamp::format(app.version)),
-        local_volumes: Vec::new(),
+        local_volumes: local_volumes(instance),
         last_updated: changed.clone(),
         last_changed: changed,
         role: app.role.clone().unwrap_or_else(|| "*".into()),
@@ -321,6 +322,7 @@ pub fn instance(state: &State, app: &App, instance: &Instance) -> InstanceJson {
             healthy: task.and_then(|t| t.healthy),
             goal: match instance.goal {
                 Goal::Running => "Running",
+                Goal::Stopped => "Stopped",
                 Goal::Decommissioned => "Decommissioned",
             },
         },
