@@ -59,7 +59,9 @@ fn check(state: &State, placed: &Placed, used: &Usage) -> Result<Task, RefusedAs
     if !state.missing_secrets(app).is_empty() {
         return Err(RefusedAssignment::SecretMissing);
     }
-    if !agent.total.holds(&used.resources.plus(&app.resources)) {
+    // As the placer counts: an agent that lends less than it gave out before has none left of
+    // that, which is no reason to refuse what needs none of it.
+    if !agent.total.minus(&used.resources).holds(&app.resources) {
         return Err(RefusedAssignment::NotEnough);
     }
     if !ports_hold(app, agent, used, &placed.ports) {
