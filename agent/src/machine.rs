@@ -15,7 +15,11 @@ use crate::runtime::{
     Ended, ExecRequest, ExecStreams, Launch, LaunchImage, Runtime, RuntimeError, TaskHandle,
 };
 use crate::sandboxes::Sandboxes;
+use crate::secrets::{Safe, SecretsError};
 use bramble_core::model::{Assignment, PublishedPort, TaskId, TaskNetwork};
+use bramble_protocol::executor::ExecutorSecrets;
+use bramble_protocol::message::AssignmentSet;
+use bramble_protocol::net::SealError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::net::Ipv4Addr;
@@ -32,6 +36,7 @@ pub struct Machine {
     pub images: Arc<Images>,
     pub fetcher: Fetcher,
     pub sandboxes: Sandboxes,
+    pub safe: Safe,
     /// The node's name, which is the host name of tasks on the host's network.
     pub name: String,
     pub allow_host_volumes: bool,
@@ -79,6 +84,14 @@ impl Performer for Machine {
     type Image = Option<ImageOnDisk>;
     type Container = Made;
 
+    fn seal(
+        &self,
+        set: &mut AssignmentSet,
+        held: &BTreeMap<TaskId, Arc<Assignment>>,
+    ) -> Result<(), SealError> {
+        self.safe.take(set, held)
+    }
+
     async fn fetch(
         &self,
         assignment: &Assignment,
@@ -101,7 +114,8 @@ impl Performer for Machine {
         image: Option<ImageOnDisk>,
     ) -> Result<Made, Refusal> {
         let task_id = &assignment.task_id;
-        let made = match self.launch(assignment, image) {
+        let secrets = self.safe.open(&assignment.spec).map_err(|error| secrets_refusal(&error))?;
+        let made = match self.launch(assignment, image, secrets) {
             Ok(launch) => self.make(task_id, launch, bridge_ports(assignment)).await,
             Err(error) => Err(Refusal::failed(chain(&error))),
         };
@@ -182,6 +196,7 @@ impl Machine {
         &self,
         assignment: &Assignment,
         image: Option<ImageOnDisk>,
+        secrets: ExecutorSecrets,
     ) -> Result<Launch, crate::sandboxes::SandboxError> {
         let task_id = &assignment.task_id;
         // What an earlier, broken off creation wrote must not show up in this container.
@@ -194,6 +209,7 @@ impl Machine {
             work_dir,
             resolv_conf: bridged.then(crate::network::resolv_conf),
             hostname: if bridged { short_name(assignment) } else { self.name.clone() },
+            secrets,
             allow_host_volumes: self.allow_host_volumes,
             allow_privileged: self.allow_privileged,
             assignment: assignment.clone(),
@@ -297,6 +313,13 @@ fn image_refusal(reference: &str, reason: String) -> Refusal {
         true => reason,
         false => format!("image {reference}: {reason}"),
     })
+}
+
+fn secrets_refusal(error: &SecretsError) -> Refusal {
+    match error {
+        SecretsError::NotText { .. } => Refusal::error(chain(error)),
+        error => Refusal::failed(chain(error)),
+    }
 }
 
 fn refusal(error: &RuntimeError) -> Refusal {

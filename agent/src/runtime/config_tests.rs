@@ -4,6 +4,7 @@ use super::*;
 use crate::runtime::cgroup::{Hierarchies, V1Mount};
 use crate::samples;
 use bramble_core::model::{Resources, TaskImage, TaskNetwork, Volume, VolumeMode};
+use bramble_protocol::executor::ExecutorSecrets;
 use std::path::PathBuf;
 
 fn v1_host() -> Host {
@@ -47,6 +48,7 @@ fn launch(image: bool) -> Launch {
         work_dir: "/data/work/web".into(),
         resolv_conf: None,
         hostname: "box".into(),
+        secrets: ExecutorSecrets::default(),
         allow_host_volumes: false,
         allow_privileged: false,
     }

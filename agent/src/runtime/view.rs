@@ -5,6 +5,7 @@ use super::config::ConfigError;
 use super::launch::{Host, Launch};
 use super::parameters::Parameters;
 use bramble_core::model::{TaskNetwork, Volume, VolumeMode};
+use bramble_protocol::executor::ExecutorSecrets;
 use serde_json::{Value, json};
 use std::path::{Component, Path, PathBuf};
 
@@ -164,6 +165,10 @@ fn volumes(launch: &Launch, parameters: &Parameters) -> Result<Vec<Value>, Confi
     let mut mounts = Vec::new();
     for volume in &launch.assignment.spec.volumes {
         let Volume::Host { container_path, host_path, mode } = volume else {
+            // The executor mounts secrets ([`secrets`]), once it knows the task's user.
+            if matches!(volume, Volume::Secret { .. }) {
+                continue;
+            }
             return Err(ConfigError::VolumeKind(kind_of(volume)));
         };
         let writable = *mode == VolumeMode::ReadWrite;
@@ -207,7 +212,14 @@ fn host_volume(
     if !host_path.starts_with('/') {
         return Err(ConfigError::VolumePath { path: host_path.to_string() });
     }
-    // A relative container path lies in the sandbox, as in Mesos.
+    let destination = destination(container_path)?;
+    let mut options = vec!["rbind", "nosuid", "nodev"];
+    options.push(if writable { "rw" } else { "rro" });
+    Ok(bind(Path::new(host_path), &destination, &options))
+}
+
+/// Where a container finds a path. A relative one lies in the sandbox, as in Mesos.
+fn destination(container_path: &str) -> Result<String, ConfigError> {
     let destination = match container_path.starts_with('/') {
         true => container_path.to_string(),
         false => format!("{SANDBOX}/{container_path}"),
@@ -215,9 +227,18 @@ fn host_volume(
     if !Path::new(&destination).components().any(|c| matches!(c, Component::Normal(_))) {
         return Err(ConfigError::VolumeTarget { path: container_path.to_string() });
     }
-    let mut options = vec!["rbind", "nosuid", "nodev"];
-    options.push(if writable { "rw" } else { "rro" });
-    Ok(bind(Path::new(host_path), &destination, &options))
+    Ok(destination)
+}
+
+/// Secrets with the files where the container finds them.
+///
+/// # Errors
+/// A file would take the place of the root.
+pub fn secrets(launch: &Launch) -> Result<ExecutorSecrets, ConfigError> {
+    let files = launch.secrets.files.iter();
+    let files = files.map(|(path, content)| Ok((destination(path)?, content.clone())));
+    let files = files.collect::<Result<_, ConfigError>>()?;
+    Ok(ExecutorSecrets { env: launch.secrets.env.clone(), files })
 }
 
 /// Paths below `/proc` and `/sys` that tell about or reach the host (Docker's lists).
