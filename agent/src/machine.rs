@@ -16,7 +16,7 @@ use crate::runtime::{
 };
 use crate::sandboxes::Sandboxes;
 use crate::secrets::{Safe, SecretsError};
-use bramble_core::model::{Assignment, PublishedPort, TaskId, TaskNetwork};
+use bramble_core::model::{Assignment, PublishedPort, TaskId, TaskNetwork, TaskSpec};
 use bramble_protocol::executor::ExecutorSecrets;
 use bramble_protocol::message::AssignmentSet;
 use bramble_protocol::net::SealError;
@@ -54,6 +54,11 @@ pub struct Made {
 impl Container for Made {
     async fn start(&self) -> Result<(), Refusal> {
         self.handle.start().await.map_err(|error| refusal(&error))
+    }
+
+    async fn resize(&self, spec: &TaskSpec) -> Result<(), Refusal> {
+        let resized = self.runtime.resize(self.task_id.as_str(), spec).await;
+        resized.map_err(|error| refusal(&error))
     }
 
     async fn stop(&self, grace_ms: u64) {

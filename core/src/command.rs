@@ -68,6 +68,9 @@ pub enum Command {
     PutSecret { name: String, key_id: String, value: Sealed },
     /// Remove a secret; tasks that have it keep it.
     RemoveSecret { name: String },
+    /// Give running tasks the size that their app has now, without new ones. Each is re-checked;
+    /// one that cannot take it stays as it is.
+    Resize { app_id: AppId, ids: Vec<InstanceId> },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

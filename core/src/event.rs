@@ -111,6 +111,12 @@ pub enum Event {
         group_id: GroupId,
         version: Time,
     },
+    /// A running task is being given another size; its agent will say whether it could.
+    TaskResizing {
+        task_id: TaskId,
+        app_id: AppId,
+        version: Time,
+    },
 }
 
 /// Why an assignment chosen from an offer no longer held when it was applied.

@@ -161,15 +161,15 @@ fn decimal(value: u64, unit: u64) -> String {
     format!("{}.{}", millionths / 1_000_000, if kept.is_empty() { "0" } else { kept })
 }
 
-/// Build the assignment of an instance; `None` without a task. `app` is the definition at the
-/// instance's version ([`State::app_of`]).
+/// Build the assignment of an instance; `None` without a task. `app` is the definition its agent
+/// is told ([`State::assigned_app`]).
 pub fn assignment(app: &App, instance: &Instance) -> Option<Assignment> {
     let task = instance.task.as_ref()?;
     Some(Assignment {
         task_id: task.id.clone(),
         instance_id: instance.id.clone(),
         app_id: instance.app_id.clone(),
-        app_version: instance.version,
+        app_version: instance.assigned_version(),
         spec: spec(app, instance, task),
         run: instance.goal == Goal::Running,
     })
@@ -179,7 +179,7 @@ pub fn assignment(app: &App, instance: &Instance) -> Option<Assignment> {
 pub fn assignments_on(state: &State, agent_id: &AgentId) -> Vec<Assignment> {
     state
         .tasks_on(agent_id)
-        .filter_map(|(instance, _)| assignment(state.app_of(instance)?, instance))
+        .filter_map(|(instance, _)| assignment(state.assigned_app(instance)?, instance))
         .collect()
 }
 
@@ -189,6 +189,7 @@ fn spec(app: &App, instance: &Instance, task: &Task) -> TaskSpec {
     }
     let docker = app.container.as_ref().and_then(|c| c.docker.as_ref());
     let limits = app.resource_limits.unwrap_or_default();
+    let resources = task.resizing().map_or(task.resources, |resize| resize.resources);
     TaskSpec {
         command: match (&app.cmd, &app.args) {
             (Some(line), _) => TaskCommand::Shell(line.clone()),
@@ -202,9 +203,9 @@ fn spec(app: &App, instance: &Instance, task: &Task) -> TaskSpec {
         }),
         user: app.user.clone(),
         env: environment(app, instance, task),
-        resources: task.resources,
-        cpu_limit_milli: limit(limits.cpus, task.resources.cpus_milli),
-        mem_limit_bytes: limit(limits.mem, task.resources.mem_bytes),
+        resources,
+        cpu_limit_milli: limit(limits.cpus, resources.cpus_milli),
+        mem_limit_bytes: limit(limits.mem, resources.mem_bytes),
         network: network(app, task),
         volumes: app.container.as_ref().map(|c| c.volumes.clone()).unwrap_or_default(),
         kill_grace_ms: app.kill_grace_ms.unwrap_or(KILL_GRACE_DEFAULT_MS),

@@ -1,7 +1,7 @@
 //! A machine and an agent on it for tests: does what a test says, remembers what it was told.
 
 use super::*;
-use bramble_core::model::TaskStatus;
+use bramble_core::model::{TaskSpec, TaskStatus};
 use bramble_protocol::executor::ExitRecord;
 use std::future::Future;
 use std::path::Path;
@@ -30,6 +30,7 @@ pub(crate) struct MachineState {
     pub(crate) hold_images: bool,
     pub(crate) hold_create: bool,
     pub(crate) refuse: Option<Refusal>,
+    pub(crate) refuse_resize: Option<Refusal>,
     pub(crate) found: Vec<(TaskId, &'static str)>,
 }
 
@@ -79,6 +80,15 @@ impl Container for FakeContainer {
     async fn start(&self) -> Result<(), Refusal> {
         self.machine.note("start", &self.id);
         Ok(())
+    }
+
+    async fn resize(&self, spec: &TaskSpec) -> Result<(), Refusal> {
+        let bytes = spec.mem_limit_bytes.unwrap_or_default();
+        self.machine.note(&format!("resize({bytes})"), &self.id);
+        match self.machine.with(|state| state.refuse_resize.clone()) {
+            Some(refusal) => Err(refusal),
+            None => Ok(()),
+        }
     }
 
     async fn stop(&self, grace_ms: u64) {

@@ -180,6 +180,7 @@ fn state_with(app: App, rows: &[Row]) -> State {
             healthy: None,
             message: String::new(),
             probes: TaskProbes::default(),
+            resize: None,
             containers: Vec::new(),
         });
         let instance = Instance {

@@ -88,6 +88,7 @@ fn task(state: &State, id: TaskId, agent: &Agent, app: &App, placed: &Placed) ->
         healthy: None,
         message: String::new(),
         probes: TaskProbes::default(),
+        resize: None,
         containers: containers.map(|c| TaskContainer::staging(&c.name, state.now)).collect(),
     }
 }

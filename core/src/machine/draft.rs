@@ -135,17 +135,20 @@ impl Draft {
             let Some(app) = drafted else { continue };
             let old = state.apps.get(id).map(|r| &r.app);
             let Some(old) = old else {
-                stamp(app, [version; 3]);
+                stamp(app, [version; 4]);
                 continue;
             };
             let scaled = app.instances != old.instances;
             let scaling = if scaled { version } else { old.last_scaling };
+            let restart = self.restarts.contains(id);
             if app.config() != old.config() {
-                stamp(app, [version; 3]);
-            } else if self.restarts.contains(id) {
-                stamp(app, [version, scaling, version]);
+                let resized = !restart && app.only_resizes(old);
+                let tasks = if resized { old.tasks_since() } else { version };
+                stamp(app, [version, version, version, tasks]);
+            } else if restart {
+                stamp(app, [version, scaling, version, version]);
             } else if scaled {
-                stamp(app, [version, scaling, old.last_config_change]);
+                stamp(app, [version, scaling, old.last_config_change, old.tasks_since()]);
             } else {
                 app.clone_from(old);
             }
@@ -157,14 +160,15 @@ impl Draft {
     }
 }
 
-fn stamp(app: &mut App, [version, scaling, config]: [Time; 3]) {
+fn stamp(app: &mut App, [version, scaling, config, tasks]: [Time; 4]) {
     app.version = version;
     app.last_scaling = scaling;
     app.last_config_change = config;
+    app.last_restart = tasks;
 }
 
 fn has_outdated(state: &State, app: &App) -> bool {
     state
         .instances_of(&app.id)
-        .any(|i| i.goal == Goal::Running && i.version < app.last_config_change)
+        .any(|i| i.goal == Goal::Running && i.assigned_version() < app.last_config_change)
 }

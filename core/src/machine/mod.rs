@@ -12,6 +12,7 @@ mod draft;
 mod groups;
 mod instances;
 mod membership;
+mod resize;
 mod secrets;
 mod service_ports;
 mod status;
@@ -68,5 +69,6 @@ pub fn apply(state: &mut State, entry: &Entry) -> Result<Vec<Event>, Rejection> 
         }
         Command::PutSecret { name, key_id, value } => secrets::put(state, name, key_id, value),
         Command::RemoveSecret { name } => secrets::remove(state, name),
+        Command::Resize { app_id, ids } => resize::begin(state, app_id, ids),
     }
 }

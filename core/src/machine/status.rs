@@ -1,6 +1,6 @@
 //! What agents report of their tasks, and what the end of a task means for its instance.
 
-use super::{backoff, instances};
+use super::{backoff, instances, resize};
 use crate::event::Event;
 use crate::model::{
     Goal, HealthCheck, HealthResult, Instance, InstanceId, State, Task, TaskFailure, TaskState,
@@ -24,6 +24,10 @@ pub(super) fn record(state: &mut State, statuses: &[TaskStatus]) -> Vec<Event> {
         let (was, was_healthy) = (task.state, task.healthy);
         let was_bad: Vec<bool> = task.probes.health.iter().map(is_bad).collect();
         let changed_containers = update(task, status, now);
+        if let Some(size) = &status.size {
+            resize::settle(instance, size);
+        }
+        let Some(task) = instance.task.as_ref() else { continue };
         let (task_id, state_now, healthy) = (task.id.clone(), task.state, task.healthy);
         let changed = Box::new(instance.clone());
         let ended = if state_now.is_terminal() { instance.task.take() } else { None };

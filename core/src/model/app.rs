@@ -60,6 +60,10 @@ pub struct App {
     /// What only a pod has. Its container and ports stand here, and none in this app.
     #[serde(default)]
     pub pod: Option<Pod>,
+    /// Time of the last change that asks for new tasks: of more than their size, or a restart. 0 in
+    /// apps stored before there was a difference.
+    #[serde(default)]
+    pub last_restart: Time,
 }
 
 /// A value of `env`: text, or the name of an entry in `secrets`.
@@ -226,6 +230,7 @@ impl App {
             version: Time(0),
             last_scaling: Time(0),
             last_config_change: Time(0),
+            last_restart: Time(0),
             ..self.clone()
         }
     }

@@ -64,6 +64,7 @@ impl App {
             last_scaling: Time(0),
             last_config_change: Time(0),
             pod: None,
+            last_restart: Time(0),
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Instances and their tasks.
 
-use super::{AgentId, AppId, InstanceId, ProbeReport, Resources, TaskId, TaskProbes, Time};
+use super::{
+    AgentId, AppId, InstanceId, ProbeReport, Resize, Resources, SizeReport, TaskId, TaskProbes,
+    Time,
+};
 use serde::{Deserialize, Serialize};
 
 /// One wanted copy of an app, served by successive tasks.
@@ -50,6 +53,9 @@ pub struct Task {
     /// Each probe's last turn.
     #[serde(default)]
     pub probes: TaskProbes,
+    /// A change of its size that is on its way, or was refused.
+    #[serde(default)]
+    pub resize: Option<Resize>,
     /// Of a pod: its containers, in definition order; empty for an app.
     #[serde(default)]
     pub containers: Vec<TaskContainer>,
@@ -152,6 +158,9 @@ pub struct TaskStatus {
     /// Of a pod: where each of its containers stands, all of them, in definition order.
     #[serde(default)]
     pub containers: Vec<ContainerStatus>,
+    /// The size it runs under; `None` until it runs.
+    #[serde(default)]
+    pub size: Option<SizeReport>,
 }
 
 /// Where one container of a pod stands.

@@ -180,7 +180,7 @@ impl State {
             let attributes =
                 self.agents.get(&task.agent_id).map(|a| a.attributes.clone()).unwrap_or_default();
             let place = (task.host.clone(), attributes);
-            places.entry(&instance.app_id).or_default().push((instance.version, place));
+            places.entry(&instance.app_id).or_default().push((instance.assigned_version(), place));
         }
         places
     }

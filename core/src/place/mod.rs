@@ -14,7 +14,7 @@ pub use outlook::{INSTANCES_CONSIDERED_MAX, Outlook, outlook};
 pub use ports::with_fixed_ports;
 pub use reason::Reason;
 
-use crate::model::{AgentId, AppId, Demand, InstanceId, Offer, Resources, Time};
+use crate::model::{AgentId, App, AppId, Demand, InstanceId, Offer, Resources, TaskPlace, Time};
 use constraint::{Host, Rules, Tally};
 use ports::FreePorts;
 use std::cmp::Reverse;
@@ -127,6 +127,15 @@ fn choose(
         objections.push((candidate.offer.agent_id.clone(), reasons));
     }
     best.map(|(_, index)| index).ok_or(objections)
+}
+
+/// Whether the constraints of an app let one more of its tasks be at `place` besides those that
+/// are `placed`.
+pub(crate) fn accepts(app: &App, place: &TaskPlace, placed: &[TaskPlace]) -> bool {
+    let tally = Tally::of(placed.iter());
+    let host = Host { name: &place.0, attributes: &place.1 };
+    let mut rules = Rules::default();
+    app.constraints.iter().all(|rule| rules.hold(rule, host, &tally))
 }
 
 /// How much is free, CPU and memory alike, as parts of what the freest agent has.

@@ -75,6 +75,7 @@ fn told(app: &App, ports: &[u16]) -> Assignment {
         healthy: None,
         message: String::new(),
         probes: TaskProbes::default(),
+        resize: None,
         containers: Vec::new(),
     };
     let instance = Instance {

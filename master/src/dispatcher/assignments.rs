@@ -1,18 +1,18 @@
 //! What one agent has been told, and the difference to what the state now says.
 
 use crate::vault::Vault;
-use bramble_core::model::{AgentId, Assignment, Goal, State, TaskId};
+use bramble_core::model::{AgentId, Assignment, Goal, State, TaskId, Time};
 use bramble_core::taskenv;
 use bramble_protocol::message::AssignmentSet;
 use bramble_protocol::secret::Secret;
 use std::collections::BTreeMap;
 
-/// The set last sent on a session. A task's specification never changes, only whether it shall
-/// run, so that is all there is to remember.
+/// The set last sent on a session. Whether a task shall run can change, and its size with the
+/// version that it is told: that is all there is to remember.
 #[derive(Default)]
 pub(super) struct Told {
     generation: Option<u64>,
-    tasks: BTreeMap<TaskId, bool>,
+    tasks: BTreeMap<TaskId, (bool, Time)>,
 }
 
 impl Told {
@@ -35,9 +35,9 @@ impl Told {
             if task.agent_id != *agent_id || task.state.is_terminal() {
                 continue;
             }
-            let run = instance.goal == Goal::Running;
-            if self.tasks.get(&task.id) != Some(&run) {
-                let app = state.app_of(instance);
+            let now = (instance.goal == Goal::Running, instance.assigned_version());
+            if self.tasks.get(&task.id) != Some(&now) {
+                let app = state.assigned_app(instance);
                 let Some(assignment) = app.and_then(|app| taskenv::assignment(app, instance))
                 else {
                     tracing::error!(task_id = %task.id, "a task's app version is not kept");
@@ -45,7 +45,7 @@ impl Told {
                 };
                 put.push(assignment);
             }
-            tasks.insert(task.id.clone(), run);
+            tasks.insert(task.id.clone(), now);
         }
         let remove: Vec<TaskId> =
             self.tasks.keys().filter(|id| !tasks.contains_key(*id)).cloned().collect();

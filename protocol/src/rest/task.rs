@@ -138,6 +138,7 @@ mod tests {
             healthy: Some(true),
             message: String::new(),
             probes: TaskProbes::default(),
+            resize: None,
             containers: Vec::new(),
         };
         let instance = Instance {

@@ -48,6 +48,7 @@ fn app() -> App {
         last_scaling: Time(0),
         last_config_change: Time(0),
         pod: None,
+        last_restart: Time(0),
     }
 }
 

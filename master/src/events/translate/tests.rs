@@ -44,6 +44,7 @@ fn instance(state: TaskState, healthy: Option<bool>, goal: Goal) -> Box<Instance
         healthy,
         message: "m".into(),
         probes: <_>::default(),
+        resize: None,
         containers: Vec::new(),
     };
     Box::new(Instance {
