@@ -192,14 +192,15 @@ mod tests {
 
     #[test]
     fn what_cannot_be_given_is_told_without_the_value() {
-        let rows: [(&[(&str, &[u8])], &str); 3] = [
-            (&[], "secret 'db' does not exist: bramble secret put db"),
-            (&[("db", b"hush\0")], "holds a NUL byte"),
-            (&[("db", b"hush\xff")], "bytes that are no UTF-8"),
+        let rows: [(Option<&[u8]>, &str); 3] = [
+            (None, "secret 'db' does not exist: bramble secret put db"),
+            (Some(b"hush\0"), "holds a NUL byte"),
+            (Some(b"hush\xff"), "bytes that are no UTF-8"),
         ];
-        for (values, words) in rows {
+        for (value, words) in rows {
             let safe = safe();
-            let mut set = set(vec![with(&[("db", env("DB"))])], values);
+            let values: Vec<(&str, &[u8])> = value.map(|value| ("db", value)).into_iter().collect();
+            let mut set = set(vec![with(&[("db", env("DB"))])], &values);
             safe.take(&mut set, &BTreeMap::new()).expect("seals");
             let error = safe.open(&set.put[0].spec).expect_err("refused");
             let told = format!("{error} {error:?}");
