@@ -14,6 +14,7 @@ use crate::sandboxes::{SandboxError, Sandboxes};
 use crate::secrets::Safe;
 use crate::session::{self, Leader, Speaker};
 use crate::streams::Streams;
+use crate::volumes::{VolumeError, Volumes};
 use bramble_core::model::{Agent as AgentRecord, NodeId};
 use bramble_protocol::net::{Endpoint, NodeKey};
 use std::path::{Path, PathBuf};
@@ -41,6 +42,8 @@ pub enum AgentError {
     Ledger(#[from] LedgerError),
     #[error("opening the sandboxes")]
     Sandboxes(#[from] SandboxError),
+    #[error("opening the volumes")]
+    Volumes(#[from] VolumeError),
     #[error("opening the container runtime")]
     Runtime(#[from] RuntimeError),
     #[error("opening the image store")]
@@ -115,6 +118,7 @@ impl Agent {
         let record = record(&config, node_id)?;
         let (ledger, contents) = Ledger::open(&data.join("ledger"))?;
         let sandboxes = Sandboxes::open(&config.data_dir)?;
+        let volumes = Volumes::open(&config.data_dir)?;
         let runtime = Runtime::open(RuntimeConfig {
             run_dir: config.run_dir.clone(),
             executable: config.executable,
@@ -139,6 +143,7 @@ impl Agent {
             fetcher: Fetcher::open(&config.data_dir.join("fetch"), config.allow_host_volumes)?,
             sandboxes: sandboxes.clone(),
             safe: Safe::new(key),
+            volumes,
             name: config.name,
             allow_host_volumes: config.allow_host_volumes,
             allow_privileged: config.allow_privileged,

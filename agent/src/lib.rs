@@ -22,6 +22,7 @@ pub mod sandboxes;
 pub mod secrets;
 pub mod session;
 pub mod streams;
+mod volumes;
 
 pub use agent::{Agent, AgentError, AgentHandle};
 pub use config::AgentConfig;

@@ -67,6 +67,9 @@ pub struct ExecutorSpec {
     /// The agent sends [`ExecutorSecrets`] (CBOR) on standard input and closes it.
     #[serde(default)]
     pub secrets: bool,
+    /// Directories of volumes on the host: each belongs to the task's user.
+    #[serde(default)]
+    pub volumes: Vec<String>,
 }
 
 /// What a container gets that must not be written to its directory.
