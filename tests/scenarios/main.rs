@@ -12,6 +12,7 @@ mod groups;
 mod hello;
 mod images;
 mod joining;
+mod pods;
 mod readiness;
 mod registry;
 mod resident;

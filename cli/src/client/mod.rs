@@ -5,7 +5,7 @@ mod error;
 pub use error::{ClientError, EXIT_REFUSED};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -135,7 +135,7 @@ impl Client {
         path: &str,
         body: Option<&[u8]>,
     ) -> Result<Value, ClientError> {
-        self.send(method, path, "application/json", body.unwrap_or_default()).await
+        self.exchange(method, path, body.unwrap_or_default()).await.map(|(_, value)| value)
     }
 
     /// Send a body of any kind and read a JSON answer.
@@ -149,13 +149,36 @@ impl Client {
         kind: &str,
         body: &[u8],
     ) -> Result<Value, ClientError> {
+        self.whole_answer(method, path, kind, body).await.map(|(_, value)| value)
+    }
+
+    /// Send JSON and read a JSON answer with its headers.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: &[u8],
+    ) -> Result<(HeaderMap, Value), ClientError> {
+        self.whole_answer(method, path, "application/json", body).await
+    }
+
+    async fn whole_answer(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: &[u8],
+    ) -> Result<(HeaderMap, Value), ClientError> {
         let headers = [("Content-Type", kind), ("Accept", "application/json")];
         let answer = self.open(method, path, &headers, whole(body)).await?;
-        let status = answer.status();
+        let (status, head) = (answer.status(), answer.headers().clone());
         let bytes = answer.into_body().collect().await.map_err(ClientError::Http)?.to_bytes();
         let value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         if status.is_success() {
-            Ok(value)
+            Ok((head, value))
         } else {
             Err(ClientError::refused(status, value, &bytes))
         }

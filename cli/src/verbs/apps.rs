@@ -1,14 +1,14 @@
-//! `apps`, `ps`, `scale`, `restart`, `rm`.
+//! `apps`, `ps`, `scale`, `restart`, `rm`: each knows pods too, where [`pods`] can say what is meant.
 
 use super::deploy::{self, WaitArgs};
-use super::{Common, app_path, list as items, number, text};
+use super::{Common, app_path, list as items, number, pods, text};
 use crate::client::Client;
 use crate::output::{print, print_json};
 use crate::table::{Table, age};
 use anyhow::{Result, bail};
 use bramble_protocol::timestamp;
 use clap::Args;
-use http::Method;
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -72,7 +72,11 @@ pub async fn list(client: &Client, common: &Common) -> Result<u8> {
             deploying.into(),
         ]);
     }
-    print(&table.render())?;
+    let mut text = table.render();
+    if let Some(pods) = pods::beside_apps(client).await? {
+        text.push_str(&format!("\n{pods}"));
+    }
+    print(&text)?;
     Ok(0)
 }
 
@@ -94,6 +98,11 @@ pub async fn ps(client: &Client, common: &Common) -> Result<u8> {
             ports.join(","),
             since(text(task, "startedAt")),
         ]);
+    }
+    for container in pods::containers(client).await? {
+        let up = since(&container.since);
+        let pods::Container { id, pod, state, health, host, ports, .. } = container;
+        table.row(vec![id, pod, state, health.into(), host, ports, up]);
     }
     print(&table.render())?;
     Ok(0)
@@ -117,7 +126,14 @@ fn since(started: &str) -> String {
 
 pub async fn scale(client: &Client, common: &Common, args: ScaleArgs) -> Result<u8> {
     let body = json!({ "instances": args.app.instances }).to_string();
-    let app = client.get(&app_path(&args.app.app)).await?;
+    let app = match client.get(&app_path(&args.app.app)).await {
+        Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => {
+            let pod = (args.app.app.as_str(), args.app.instances);
+            let scaled = pods::scale(client, common, pod, args.force, &args.wait).await?;
+            return scaled.ok_or(error.into());
+        }
+        app => app?,
+    };
     if app.get("app").is_none() {
         bail!("{} is no app", args.app.app);
     }
@@ -135,7 +151,13 @@ pub async fn restart(client: &Client, common: &Common, args: AppArgs) -> Result<
 pub async fn remove(client: &Client, common: &Common, args: AppArgs) -> Result<u8> {
     // Marathon's own default: an app whose deployment hangs is what one wants to remove.
     let path = with_force(app_path(&args.app), true);
-    let answer = client.call(Method::DELETE, &path, None).await?;
+    let answer = match client.call(Method::DELETE, &path, None).await {
+        Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => {
+            let removed = pods::remove(client, common, &args.app, &args.wait).await?;
+            return removed.ok_or(error.into());
+        }
+        answer => answer?,
+    };
     deploy::report(client, common, &answer, &[], &args.wait).await
 }
 

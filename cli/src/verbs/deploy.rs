@@ -1,6 +1,6 @@
 //! `deploy`: create or change apps, and wait until they stand or cannot.
 
-use super::{Common, app_path, list, number, text};
+use super::{Common, app_path, list, number, pods, text};
 use crate::client::{Client, ClientError};
 use crate::output::{print, print_json};
 use anyhow::{Context, Result, bail};
@@ -12,17 +12,17 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 /// Milliseconds between two looks at a deployment under way.
-const LOOK_EVERY_MS: u64 = 200;
+pub(super) const LOOK_EVERY_MS: u64 = 200;
 /// Seconds something may fit no machine before `--wait` gives that as its answer: offers need a
 /// moment to arrive after a change.
-const NO_ROOM_S: u64 = 5;
+pub(super) const NO_ROOM_S: u64 = 5;
 /// Milliseconds that new tasks without health checks are watched once their deployment is done:
 /// most commands that cannot work say so in the first one.
-const SETTLE_MS: u128 = 1_000;
+pub(super) const SETTLE_MS: u128 = 1_000;
 
 #[derive(Args, Debug)]
 pub struct DeployArgs {
-    /// File with an app (or an array of apps) in Marathon's JSON; `-` = standard input
+    /// File with an app, a pod (or an array of apps) in Marathon's JSON; `-` = standard input
     file: String,
     /// Override a deployment that holds the app
     #[arg(long)]
@@ -35,10 +35,10 @@ pub struct DeployArgs {
 pub struct WaitArgs {
     /// Wait until the deployment is done (tasks running, and healthy where they have checks)
     #[arg(long)]
-    wait: bool,
+    pub(super) wait: bool,
     /// Seconds to wait at most
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
-    timeout: u64,
+    pub(super) timeout: u64,
 }
 
 pub async fn run(client: &Client, common: &Common, args: DeployArgs) -> Result<u8> {
@@ -57,6 +57,9 @@ pub async fn run(client: &Client, common: &Common, args: DeployArgs) -> Result<u
             let Some(id) = app.get("id").and_then(Value::as_str) else {
                 bail!("{} has no \"id\"; give the app one", shown(&args.file));
             };
+            if pods::is_pod(&value) {
+                return pods::deploy(client, common, (id, &body), force, &args.wait).await;
+            }
             let answer = put_or_create(client, id, &body, force).await?;
             report(client, common, &answer, &[id], &args.wait).await
         }
@@ -235,11 +238,15 @@ fn failed(app: &Value, id: &str, version: &str) -> Option<String> {
 }
 
 /// Why nothing fits the apps that wait for room.
-async fn refused(client: &Client, apps: &[&str]) -> Result<Vec<String>> {
+pub(super) async fn refused(client: &Client, apps: &[&str]) -> Result<Vec<String>> {
     let queue = client.get("/v2/queue?embed=lastUnusedOffers").await?;
     let mut all = Vec::new();
     for item in list(&queue, "queue") {
-        let id = item.get("app").map(|app| text(app, "id")).unwrap_or_default();
+        let id = item
+            .get("app")
+            .or_else(|| item.get("pod"))
+            .map(|app| text(app, "id"))
+            .unwrap_or_default();
         if !apps.iter().any(|app| app.trim_matches('/') == id.trim_matches('/')) {
             continue;
         }

@@ -5,6 +5,7 @@ mod deploy;
 mod exec;
 mod images;
 mod logs;
+mod pods;
 mod secret;
 mod status;
 mod terminal;
@@ -44,8 +45,10 @@ impl Common {
 pub enum Verb {
     /// Create or change an app from a Marathon definition (`-` reads standard input)
     Deploy(deploy::DeployArgs),
-    /// List apps
+    /// List apps, and pods if there are any
     Apps,
+    /// List pods
+    Pods,
     /// List tasks
     Ps,
     /// Print a task's output
@@ -80,6 +83,7 @@ pub async fn run(common: &Common, verb: Verb) -> Result<u8> {
     match verb {
         Verb::Deploy(args) => deploy::run(&client, common, args).await,
         Verb::Apps => apps::list(&client, common).await,
+        Verb::Pods => pods::list(&client, common).await,
         Verb::Ps => apps::ps(&client, common).await,
         Verb::Logs(args) => logs::run(&client, args).await,
         Verb::Exec(args) => exec::run(&client, args).await,

@@ -17,13 +17,14 @@ pub async fn run(client: &Client, common: &Common) -> Result<u8> {
     let status: Status = serde_json::from_value(answer).context("reading the status")?;
     let head = format!(
         "cluster  {}\nnode     {} (bramble {}, up {})\nleader   {}\n\
-         apps     {}, tasks {}, deployments {}\n\n",
+         apps     {}, pods {}, tasks {}, deployments {}\n\n",
         status.cluster.as_deref().unwrap_or("not founded yet"),
         status.node,
         status.version,
         age(status.uptime_seconds),
         status.leader.as_deref().unwrap_or("none"),
         status.apps,
+        status.pods,
         status.tasks,
         status.deployments
     );

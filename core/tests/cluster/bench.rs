@@ -61,6 +61,40 @@ pub fn resident(id: &str, instances: u32, size_mib: u64) -> App {
     app
 }
 
+/// A pod of two containers, a tenth of a core each, the first of which may have a health check.
+pub fn pod(id: &str, instances: u32, line: &str, checked: bool) -> App {
+    let plain = app(id, instances);
+    let check = PodHealthCheck {
+        probe: PodProbe::Exec { command: PodCommand::Shell("true".into()) },
+        grace_ms: 300_000,
+        interval_ms: 60_000,
+        timeout_ms: 20_000,
+        delay_ms: 15_000,
+        max_consecutive_failures: 3,
+    };
+    let container = |name: &str, health_check| PodContainer {
+        name: name.into(),
+        exec: Some(PodExec { command: PodCommand::Shell(line.into()), override_entrypoint: None }),
+        resources: plain.resources,
+        resource_limits: None,
+        endpoints: Vec::new(),
+        image: None,
+        environment: BTreeMap::new(),
+        user: None,
+        health_check,
+        check: None,
+        volume_mounts: Vec::new(),
+        artifacts: Vec::new(),
+        labels: BTreeMap::new(),
+        kill_grace_ms: None,
+        tty: None,
+        linux_info: None,
+    };
+    let containers = vec![container("one", checked.then_some(check)), container("two", None)];
+    let pod = Pod { containers, volumes: Vec::new() };
+    App { cmd: None, resources: pod.resources(), pod: Some(pod), ..plain }
+}
+
 pub fn health_check() -> HealthCheck {
     HealthCheck {
         kind: HealthCheckKind::Http,

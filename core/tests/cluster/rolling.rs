@@ -1,6 +1,6 @@
 //! Rolling changes against tasks that start, fail and stop as chance has it.
 
-use crate::bench::{Bench, agent, app, health_check, resident};
+use crate::bench::{Bench, agent, app, health_check, pod, resident};
 use bramble_core::command::{AppChange, Command};
 use bramble_core::model::*;
 use proptest::prelude::*;
@@ -41,24 +41,34 @@ struct Change {
     resident: bool,
     /// Only the size changes.
     vertical: bool,
+    /// It is a pod, whose health is its containers'.
+    pod: bool,
 }
 
 fn change() -> impl Strategy<Value = Change> {
     let part = || prop_oneof![Just(0), Just(PPM), Just(PPM / 2), 0..=PPM];
-    (0..6u32, 1..6u32, part(), part(), any::<bool>(), prop::bool::weighted(0.2), any::<bool>())
-        .prop_map(|(before, after, min_ppm, over_ppm, checked, resident, vertical)| Change {
+    let kinds = (prop::bool::weighted(0.2), any::<bool>(), prop::bool::weighted(0.2));
+    (0..6u32, 1..6u32, part(), part(), any::<bool>(), kinds).prop_map(
+        |(before, after, min_ppm, over_ppm, checked, (resident, vertical, pod))| Change {
             before,
             after,
             min_ppm,
             over_ppm: if resident { 0 } else { over_ppm },
             checked,
             resident,
-            vertical,
-        })
+            vertical: vertical && (resident || !pod),
+            pod: pod && !resident,
+        },
+    )
 }
 
 impl Change {
     fn app(&self, instances: u32, cmd: &str) -> App {
+        if self.pod {
+            let upgrade =
+                UpgradeStrategy { min_health_ppm: self.min_ppm, max_over_ppm: self.over_ppm };
+            return App { upgrade, ..pod("/a", instances, cmd, self.checked) };
+        }
         let mut app = match self.resident {
             true => resident("/a", instances, 1),
             false => app("/a", instances),
@@ -225,6 +235,7 @@ proptest! {
         let change = Change {
             before: 0, after: instances, min_ppm: 0, over_ppm: PPM, checked: false, resident: false,
             vertical: false,
+            pod: false,
         };
         let mut bench = Bench::with(vec![agent("n1", 10_000, 4096)]);
         bench.create(change.app(instances, "sleep 1"));
@@ -255,6 +266,7 @@ proptest! {
         let change = Change {
             before: 0, after: 0, min_ppm: PPM, over_ppm: 0, checked: true, resident: false,
             vertical: false,
+            pod: false,
         };
         let mut bench = Bench::with(vec![agent("n1", 10_000, 4096)]);
         bench.create(change.app(2, "sleep 1"));
@@ -304,6 +316,7 @@ fn the_first_moves_of_a_restart() {
             checked: false,
             resident: false,
             vertical: false,
+            pod: false,
         };
         let mut bench = Bench::with(vec![agent("n1", 10_000, 4096)]);
         bench.create(change.app(n, "sleep 1"));

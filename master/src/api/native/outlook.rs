@@ -89,6 +89,10 @@ fn words(app: &App, task: &Task) -> String {
     if task.healthy == Some(true) || !app.has_health_checks() {
         return "runs, and its readiness check has not said yes yet".into();
     }
+    let sick = task.containers.iter().find(|c| c.status.healthy == Some(false));
+    if let Some(container) = sick {
+        return format!("runs, and the health check of {} fails", container.status.name);
+    }
     let cause = task.probes.health.iter().find_map(|h| h.last_failure_cause.as_deref());
     match (task.healthy, cause) {
         (Some(false), Some(cause)) => format!("runs, and its health check fails: {cause}"),

@@ -47,8 +47,10 @@ pub(crate) fn status(call: &Call, id: &AppId) -> Result<Reply, ApiError> {
 
 fn standing(state: &State, record: &AppRecord) -> Option<PodStatusJson> {
     let removed = !state.apps.contains_key(&record.app.id);
-    let failure = record.last_failure.as_ref().map(|failure| failure.message.as_str());
-    pod_status(state, &record.app, removed, failure)
+    let failure = record.last_failure.as_ref();
+    // What failed under an earlier definition says nothing of this one.
+    let failure = failure.filter(|failure| failure.version >= record.app.last_config_change);
+    pod_status(state, &record.app, removed, failure.map(|failure| failure.message.as_str()))
 }
 
 /// `GET /v2/pods/{id}::versions`: newest first.
