@@ -3,6 +3,7 @@
 //! thread.
 
 use super::error::ExecutorError;
+use super::neighbour::Network;
 use super::rootfs;
 use super::users::{self, Identity};
 use super::workload::Workload;
@@ -44,7 +45,9 @@ pub struct Created {
 pub fn create(spec: &ExecutorSpec, task_dir: &Path) -> Result<Created, ExecutorError> {
     let root = rootfs::mount_root(&spec.rootfs, task_dir)?;
     let identity = identity(spec, &root)?;
-    let config = complete(spec, &identity, &root)?;
+    // Held open until the container is in it.
+    let network = spec.network_of.map(Network::of).transpose()?;
+    let config = complete(spec, &identity, &root, network.as_ref())?;
     let bundle = task_dir.join(BUNDLE_DIR);
     write_bundle(&bundle, &config)?;
     drop(config);
@@ -57,10 +60,15 @@ pub fn create(spec: &ExecutorSpec, task_dir: &Path) -> Result<Created, ExecutorE
         .with_executor(workload)
         .with_root_path(state)
         .map_err(|e| ExecutorError::Create(Box::new(e)))?;
-    match spec.tty {
-        true => create_with_terminal(builder, &bundle, task_dir),
-        false => create_with_pipes(builder, &bundle, &identity),
+    let created = match spec.tty {
+        true => create_with_terminal(builder, &bundle, task_dir)?,
+        false => create_with_pipes(builder, &bundle, &identity)?,
+    };
+    if network.is_some() {
+        // Further commands read it, to whom the descriptor means nothing: they join init.
+        write_bundle(&bundle, &complete(spec, &identity, &root, None)?)?;
     }
+    Ok(created)
 }
 
 fn create_with_pipes(
@@ -164,10 +172,19 @@ fn identity(spec: &ExecutorSpec, root: &Path) -> Result<Identity, ExecutorError>
     Ok(users::resolve(spec.user.as_deref(), &spec.groups, &passwd, &group)?)
 }
 
-/// Fill in what only the mounted root tells: root path, user, home, working directory.
-fn complete(spec: &ExecutorSpec, identity: &Identity, root: &Path) -> Result<Spec, ExecutorError> {
+/// Fill in what only the mounted root tells (root path, user, home, working directory), and the
+/// network it shares.
+fn complete(
+    spec: &ExecutorSpec,
+    identity: &Identity,
+    root: &Path,
+    network: Option<&Network>,
+) -> Result<Spec, ExecutorError> {
     let mut config: Value =
         serde_json::from_str(&spec.oci_config).map_err(ExecutorError::OciConfig)?;
+    if let Some(network) = network {
+        network.enter_into(&mut config);
+    }
     config["root"]["path"] = Value::from(root.to_string_lossy().as_ref());
     let process = config.get_mut("process").ok_or(ExecutorError::OciPart("process"))?;
     process["user"]["uid"] = identity.uid.into();

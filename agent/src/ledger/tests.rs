@@ -28,6 +28,7 @@ fn facts(sequence: u32) -> TaskFacts {
         boot_id: "boot".into(),
         stop_reason: None,
         probes: None,
+        containers: Vec::new(),
     }
 }
 

@@ -18,7 +18,7 @@ mod view;
 pub use error::RuntimeError;
 pub use exec::{ExecRequest, ExecSession, ExecStreams};
 pub use handle::{Ended, Phase, TaskHandle};
-pub use launch::{Host, Launch, LaunchImage};
+pub use launch::{Host, Launch, LaunchImage, PodPlace, SharedDirectory};
 pub use view::SANDBOX;
 
 use bramble_protocol::codec;
@@ -321,6 +321,7 @@ impl Shared {
             user: configured.user,
             groups: configured.groups,
             stop_signal: configured.stop_signal,
+            network_of: launch.pod.network_of,
         };
         let bytes = codec::to_bytes(&spec).map_err(RuntimeError::Frame)?;
         let path = dir.join(SPEC_FILE);

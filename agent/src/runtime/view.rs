@@ -172,6 +172,10 @@ fn volumes(launch: &Launch, parameters: &Parameters) -> Result<Vec<Value>, Confi
     for (host_path, container_path, writable) in &parameters.volumes {
         mounts.push(host_volume(launch, host_path, container_path, *writable)?);
     }
+    for shared in &launch.pod.shared {
+        let writable = shared.mode == VolumeMode::ReadWrite;
+        mounts.push(volume(&shared.host_path, &shared.container_path, writable)?);
+    }
     Ok(mounts)
 }
 
@@ -207,6 +211,10 @@ fn host_volume(
     if !host_path.starts_with('/') {
         return Err(ConfigError::VolumePath { path: host_path.to_string() });
     }
+    volume(Path::new(host_path), container_path, writable)
+}
+
+fn volume(host_path: &Path, container_path: &str, writable: bool) -> Result<Value, ConfigError> {
     // A relative container path lies in the sandbox, as in Mesos.
     let destination = match container_path.starts_with('/') {
         true => container_path.to_string(),
@@ -217,7 +225,7 @@ fn host_volume(
     }
     let mut options = vec!["rbind", "nosuid", "nodev"];
     options.push(if writable { "rw" } else { "rro" });
-    Ok(bind(Path::new(host_path), &destination, &options))
+    Ok(bind(host_path, &destination, &options))
 }
 
 /// Paths below `/proc` and `/sys` that tell about or reach the host (Docker's lists).
