@@ -18,3 +18,4 @@ pub mod queue_view;
 pub mod server;
 pub mod store;
 pub mod streams;
+pub mod vault;

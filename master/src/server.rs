@@ -11,6 +11,7 @@ use crate::founding::Keys;
 use crate::offers::OfferBook;
 use crate::propose::{Propose, ProposeError};
 use crate::store::Store;
+use crate::vault::Vault;
 use bramble_core::command::{Command, Rejection};
 use bramble_protocol::net::{Alpn, Endpoint, answer_join};
 use bramble_protocol::rest::event::EventBody;
@@ -71,7 +72,14 @@ impl Master {
         let stop = CancellationToken::new();
         let offers = Arc::new(OfferBook::default());
         let view = Arc::new(PlacerView::default());
-        let dispatcher = Arc::new(Dispatcher::new(store.clone(), propose.clone(), offers.clone()));
+        let key = &config.keys.identity.key;
+        let vault = Arc::new(Vault::new(key, store.clone(), propose.clone()));
+        let dispatcher = Arc::new(Dispatcher::new(
+            store.clone(),
+            propose.clone(),
+            offers.clone(),
+            vault.clone(),
+        ));
         let admission = Arc::new(Admission {
             store: store.clone(),
             propose: propose.clone(),
@@ -96,6 +104,7 @@ impl Master {
             queue: view,
             offers: known_offers,
             events: hub.clone(),
+            vault,
             token: Arc::new(move || Some(token.clone())),
             leads: Arc::new(move || leads.is_leader()),
         };

@@ -5,7 +5,7 @@
 
 use super::LedgerError;
 use bramble_core::model::{
-    Assignment, ContainerStatus, ProbeReport, TaskId, TaskState, TaskStatus,
+    Assignment, ContainerStatus, ProbeReport, SizeReport, TaskId, TaskState, TaskStatus,
 };
 use bramble_protocol::codec;
 use bramble_protocol::message::StatusKey;
@@ -45,6 +45,9 @@ pub struct TaskFacts {
     /// Of a pod: where its containers stood when that was last told.
     #[serde(default)]
     pub containers: Vec<ContainerStatus>,
+    /// The size it was given last, or could not be given.
+    #[serde(default)]
+    pub size: Option<SizeReport>,
 }
 
 /// One change of the ledger.

@@ -15,6 +15,7 @@ fn status(task: &str, sequence: u32, state: TaskState) -> TaskStatus {
         exit_code: None,
         probes: None,
         containers: Vec::new(),
+        size: None,
     }
 }
 
@@ -29,6 +30,7 @@ fn facts(sequence: u32) -> TaskFacts {
         stop_reason: None,
         probes: None,
         containers: Vec::new(),
+        size: None,
     }
 }
 

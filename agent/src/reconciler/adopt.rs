@@ -92,6 +92,7 @@ mod tests {
             stop_reason: stop_reason.map(str::to_string),
             probes: None,
             containers: Vec::new(),
+            size: None,
         }
     }
 

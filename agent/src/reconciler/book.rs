@@ -4,7 +4,7 @@
 use super::pod::{self, carried};
 use crate::ledger::{Change, Contents, TaskFacts};
 use bramble_core::model::{
-    Assignment, ContainerStatus, ProbeReport, Resources, TaskId, TaskState, TaskStatus,
+    Assignment, ContainerStatus, ProbeReport, Resources, SizeReport, TaskId, TaskState, TaskStatus,
 };
 use bramble_protocol::message::StatusKey;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +25,7 @@ pub(super) struct News {
     pub running_since_ms: Option<u64>,
     /// Of a pod's containers, those there is news of.
     pub containers: Vec<ContainerStatus>,
+    pub size: Option<SizeReport>,
 }
 
 /// A numbered report, the reports it makes needless, and what the ledger must keep of both.
@@ -122,6 +123,7 @@ impl Book {
             stop_reason: None,
             probes: None,
             containers: Vec::new(),
+            size: None,
         });
         if facts.state.is_terminal() {
             return None;
@@ -131,20 +133,26 @@ impl Book {
         facts.boot_id.clone_from(&self.boot_id);
         facts.healthy = news.healthy.or(facts.healthy);
         facts.probes = news.probes.or(facts.probes.take());
+        facts.size = news.size.or(facts.size.take());
         facts.ip = news.ip.or(facts.ip.take());
         facts.running_since_ms = news.running_since_ms.or(facts.running_since_ms);
         let pod = self.assignments.get(id).map_or(&[][..], |task| &task.spec.pod);
-        facts.containers = carried(&facts.containers, pod, &news.containers, state, &news.message);
+        let message = bounded(news.message);
+        facts.containers = carried(&facts.containers, pod, &news.containers, state, &message);
+        for container in &mut facts.containers {
+            container.message = bounded(std::mem::take(&mut container.message));
+        }
         let status = TaskStatus {
             task_id: id.clone(),
             sequence: facts.sequence,
             state,
-            message: bounded(news.message),
+            message,
             healthy: facts.healthy,
             ip: facts.ip.clone(),
             exit_code: news.exit_code,
             probes: facts.probes.clone(),
             containers: facts.containers.clone(),
+            size: facts.size.clone(),
         };
         let mut changes = vec![Change::PutFacts(id.clone(), facts.clone())];
         let superseded = self.supersede(&status);

@@ -1,7 +1,7 @@
 //! A machine and an agent on it for tests: does what a test says, remembers what it was told.
 
 use super::*;
-use bramble_core::model::TaskStatus;
+use bramble_core::model::{TaskSpec, TaskStatus};
 use bramble_protocol::executor::ExitRecord;
 use std::future::Future;
 use std::path::Path;
@@ -33,6 +33,7 @@ pub(crate) struct MachineState {
     pub(crate) refuse_start: Option<TaskId>,
     /// Tasks in which a command was run.
     pub(crate) probed: BTreeSet<TaskId>,
+    pub(crate) refuse_resize: Option<Refusal>,
     pub(crate) found: Vec<(TaskId, &'static str)>,
 }
 
@@ -84,6 +85,15 @@ impl Container for FakeContainer {
         match self.machine.with(|state| state.refuse_start.as_ref() == Some(&self.id)) {
             true => Err(Refusal::failed("no such program")),
             false => Ok(()),
+        }
+    }
+
+    async fn resize(&self, spec: &TaskSpec) -> Result<(), Refusal> {
+        let bytes = spec.mem_limit_bytes.unwrap_or_default();
+        self.machine.note(&format!("resize({bytes})"), &self.id);
+        match self.machine.with(|state| state.refuse_resize.clone()) {
+            Some(refusal) => Err(refusal),
+            None => Ok(()),
         }
     }
 
@@ -217,14 +227,13 @@ impl Agent {
 
     pub(crate) async fn assign(&mut self, put: Vec<Assignment>) {
         self.generation += 1;
-        let set =
-            AssignmentSet { generation: self.generation, base: None, put, remove: Vec::new() };
+        let set = AssignmentSet { generation: self.generation, put, ..AssignmentSet::default() };
         assert_eq!(self.handle.follow(set).await.unwrap(), Followed::Taken);
     }
 
     /// Wait until everything said so far was heard: events are taken in order.
     pub(crate) async fn settle(&self) {
-        let set = AssignmentSet { generation: 0, base: None, put: vec![], remove: vec![] };
+        let set = AssignmentSet::default();
         assert_eq!(self.handle.follow(set).await.unwrap(), Followed::Older);
     }
 

@@ -142,6 +142,18 @@ impl<C: Container> Pod<C> {
         Ok(())
     }
 
+    /// Give each container that runs the limits of its own specification.
+    async fn resize(&self, spec: &TaskSpec) -> Result<(), Refusal> {
+        let ended: Vec<bool> = self.ends.borrow().endings.iter().map(Option::is_some).collect();
+        for ((member, task), ended) in self.members.iter().zip(&spec.pod).zip(ended) {
+            if let (Some(container), false) = (&member.container, ended) {
+                let resized = container.resize(&task.spec).await;
+                resized.map_err(|refusal| refusal.of_container(&member.name))?;
+            }
+        }
+        Ok(())
+    }
+
     /// The end of all. One that ends badly has the others stopped, whoever waits when it does.
     async fn wait(&self) -> Ends {
         let waits = self.members.iter().enumerate().filter_map(|(at, member)| {
@@ -172,6 +184,13 @@ impl<C: Container> Container for Whole<C> {
         match self {
             Whole::One(container) => container.start().await,
             Whole::Pod(pod) => pod.start().await,
+        }
+    }
+
+    async fn resize(&self, spec: &TaskSpec) -> Result<(), Refusal> {
+        match self {
+            Whole::One(container) => container.resize(spec).await,
+            Whole::Pod(pod) => pod.resize(spec).await,
         }
     }
 

@@ -26,12 +26,15 @@ impl<'a> Crowd<'a> {
                 crowd.stopping += 1;
                 continue;
             }
-            let side = if instance.version < config { &mut crowd.old } else { &mut crowd.new };
+            let outdated = instance.assigned_version() < config;
+            let side = if outdated { &mut crowd.old } else { &mut crowd.new };
             side.push(instance);
             // An old task is measured by the checks it was started with.
             let own = state.app_of(instance).or(app);
             if let (Some(own), Some(task)) = (own, &instance.task)
                 && own.is_ready(task)
+                // Not yet what it shall be.
+                && task.resizing().is_none()
             {
                 crowd.ready.push(&instance.id);
             }
@@ -58,6 +61,7 @@ impl<'a> Crowd<'a> {
     pub fn stop_all(&self) -> Moves {
         Moves {
             add: 0,
+            resize: Vec::new(),
             stop: self.new.iter().chain(&self.old).map(|i| i.id.clone()).collect(),
             done: self.wanted_count() == 0 && self.stopping == 0,
         }

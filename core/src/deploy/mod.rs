@@ -7,6 +7,7 @@ mod crowd;
 mod keep;
 mod layers;
 mod plan;
+mod resize;
 mod restart;
 mod scale;
 mod select;
@@ -57,6 +58,8 @@ pub enum Status {
 struct Moves {
     add: u32,
     stop: Vec<InstanceId>,
+    /// Running ones that take the new size as they are.
+    resize: Vec<InstanceId>,
     done: bool,
 }
 
@@ -105,7 +108,9 @@ fn moves(deployment: &Deployment, state: &State, action: &DeploymentAction) -> M
             let before = deployment.original.apps.get(&action.app_id).map_or(0, |a| a.instances);
             scale::moves(state, app, &crowd, app.instances > before)
         }
-        ActionKind::Restart => restart::moves(app, &crowd),
+        ActionKind::Restart => {
+            resize::moves(state, app, &crowd).unwrap_or_else(|| restart::moves(app, &crowd))
+        }
     }
 }
 
@@ -135,6 +140,12 @@ fn to_commands(app_id: &AppId, moves: Moves, ids: &mut dyn IdSource) -> Vec<Comm
         .chunks(INSTANCES_PER_COMMAND_MAX)
         .map(|ids| Command::Decommission { ids: ids.to_vec() })
         .collect();
+    commands.extend(
+        moves
+            .resize
+            .chunks(INSTANCES_PER_COMMAND_MAX)
+            .map(|ids| Command::Resize { app_id: app_id.clone(), ids: ids.to_vec() }),
+    );
     let new: Vec<InstanceId> = (0..moves.add.min(INSTANCES_ADDED_MAX))
         .map(|_| InstanceId::compose(app_id, &ids.uuid()))
         .collect();

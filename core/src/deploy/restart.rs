@@ -35,7 +35,7 @@ pub(super) fn moves(app: &App, crowd: &Crowd<'_>) -> Moves {
     let add = app.instances.saturating_sub(new).min(room);
     let done =
         new == app.instances && new_ready == new && crowd.old.is_empty() && crowd.stopping == 0;
-    Moves { add, stop, done }
+    Moves { add, stop, resize: Vec::new(), done }
 }
 
 /// The `surplus` that go first: those that do not work, then as the app selects.

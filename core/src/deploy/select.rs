@@ -18,7 +18,7 @@ pub(super) fn choose_to_stop(
         return Vec::new();
     }
     let mut left: Vec<&Instance> = crowd.new.iter().chain(&crowd.old).copied().collect();
-    let rank = |i: &Instance| (progress(i), i.version >= app.last_config_change);
+    let rank = |i: &Instance| (progress(i), i.assigned_version() >= app.last_config_change);
     left.sort_by_key(|i| (rank(i), age_order(app, i), &i.id));
     let field = app.constraints.iter().find(|c| c.operator == Operator::GroupBy).map(|c| &c.field);
     let mut chosen = Vec::new();

@@ -27,7 +27,7 @@ pub(super) fn add(
     let (version, config) = (record.app.version, record.app.last_config_change);
     let current = state
         .instances_of(app_id)
-        .filter(|i| i.goal == Goal::Running && i.version >= config)
+        .filter(|i| i.goal == Goal::Running && i.assigned_version() >= config)
         .count();
     let room = (record.app.instances as usize).saturating_sub(current);
     let mut events = Vec::new();

@@ -25,7 +25,7 @@ impl App {
     /// and ready (Marathon's contract, sections 5.3 and 8).
     pub fn is_ready(&self, task: &Task) -> bool {
         task.state == TaskState::Running
-            && (self.health_checks.is_empty() || task.healthy == Some(true))
+            && (!self.has_health_checks() || task.healthy == Some(true))
             && task.probes.are_ready(self.readiness_checks.len())
     }
 }
@@ -150,6 +150,7 @@ impl State {
             .map(|(instance, app)| Demand {
                 instance_id: instance.id.clone(),
                 app,
+                missing_secrets: self.missing_secrets(app),
                 placed: places
                     .get(&instance.app_id)
                     .into_iter()
@@ -179,7 +180,7 @@ impl State {
             let attributes =
                 self.agents.get(&task.agent_id).map(|a| a.attributes.clone()).unwrap_or_default();
             let place = (task.host.clone(), attributes);
-            places.entry(&instance.app_id).or_default().push((instance.version, place));
+            places.entry(&instance.app_id).or_default().push((instance.assigned_version(), place));
         }
         places
     }

@@ -37,11 +37,13 @@ pub fn outlook(state: &State, mut offers: Vec<Offer>, app: &App) -> Outlook {
     give_back(&mut offers, &replaced);
     outlook.wanted = app.instances.saturating_sub(count(&kept));
     let placed = places(state, &kept);
+    let missing = state.missing_secrets(app);
     let demands: Vec<Demand<'_>> = (0..outlook.wanted.min(INSTANCES_CONSIDERED_MAX))
         .map(|number| Demand {
             instance_id: InstanceId::compose(&app.id, &number.to_string()),
             app,
             placed: placed.clone(),
+            missing_secrets: missing.clone(),
         })
         .collect();
     let offers = with_fixed_ports(&without(state, &app.id, &kept), offers, &demands);
@@ -63,7 +65,7 @@ fn split<'a>(state: &'a State, app: &'a App) -> (Vec<&'a Instance>, Vec<&'a Inst
     let same = current.filter(|current| current.config() == config);
     let placed = state.instances_of(&app.id).filter(|i| i.task.is_some());
     placed.partition(|i| {
-        let young = same.is_some_and(|current| i.version >= current.last_config_change);
+        let young = same.is_some_and(|current| i.assigned_version() >= current.last_config_change);
         i.goal == Goal::Running && young
     })
 }

@@ -42,6 +42,10 @@ enum Step {
         reachable: bool,
     },
     Reset(usize),
+    Resize {
+        app: usize,
+        instance: usize,
+    },
     /// The loops look once.
     Deploy,
     Place,
@@ -93,6 +97,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..AGENTS.len(), any::<bool>())
             .prop_map(|(agent, reachable)| Step::Reachable { agent, reachable }),
         1 => (0..APPS.len()).prop_map(Step::Reset),
+        1 => (0..APPS.len(), n()).prop_map(|(app, instance)| Step::Resize { app, instance }),
         6 => Just(Step::Deploy),
         3 => Just(Step::Place),
         1 => any::<u16>().prop_map(|ms| Step::Wait(u32::from(ms) * 10)),
@@ -169,6 +174,9 @@ fn commands(bench: &mut Bench, step: &Step) -> Vec<Command> {
             Command::SetReachable { agent_id, reachable: *reachable }
         }
         Step::Reset(n) => Command::ResetDelay { app_id: id(*n) },
+        Step::Resize { app, instance: n } => {
+            Command::Resize { app_id: id(*app), ids: vec![instance(*n)] }
+        }
         Step::Deploy => return bench.deployer(),
         Step::Place => {
             bench.place();
@@ -200,6 +208,10 @@ fn status(state: &State, n: usize, to: u8, healthy: Option<bool>, skip: u32) -> 
         exit_code: None,
         probes: None,
         containers: Vec::new(),
+        size: task.and_then(|t| t.resizing()).map(|resize| SizeReport {
+            version: resize.version,
+            refused: (skip == 2).then(|| "in use".into()),
+        }),
     }
 }
 
@@ -218,6 +230,7 @@ fn sound(state: &State) -> Result<(), TestCaseError> {
     }
     for instance in state.instances.values() {
         prop_assert!(state.app_of(instance).is_some(), "{} has no definition", instance.id);
+        prop_assert!(state.assigned_app(instance).is_some(), "{} is told nothing", instance.id);
         if let Some(task) = &instance.task {
             prop_assert!(!task.state.is_terminal());
             prop_assert_eq!(&task.id, &instance.id.task(instance.incarnation));

@@ -7,4 +7,6 @@ mod groups;
 mod history;
 mod instances;
 mod placing;
+mod resizing;
 mod rolling;
+mod secrets;

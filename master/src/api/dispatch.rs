@@ -185,6 +185,7 @@ fn methods(target: &Route) -> &'static str {
         Route::EventSubscriptions => "DELETE, GET, HEAD, OPTIONS, POST",
         Route::Images => "GET, OPTIONS, POST",
         Route::Logs(_) | Route::Events => "GET, OPTIONS",
+        Route::Secret(_) => "DELETE, OPTIONS, PUT",
         Route::AppTask(..) | Route::Deployment(_) | Route::QueueDelay(_) => "DELETE, OPTIONS",
         Route::Restart(_) | Route::TasksDelete | Route::Exec(_) => "OPTIONS, POST",
         Route::Ping
@@ -205,6 +206,7 @@ fn methods(target: &Route) -> &'static str {
         | Route::Leader
         | Route::Status
         | Route::Agents
+        | Route::Secrets
         | Route::Token => "GET, HEAD, OPTIONS",
     }
 }
@@ -272,6 +274,9 @@ async fn json(target: Route, call: &Call, body: Body) -> Result<Reply, ApiError>
         (Route::Why(id), Method::GET) => native::why(call, &id),
         (Route::Agents, Method::GET) => native::agents(call),
         (Route::Token, Method::GET) => native::token(call),
+        (Route::Secrets, Method::GET) => native::secrets(call),
+        (Route::Secret(name), Method::PUT) => native::put_secret(call, &name, body).await,
+        (Route::Secret(name), Method::DELETE) => native::remove_secret(call, &name).await,
         _ => Err(ApiError::MethodNotAllowed),
     }
 }

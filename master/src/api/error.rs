@@ -6,6 +6,7 @@
 use super::reply::{self, Reply};
 use crate::propose::ProposeError;
 use crate::streams::StreamError;
+use crate::vault::VaultError;
 use bramble_core::command::Rejection;
 use bramble_core::model::{AppId, DeploymentId, GroupId, Time};
 use bramble_protocol::native::Refusal;
@@ -46,6 +47,8 @@ pub(crate) enum ApiError {
     DeploymentUnknown(DeploymentId),
     #[error("Application {0} not found in tasks queue.")]
     NotQueued(AppId),
+    #[error("secret '{0}' does not exist")]
+    SecretUnknown(String),
     #[error("There is no leader")]
     NoLeader,
     #[error("this node holds no join token")]
@@ -60,6 +63,8 @@ pub(crate) enum ApiError {
     MediaType,
     #[error("the request body is over the limit of {limit} bytes")]
     BodyTooLarge { limit: usize },
+    #[error("the value is over the limit of {limit} bytes; mount larger files as a volume")]
+    SecretTooLarge { limit: usize },
     #[error("the request body did not arrive in time")]
     BodyTimeout,
     #[error("the request body was cut off")]
@@ -97,6 +102,8 @@ pub(crate) enum ApiError {
     #[error("agent did not answer in time")]
     AgentTimeout,
     #[error(transparent)]
+    Vault(VaultError),
+    #[error(transparent)]
     Propose(#[from] ProposeError),
     #[error(transparent)]
     Stream(#[from] StreamError),
@@ -119,13 +126,14 @@ impl ApiError {
             | E::TaskUnknown(_)
             | E::DeploymentUnknown(_)
             | E::NotQueued(_)
+            | E::SecretUnknown(_)
             | E::NoLeader
             | E::NoToken
             | E::NoRoute => StatusCode::NOT_FOUND,
             E::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             E::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             E::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            E::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            E::BodyTooLarge { .. } | E::SecretTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             E::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             E::UpgradeNeeded(_) => StatusCode::UPGRADE_REQUIRED,
             E::AccessDenied { .. } => StatusCode::UNAUTHORIZED,
@@ -137,6 +145,7 @@ impl ApiError {
             | E::NoAgent
             | E::ProposeTimeout
             | E::AgentTimeout => StatusCode::SERVICE_UNAVAILABLE,
+            E::Vault(_) => StatusCode::INTERNAL_SERVER_ERROR,
             E::Propose(ProposeError::Rejected(rejection)) => rejection_status(rejection),
             E::Propose(ProposeError::NotLeader | ProposeError::Unavailable(_)) => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -197,15 +206,26 @@ impl ApiError {
     }
 }
 
+impl From<VaultError> for ApiError {
+    fn from(error: VaultError) -> Self {
+        match error {
+            VaultError::Propose(error) => ApiError::Propose(error),
+            error => ApiError::Vault(error),
+        }
+    }
+}
+
 fn rejection_status(rejection: &Rejection) -> StatusCode {
     match rejection {
-        Rejection::AppUnknown(_) | Rejection::GroupUnknown(_) | Rejection::DeploymentUnknown(_) => {
-            StatusCode::NOT_FOUND
-        }
+        Rejection::AppUnknown(_)
+        | Rejection::GroupUnknown(_)
+        | Rejection::DeploymentUnknown(_)
+        | Rejection::SecretUnknown(_) => StatusCode::NOT_FOUND,
         Rejection::DependencyCycle => StatusCode::UNPROCESSABLE_ENTITY,
-        Rejection::DeploymentsFull { .. } | Rejection::CallbacksFull { .. } => {
-            StatusCode::FORBIDDEN
-        }
+        Rejection::DeploymentsFull { .. }
+        | Rejection::CallbacksFull { .. }
+        | Rejection::SecretsFull { .. }
+        | Rejection::SecretsTooLarge { .. } => StatusCode::FORBIDDEN,
         Rejection::ServicePortsExhausted { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         // The rest means: not in the present state of the cluster.
         _ => StatusCode::CONFLICT,
@@ -215,6 +235,7 @@ fn rejection_status(rejection: &Rejection) -> StatusCode {
 fn rejection_message(rejection: &Rejection) -> String {
     match rejection {
         Rejection::AppExists(id) => format!("An app with id [{id}] already exists."),
+        Rejection::PodExists(id) => format!("A pod with id [{id}] already exists."),
         Rejection::AppUnknown(id) => format!("App '{id}' does not exist"),
         Rejection::PathTaken(_, id) => format!("An app with the path {id} already exists."),
         Rejection::GroupUnknown(id) => format!("Group '{id}' does not exist"),

@@ -32,6 +32,7 @@ use crate::propose::Propose;
 use crate::queue_view::QueueView;
 use crate::store::Store;
 use crate::streams::OpenStream;
+use crate::vault::Vault;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -76,6 +77,7 @@ pub struct Api {
     pub queue: Arc<dyn QueueView>,
     pub offers: Arc<OfferBook>,
     pub events: Arc<Hub>,
+    pub vault: Arc<Vault>,
     pub token: TokenSource,
     pub leads: LeadSource,
 }
@@ -95,6 +97,6 @@ pub async fn serve(
 }
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

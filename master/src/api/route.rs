@@ -44,6 +44,8 @@ pub(crate) enum Route {
     Logs(String),
     Exec(String),
     Why(AppId),
+    Secrets,
+    Secret(String),
 }
 
 /// Read the path of a request; `None`: there is no such thing.
@@ -109,6 +111,8 @@ fn native(rest: &[&str]) -> Option<Route> {
         ["agents"] => Some(Route::Agents),
         ["images"] => Some(Route::Images),
         ["token"] => Some(Route::Token),
+        ["secrets"] => Some(Route::Secrets),
+        ["secrets", name @ ..] => Some(Route::Secret(name.join("/"))),
         ["why", id @ ..] if !id.is_empty() => Some(Route::Why(app(id))),
         ["tasks", name @ .., "logs"] if !name.is_empty() => Some(Route::Logs(name.join("/"))),
         ["tasks", name @ .., "exec"] if !name.is_empty() => Some(Route::Exec(name.join("/"))),
@@ -207,6 +211,8 @@ mod tests {
             ("/v1/bramble/tasks/a/b/logs", Some(Route::Logs("a/b".into()))),
             ("/v1/bramble/tasks/t/exec", Some(Route::Exec("t".into()))),
             ("/v1/bramble/tasks/logs", None),
+            ("/v1/bramble/secrets/", Some(Route::Secrets)),
+            ("/v1/bramble/secrets/prod/db", Some(Route::Secret("prod/db".into()))),
             ("/", None),
             ("/v2", None),
             ("/v3/apps", None),

@@ -16,8 +16,10 @@ use crate::offers::OfferBook;
 use crate::propose::{Committed, Propose, ProposeError, ProposeFuture};
 use crate::queue_view::{QueueEntry, QueueView};
 use crate::store::Store;
+use crate::vault::Vault;
 use bramble_core::command::{Command, Entry};
 use bramble_core::model::{AppId, State};
+use bramble_protocol::net::NodeKey;
 use client::{Answer, Client};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -111,6 +113,7 @@ impl Node {
         let offers = Arc::new(OfferBook::default());
         let hub = Arc::new(Hub::default());
         let agents = Arc::new(agents);
+        let key = NodeKey::generate().unwrap();
         let api = Api {
             store: store.clone(),
             propose: memory.clone(),
@@ -118,6 +121,7 @@ impl Node {
             queue: refusals.clone(),
             offers: offers.clone(),
             events: hub.clone(),
+            vault: Arc::new(Vault::new(&key, store.clone(), memory.clone())),
             token: Arc::new(|| Some("BRAMBLE-1-aa-bb".into())),
             leads: Arc::new(|| true),
         };

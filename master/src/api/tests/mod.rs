@@ -5,6 +5,7 @@ mod edges;
 mod events;
 mod groups;
 mod outlook;
+mod secrets;
 mod streams;
 mod system;
 mod tasks;
