@@ -15,6 +15,7 @@ mod readiness;
 mod registry;
 mod resize;
 mod rolling;
+mod surface;
 mod survival;
 mod verbs;
 mod why;

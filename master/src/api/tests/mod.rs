@@ -7,5 +7,6 @@ mod groups;
 mod outlook;
 mod secrets;
 mod streams;
+mod surface;
 mod system;
 mod tasks;
