@@ -82,39 +82,31 @@ impl Container for Made {
     }
 }
 
-/// What was brought for a task.
-pub enum Brought {
-    One(Option<ImageOnDisk>),
-    /// For each container, in definition order.
-    Pod(Vec<Option<ImageOnDisk>>),
-}
-
 impl Performer for Machine {
-    type Image = Brought;
+    /// Of an app one, of a pod one for each container, in definition order.
+    type Image = Vec<Option<ImageOnDisk>>;
     type Container = Whole<Made>;
 
     async fn fetch(
         &self,
         assignment: &Assignment,
         progress: Progress<'_>,
-    ) -> Result<Brought, Refusal> {
+    ) -> Result<Vec<Option<ImageOnDisk>>, Refusal> {
         if assignment.spec.pod.is_empty() {
-            return self.fetch_one(assignment, progress).await.map(Brought::One);
+            return Ok(vec![self.fetch_one(assignment, progress).await?]);
         }
-        pod::fetch(self, assignment, progress).await.map(Brought::Pod)
+        pod::fetch(self, assignment, progress).await
     }
 
     async fn create(
         &self,
         assignment: &Assignment,
-        brought: Brought,
+        images: Vec<Option<ImageOnDisk>>,
     ) -> Result<Whole<Made>, Refusal> {
-        let image = match brought {
-            Brought::One(image) => image,
-            Brought::Pod(images) => {
-                return pod::create(self, assignment, images).await.map(Whole::Pod);
-            }
-        };
+        if !assignment.spec.pod.is_empty() {
+            return pod::create(self, assignment, images).await.map(Whole::Pod);
+        }
+        let image = images.into_iter().next().flatten();
         let made = self.create_one(assignment, image, PodPlace::default()).await?;
         let ip = match bridge_ports(assignment) {
             None => None,

@@ -13,6 +13,9 @@ use bramble_core::model::{
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+/// Containers and what the machine shows of them.
+type Parts = &'static [(&'static str, &'static str)];
+
 /// State and words of each container.
 fn told(status: &TaskStatus) -> Vec<(&str, TaskState, &str)> {
     status.containers.iter().map(|c| (c.name.as_str(), c.state, c.message.as_str())).collect()
@@ -216,11 +219,7 @@ async fn an_unhealthy_container_ends_its_pod() {
 
 /// Restart the agent of a running pod over containers that are found as told; gives what was
 /// done to them before anything new happens to be told.
-async fn restarted(
-    machine: &Arc<Machine>,
-    directory: &tempfile::TempDir,
-    found: &[(&str, &'static str)],
-) -> Agent {
+async fn restarted(machine: &Arc<Machine>, directory: &tempfile::TempDir, found: Parts) -> Agent {
     let agent = running(directory, machine).await;
     for status in agent.waiting() {
         agent.handle.acknowledge(vec![key_of(&status)]).await;
@@ -238,8 +237,8 @@ async fn restarted(
 async fn a_restart_goes_on_with_the_same_containers() {
     let directory = tempfile::tempdir().unwrap();
     let machine: Arc<Machine> = Arc::default();
-    let found = [("p-a", "running"), ("p-b", "running")];
-    let agent = restarted(&machine, &directory, &found).await;
+    let found: Parts = &[("p-a", "running"), ("p-b", "running")];
+    let agent = restarted(&machine, &directory, found).await;
     agent.settle().await;
     assert_eq!(agent.waiting(), [], "nothing new is told");
     assert_eq!(machine.log(), ["resize(1048576) p-a", "resize(1048576) p-b"]);
@@ -255,8 +254,8 @@ async fn a_restart_goes_on_with_the_same_containers() {
 async fn a_restart_sees_what_ended_meanwhile() {
     let directory = tempfile::tempdir().unwrap();
     let machine: Arc<Machine> = Arc::default();
-    let found = [("p-a", "finished"), ("p-b", "running")];
-    let agent = restarted(&machine, &directory, &found).await;
+    let found: Parts = &[("p-a", "finished"), ("p-b", "running")];
+    let agent = restarted(&machine, &directory, found).await;
     let half = until_container(&agent, "a", Finished).await;
     assert_eq!((half.state, half.containers[1].state), (Running, Running));
     assert_eq!(machine.log(), ["resize(1048576) p-b"]);
@@ -264,7 +263,7 @@ async fn a_restart_sees_what_ended_meanwhile() {
     agent.until_state("p", Finished).await;
     agent.leave().await;
 
-    let cases: [(&[(&str, &str)], TaskState, &str); 5] = [
+    let cases: [(Parts, TaskState, &str); 5] = [
         (&[("p-a", "finished"), ("p-b", "finished")], Finished, {
             "every container exited with status 0"
         }),
@@ -294,7 +293,7 @@ async fn a_restart_sees_what_ended_meanwhile() {
 
 #[tokio::test]
 async fn a_pod_half_made_by_an_earlier_life_begins_again_or_goes_on() {
-    let cases: [(&[(&str, &str)], &[&str]); 3] = [
+    let cases: [(Parts, &[&str]); 3] = [
         // Nothing of it has run: from nothing.
         (&[("p-a", "created")], &["create p-a", "create p-b", "start p-a", "start p-b"]),
         (&[("p-a", "created"), ("p-b", "created")], &["start p-a", "start p-b"]),
