@@ -67,6 +67,9 @@ pub struct ExecutorSpec {
     /// getting its own (containers of one pod).
     #[serde(default)]
     pub network_of: Option<ProcessKey>,
+    /// Directories of volumes on the host: each belongs to the task's user.
+    #[serde(default)]
+    pub volumes: Vec<String>,
 }
 
 /// File name in a directory of one exec: [`ExecSpec`], CBOR.

@@ -334,6 +334,7 @@ impl Shared {
             groups: configured.groups,
             stop_signal: configured.stop_signal,
             network_of: launch.pod.network_of,
+            volumes: launch.volumes.values().map(|directory| text(directory)).collect(),
         };
         let bytes = codec::to_bytes(&spec).map_err(RuntimeError::Frame)?;
         let path = dir.join(SPEC_FILE);
