@@ -32,6 +32,7 @@ use bramble_core::model::{
     Assignment, ContainerStatus, ProbeReport, SizeReport, TaskId, TaskState, Time, VolumeId,
 };
 use bramble_protocol::message::{AssignmentSet, StatusKey};
+use bramble_protocol::net::SealError;
 use given_up::GivenUp;
 use life::{Gates, Life, Order, Origin, Reins, running_news};
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,6 +53,8 @@ pub const UNHEALTHY: &str = "health check failed";
 pub enum ReconcileError {
     #[error("the assignments could not be made durable")]
     Ledger(#[source] LedgerError),
+    #[error("the secrets of an assignment set")]
+    Seal(#[source] SealError),
     #[error("the reconciler is gone")]
     Gone,
 }
@@ -220,7 +223,9 @@ impl<P: Performer> Reconciler<P> {
         }
     }
 
-    async fn take_set(&mut self, set: AssignmentSet) -> Result<Followed, ReconcileError> {
+    async fn take_set(&mut self, mut set: AssignmentSet) -> Result<Followed, ReconcileError> {
+        let sealed = self.performer.seal(&mut set, &self.book.assignments);
+        sealed.map_err(ReconcileError::Seal)?;
         let generation = set.generation;
         let (put, remove) = match follow(self.book.generation, &self.book.assignments, set) {
             Follow::Older => return Ok(Followed::Older),

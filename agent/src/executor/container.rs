@@ -5,9 +5,10 @@
 use super::error::ExecutorError;
 use super::neighbour::Network;
 use super::rootfs;
+use super::secrets;
 use super::users::{self, Identity};
 use super::workload::Workload;
-use bramble_protocol::executor::{CONSOLE_FILE, ExecutorSpec, ProcessKey};
+use bramble_protocol::executor::{CONSOLE_FILE, ExecutorSecrets, ExecutorSpec, ProcessKey};
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::oci_spec::runtime::Spec;
@@ -42,12 +43,17 @@ pub struct Created {
 ///
 /// # Errors
 /// Anything the kernel or the image refuses, by step.
-pub fn create(spec: &ExecutorSpec, task_dir: &Path) -> Result<Created, ExecutorError> {
+pub fn create(
+    spec: &ExecutorSpec,
+    secrets: ExecutorSecrets,
+    task_dir: &Path,
+) -> Result<Created, ExecutorError> {
     let root = rootfs::mount_root(&spec.rootfs, task_dir)?;
     let identity = identity(spec, &root)?;
+    let files = secrets::place(&secrets, &identity, task_dir)?;
     // Held open until the container is in it.
     let network = spec.network_of.map(Network::of).transpose()?;
-    let config = complete(spec, &identity, &root, network.as_ref())?;
+    let config = complete(spec, &identity, &root, &files, network.as_ref())?;
     let bundle = task_dir.join(BUNDLE_DIR);
     write_bundle(&bundle, &config)?;
     drop(config);
@@ -55,7 +61,7 @@ pub fn create(spec: &ExecutorSpec, task_dir: &Path) -> Result<Created, ExecutorE
     for volume in &spec.volumes {
         give(Path::new(volume), &identity);
     }
-    let workload = Workload::new(read_filter(spec.seccomp_bpf.as_deref())?);
+    let workload = Workload::new(read_filter(spec.seccomp_bpf.as_deref())?, secrets.env);
     let state = task_dir.join(STATE_DIR);
     fs::create_dir_all(&state)
         .map_err(|source| ExecutorError::Write { path: state.clone(), source })?;
@@ -69,7 +75,7 @@ pub fn create(spec: &ExecutorSpec, task_dir: &Path) -> Result<Created, ExecutorE
     };
     if network.is_some() {
         // Further commands read it, to whom the descriptor means nothing: they join init.
-        write_bundle(&bundle, &complete(spec, &identity, &root, None)?)?;
+        write_bundle(&bundle, &complete(spec, &identity, &root, &files, None)?)?;
     }
     Ok(created)
 }
@@ -176,11 +182,12 @@ fn identity(spec: &ExecutorSpec, root: &Path) -> Result<Identity, ExecutorError>
 }
 
 /// Fill in what only the mounted root tells (root path, user, home, working directory), and the
-/// network it shares.
+/// network it shares, the mounts of secret files.
 fn complete(
     spec: &ExecutorSpec,
     identity: &Identity,
     root: &Path,
+    files: &[Value],
     network: Option<&Network>,
 ) -> Result<Spec, ExecutorError> {
     let mut config: Value =
@@ -189,6 +196,8 @@ fn complete(
         network.enter_into(&mut config);
     }
     config["root"]["path"] = Value::from(root.to_string_lossy().as_ref());
+    let mounts = config["mounts"].as_array_mut().ok_or(ExecutorError::OciPart("mounts"))?;
+    mounts.extend(files.iter().cloned());
     let process = config.get_mut("process").ok_or(ExecutorError::OciPart("process"))?;
     process["user"]["uid"] = identity.uid.into();
     process["user"]["gid"] = identity.gid.into();

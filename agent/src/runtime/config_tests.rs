@@ -5,6 +5,7 @@ use crate::runtime::cgroup::{Hierarchies, V1Mount};
 use crate::runtime::{PodPlace, SharedDirectory};
 use crate::samples;
 use bramble_core::model::{Resources, TaskImage, TaskNetwork, Volume, VolumeMode};
+use bramble_protocol::executor::ExecutorSecrets;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -51,6 +52,7 @@ fn launch(image: bool) -> Launch {
         volumes: BTreeMap::new(),
         resolv_conf: None,
         hostname: "box".into(),
+        secrets: ExecutorSecrets::default(),
         allow_host_volumes: false,
         allow_privileged: false,
     }
