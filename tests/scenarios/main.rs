@@ -14,6 +14,7 @@ mod joining;
 mod readiness;
 mod registry;
 mod rolling;
+mod strategies;
 mod survival;
 mod verbs;
 mod why;

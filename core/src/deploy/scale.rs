@@ -11,7 +11,8 @@ pub(super) fn moves(state: &State, app: &App, crowd: &Crowd<'_>, up: bool) -> Mo
     let Moves { add, stop, .. } = to_count(state, app, crowd);
     let settled = crowd.wanted_count() == app.instances && crowd.stopping == 0;
     let working = !up || crowd.ready_count() >= app.instances;
-    Moves { done: add == 0 && stop.is_empty() && settled && working, add, stop }
+    let done = add == 0 && stop.is_empty() && settled && working;
+    Moves { add, stop, done, ..Moves::default() }
 }
 
 /// Add what is missing or stop what is too much.
@@ -21,5 +22,5 @@ pub(super) fn to_count(state: &State, app: &App, crowd: &Crowd<'_>) -> Moves {
     // At most one at a time: the next starts only when the last has really ended.
     let still_there = if app.is_single_instance() { crowd.stopping } else { 0 };
     let add = app.instances.saturating_sub(have.saturating_add(still_there));
-    Moves { add, stop: choose_to_stop(state, app, crowd, surplus), done: false }
+    Moves { add, stop: choose_to_stop(state, app, crowd, surplus), ..Moves::default() }
 }

@@ -52,7 +52,7 @@ fn check(state: &State, placed: &Placed, used: &Usage) -> Result<Task, RefusedAs
     if !agent.reachable {
         return Err(RefusedAssignment::AgentUnreachable);
     }
-    if record.delay.until > state.now {
+    if state.delay_of(instance).until > state.now {
         return Err(RefusedAssignment::Delayed);
     }
     if !agent.total.holds(&used.resources.plus(&app.resources)) {

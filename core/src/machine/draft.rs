@@ -113,7 +113,10 @@ impl Draft {
 
     /// Set the versions of every app by what changes of it (Marathon's `versionInfo`, section 3);
     /// one that does not change at all stays as it was.
-    pub fn set_versions(&mut self, state: &State) {
+    ///
+    /// What goes back `restores` the time of its configuration too: then tasks that have it
+    /// already are seen to have it.
+    pub fn set_versions(&mut self, state: &State, restores: bool) {
         let version = self.version;
         for (id, drafted) in &mut self.apps {
             let Some(app) = drafted else { continue };
@@ -125,7 +128,9 @@ impl Draft {
             let scaled = app.instances != old.instances;
             let scaling = if scaled { version } else { old.last_scaling };
             if app.config() != old.config() {
-                stamp(app, [version; 3]);
+                let config = if restores { config_again(state, app) } else { None };
+                let scaling = if config.is_some() { scaling } else { version };
+                stamp(app, [version, scaling, config.unwrap_or(version)]);
             } else if self.restarts.contains(id) {
                 stamp(app, [version, scaling, version]);
             } else if scaled {
@@ -147,8 +152,12 @@ fn stamp(app: &mut App, [version, scaling, config]: [Time; 3]) {
     app.last_config_change = config;
 }
 
+/// When an app, as it was before, had got its configuration, if that is still known.
+fn config_again(state: &State, app: &App) -> Option<Time> {
+    let earlier = state.apps.get(&app.id)?.at_version(app.version)?;
+    (earlier.config() == app.config()).then_some(earlier.last_config_change)
+}
+
 fn has_outdated(state: &State, app: &App) -> bool {
-    state
-        .instances_of(&app.id)
-        .any(|i| i.goal == Goal::Running && i.version < app.last_config_change)
+    state.instances_of(&app.id).any(|i| i.goal == Goal::Running && !state.is_current(i))
 }

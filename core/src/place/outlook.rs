@@ -62,10 +62,7 @@ fn split<'a>(state: &'a State, app: &'a App) -> (Vec<&'a Instance>, Vec<&'a Inst
     let config = app.config();
     let same = current.filter(|current| current.config() == config);
     let placed = state.instances_of(&app.id).filter(|i| i.task.is_some());
-    placed.partition(|i| {
-        let young = same.is_some_and(|current| i.version >= current.last_config_change);
-        i.goal == Goal::Running && young
-    })
+    placed.partition(|i| i.goal == Goal::Running && same.is_some() && state.is_current(i))
 }
 
 fn give_back(offers: &mut [Offer], instances: &[&Instance]) {

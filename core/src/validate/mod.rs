@@ -11,6 +11,7 @@ mod container;
 mod id;
 mod network;
 mod ports;
+mod rollout;
 mod strategy;
 
 pub use id::{APP_ID_BYTES_MAX, id_violations, resolve, resolve_path};
@@ -45,6 +46,7 @@ pub fn validate(app: &App) -> Vec<Violation> {
     checks::check(app, &mut found);
     constraints::check(app, &mut found);
     strategy::check(app, &mut found);
+    rollout::check(app, &mut found);
     found.0
 }
 

@@ -8,3 +8,4 @@ mod history;
 mod instances;
 mod placing;
 mod rolling;
+mod strategies;

@@ -186,7 +186,11 @@ fn methods(target: &Route) -> &'static str {
         Route::Images => "GET, OPTIONS, POST",
         Route::Logs(_) | Route::Events => "GET, OPTIONS",
         Route::AppTask(..) | Route::Deployment(_) | Route::QueueDelay(_) => "DELETE, OPTIONS",
-        Route::Restart(_) | Route::TasksDelete | Route::Exec(_) => "OPTIONS, POST",
+        Route::Restart(_)
+        | Route::TasksDelete
+        | Route::Exec(_)
+        | Route::Promote(_)
+        | Route::Withdraw(_) => "OPTIONS, POST",
         Route::Ping
         | Route::Metrics
         | Route::MetricsText
@@ -204,6 +208,7 @@ fn methods(target: &Route) -> &'static str {
         | Route::Info
         | Route::Leader
         | Route::Status
+        | Route::NativeDeployments
         | Route::Agents
         | Route::Token => "GET, HEAD, OPTIONS",
     }
@@ -269,6 +274,9 @@ async fn json(target: Route, call: &Call, body: Body) -> Result<Reply, ApiError>
         (Route::Info, Method::GET) => system::info(call),
         (Route::Leader, Method::GET) => system::leader(call),
         (Route::Status, Method::GET) => native::status(call),
+        (Route::NativeDeployments, Method::GET) => native::deployments(call),
+        (Route::Promote(id), Method::POST) => native::promote(call, id).await,
+        (Route::Withdraw(id), Method::POST) => native::withdraw(call, id).await,
         (Route::Why(id), Method::GET) => native::why(call, &id),
         (Route::Agents, Method::GET) => native::agents(call),
         (Route::Token, Method::GET) => native::token(call),

@@ -1,5 +1,6 @@
 //! bramble's own endpoints, `/v1/bramble/*`.
 
+mod deployments;
 mod exec;
 mod images;
 mod logs;
@@ -7,6 +8,7 @@ mod name;
 mod outlook;
 mod status;
 
+pub(super) use deployments::{deployments, promote, withdraw};
 pub(super) use outlook::{dry_run, why};
 pub(super) use status::{agents, status, token};
 
