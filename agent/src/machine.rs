@@ -15,7 +15,7 @@ use crate::runtime::{
     Ended, ExecRequest, ExecStreams, Launch, LaunchImage, Runtime, RuntimeError, TaskHandle,
 };
 use crate::sandboxes::Sandboxes;
-use bramble_core::model::{Assignment, PublishedPort, TaskId, TaskNetwork};
+use bramble_core::model::{Assignment, PublishedPort, TaskId, TaskNetwork, TaskSpec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::net::Ipv4Addr;
@@ -49,6 +49,11 @@ pub struct Made {
 impl Container for Made {
     async fn start(&self) -> Result<(), Refusal> {
         self.handle.start().await.map_err(|error| refusal(&error))
+    }
+
+    async fn resize(&self, spec: &TaskSpec) -> Result<(), Refusal> {
+        let resized = self.runtime.resize(self.task_id.as_str(), spec).await;
+        resized.map_err(|error| refusal(&error))
     }
 
     async fn stop(&self, grace_ms: u64) {

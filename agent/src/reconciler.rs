@@ -24,9 +24,9 @@ pub use performer::{Container, Ending, Found, Performer, Progress, Refusal};
 use crate::ledger::{Change, Contents, Ledger, LedgerError};
 use book::{Book, News};
 use bramble_core::converge::{Action, Seen, Wanted, converge};
-use bramble_core::model::{Assignment, ProbeReport, TaskId, TaskState};
+use bramble_core::model::{Assignment, ProbeReport, SizeReport, TaskId, TaskState, Time};
 use bramble_protocol::message::{AssignmentSet, StatusKey};
-use life::{Gates, Life, Order, Origin, running_news};
+use life::{Gates, Life, Order, Origin, Reins, running_news};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use thiserror::Error;
@@ -70,9 +70,12 @@ pub(crate) enum Event {
 pub(crate) enum TaskNews {
     Progress(String),
     Starting,
+    /// It runs, with the size of this version of its app.
     Running {
         ip: Option<String>,
+        version: Time,
     },
+    Resized(SizeReport),
     /// A probe turned.
     Probed {
         healthy: Option<bool>,
@@ -95,7 +98,7 @@ pub struct Reconciler<P: Performer> {
     outbox: Arc<Outbox>,
     held: watch::Sender<Held>,
     gates: Arc<Gates>,
-    orders: BTreeMap<TaskId, watch::Sender<Option<Order>>>,
+    reins: BTreeMap<TaskId, Reins>,
     lives: JoinSet<()>,
     sweeping: Option<tokio::task::AbortHandle>,
     events: mpsc::Receiver<Event>,
@@ -126,7 +129,7 @@ impl<P: Performer> Reconciler<P> {
             outbox: Arc::new(Outbox::new(contents.statuses)),
             held,
             gates: Arc::new(Gates::new()),
-            orders: BTreeMap::new(),
+            reins: BTreeMap::new(),
             lives: JoinSet::new(),
             sweeping: None,
             events,
@@ -196,6 +199,9 @@ impl<P: Performer> Reconciler<P> {
         };
         let changes = self.book.changes_of(generation, &put, &remove);
         self.ledger.write(changes).await.map_err(ReconcileError::Ledger)?;
+        for assignment in &put {
+            self.resize(assignment);
+        }
         self.book.take(generation, put, &remove);
         self.publish_held();
         self.converge();
@@ -209,11 +215,16 @@ impl<P: Performer> Reconciler<P> {
                 self.report(id, TaskState::Staging, News { message, ..plain }, || {});
             }
             TaskNews::Starting => self.report(id, TaskState::Starting, plain, || {}),
-            TaskNews::Running { ip } => {
-                self.report(id, TaskState::Running, running_news(ip), || {});
+            TaskNews::Running { ip, version } => {
+                let size = Some(SizeReport { version, refused: None });
+                self.report(id, TaskState::Running, running_news(ip, size), || {});
                 if self.roster.seen(id) == Some(Seen::Starting) {
                     self.roster.set(id, Seen::Running);
                 }
+            }
+            TaskNews::Resized(size) => {
+                let news = News { size: Some(size), ..plain };
+                self.report(id, TaskState::Running, news, || {});
             }
             TaskNews::Probed { healthy, probes } => {
                 let news = News { healthy, probes: Some(probes), ..plain };
@@ -246,7 +257,7 @@ impl<P: Performer> Reconciler<P> {
         self.report(id, state, news, move || {
             let _ = durable.send(());
         });
-        self.orders.remove(id);
+        self.reins.remove(id);
         self.roster.set(id, Seen::Ended);
     }
 
@@ -326,21 +337,35 @@ impl<P: Performer> Reconciler<P> {
     fn begin(&mut self, assignment: Arc<Assignment>, origin: Origin<P::Container>, seen: Seen) {
         let id = assignment.task_id.clone();
         let (orders, heard) = watch::channel(None);
+        let (assign, assigned) = watch::channel(Arc::clone(&assignment));
         let life = Life {
             performer: Arc::clone(&self.performer),
             assignment,
             orders: heard,
+            assigned,
             events: self.sender.clone(),
             gates: Arc::clone(&self.gates),
         };
-        self.orders.insert(id.clone(), orders);
+        self.reins.insert(id.clone(), Reins { orders, assigned: assign });
         self.roster.set(&id, seen);
         self.lives.spawn(life.live(origin));
     }
 
+    /// Hand an assignment that is on disk to the life it belongs to, where its size has changed.
+    fn resize(&self, assignment: &Arc<Assignment>) {
+        let Some(reins) = self.reins.get(&assignment.task_id) else { return };
+        reins.assigned.send_if_modified(|held| {
+            let changed = held.app_version != assignment.app_version;
+            if changed {
+                *held = Arc::clone(assignment);
+            }
+            changed
+        });
+    }
+
     fn stop(&mut self, id: &TaskId, order: Order) {
-        let Some(orders) = self.orders.get(id) else { return };
-        orders.send_replace(Some(order.clone()));
+        let Some(reins) = self.reins.get(id) else { return };
+        reins.orders.send_replace(Some(order.clone()));
         self.roster.set(id, Seen::Stopping);
         if let Some(reason) = order.reason {
             let changes = self.book.note_stop(id, &reason);

@@ -31,6 +31,7 @@ pub fn assignment(task_id: &str, run: bool) -> Assignment {
             readiness: vec![],
             check: None,
             pod: Vec::new(),
+            secrets: Vec::new(),
         },
         run,
     }

@@ -61,6 +61,16 @@ pub enum Command {
     },
     /// Say whether apps of a top-level group must use its role. Starts no deployment.
     EnforceRole { group: GroupId, enforce: bool },
+    /// Keep a master's sealed copy of the data key; the first one makes it the cluster's. Refused
+    /// if the cluster has another.
+    KeepDataKey { id: String, node_id: NodeId, copy: Sealed },
+    /// Create or replace a secret, sealed with the data key of this id.
+    PutSecret { name: String, key_id: String, value: Sealed },
+    /// Remove a secret; tasks that have it keep it.
+    RemoveSecret { name: String },
+    /// Give running tasks the size that their app has now, without new ones. Each is re-checked;
+    /// one that cannot take it stays as it is.
+    Resize { app_id: AppId, ids: Vec<InstanceId> },
     /// Take a deployment back: what it changed, and nothing else, becomes as it was.
     RollBack { id: DeploymentId, deployment_id: DeploymentId, reason: UndoReason },
     /// Write down how far the new versions of a deployment have come.
@@ -140,6 +150,16 @@ pub enum Rejection {
     /// Instances are found by the path in their id.
     #[error("instance id {0} is not one of app '{1}'")]
     InstanceMisnamed(InstanceId, AppId),
+    #[error("a pod with id [{0}] already exists")]
+    PodExists(AppId),
+    #[error("the cluster's data key is another one")]
+    OtherDataKey,
+    #[error("there are {max} secrets already: remove one that is not needed")]
+    SecretsFull { max: u32 },
+    #[error("all secrets together would be over {max_bytes} bytes: remove what is not needed")]
+    SecretsTooLarge { max_bytes: u64 },
+    #[error("secret '{0}' does not exist")]
+    SecretUnknown(String),
     #[error("deployment {0} is neither canary nor blue-green: there is nothing to withdraw")]
     NotStaged(DeploymentId),
     #[error("deployment {id} does not wait to be promoted{}", not_ready(still))]

@@ -91,6 +91,8 @@ pub enum Event {
         instance: Box<Instance>,
         /// The health checks that have just turned bad.
         failed_checks: Vec<HealthCheck>,
+        /// Of a pod: the containers that have come into another state.
+        changed_containers: Vec<String>,
     },
     DelayReset {
         app_id: AppId,
@@ -107,6 +109,12 @@ pub enum Event {
     /// A request changed a group, or what is in it.
     GroupChanged {
         group_id: GroupId,
+        version: Time,
+    },
+    /// A running task is being given another size; its agent will say whether it could.
+    TaskResizing {
+        task_id: TaskId,
+        app_id: AppId,
         version: Time,
     },
     /// It is taken back by the deployment that starts with it.
@@ -133,4 +141,6 @@ pub enum RefusedAssignment {
     NotEnough,
     PortTaken,
     Delayed,
+    /// A secret it needs is not there.
+    SecretMissing,
 }

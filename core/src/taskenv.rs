@@ -3,10 +3,12 @@
 //! Owns how an app's definition reads as one task. It must never look at an agent's own setup:
 //! what only the agent knows (`MESOS_SANDBOX`) is added there.
 
+mod pod;
+
 use crate::model::{
     AgentId, App, Assignment, BYTES_PER_MIB, ContainerKind, EnvValue, Goal, Instance, Limit,
-    Protocol, PublishedPort, ReadinessCheck, ReadinessProbe, State, Task, TaskCommand, TaskImage,
-    TaskNetwork, TaskSpec,
+    Protocol, PublishedPort, ReadinessCheck, ReadinessProbe, Resources, State, Task, TaskCommand,
+    TaskId, TaskImage, TaskNetwork, TaskSpec,
 };
 use std::collections::BTreeMap;
 
@@ -18,33 +20,21 @@ const LABEL_KEY_CHARS_MAX: usize = 492;
 const LABEL_VALUE_CHARS_MAX: usize = 511;
 
 /// Build a task's environment, by name: Marathon's variables (section 6.1 of its contract), then
-/// the user's, which win. Secrets are left out, as their values are not known here.
+/// the user's, which win. Secrets are left out ([`App::task_secrets`] has them): their values are
+/// not known here.
 pub fn environment(app: &App, _instance: &Instance, task: &Task) -> Vec<(String, String)> {
-    let mut env = BTreeMap::new();
+    let mut env = common(app, task, &task.id);
     let mut set = |name: String, value: String| env.insert(name, value);
-    set("HOST".into(), task.host.clone());
     for (name, value) in port_variables(app, task) {
         set(name, value);
     }
-    set("MESOS_TASK_ID".into(), task.id.0.clone());
-    set("MARATHON_APP_ID".into(), app.id.0.clone());
-    set("MARATHON_APP_VERSION".into(), app.version.to_timestamp());
     if let Some(container) = &app.container
         && let (ContainerKind::Docker, Some(docker)) = (container.kind, &container.docker)
     {
         set("MARATHON_APP_DOCKER_IMAGE".into(), docker.image.clone());
     }
-    let resources = &app.resources;
-    set("MARATHON_APP_RESOURCE_CPUS".into(), decimal(resources.cpus_milli, 1000));
-    set("MARATHON_APP_RESOURCE_MEM".into(), decimal(resources.mem_bytes, BYTES_PER_MIB));
-    set("MARATHON_APP_RESOURCE_DISK".into(), decimal(resources.disk_bytes, BYTES_PER_MIB));
-    set("MARATHON_APP_RESOURCE_GPUS".into(), resources.gpus.to_string());
-    set("MARATHON_APP_ENFORCE_GROUP_ROLE".into(), "FALSE".into());
-    let labels = label_variables(app);
-    let names: Vec<&str> = labels.iter().map(|(name, _)| name.as_str()).collect();
-    set("MARATHON_APP_LABELS".into(), names.join(" "));
-    for (name, value) in labels {
-        set(format!("MARATHON_APP_LABEL_{name}"), value);
+    for (name, value) in resource_variables("MARATHON_APP", &app.resources) {
+        set(name, value);
     }
     for (name, value) in &app.env {
         if let EnvValue::Plain(value) = value {
@@ -52,6 +42,32 @@ pub fn environment(app: &App, _instance: &Instance, task: &Task) -> Vec<(String,
         }
     }
     env.into_iter().collect()
+}
+
+/// What every task is told, of an app or a container of a pod.
+fn common(app: &App, task: &Task, id: &TaskId) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::from([
+        ("HOST".into(), task.host.clone()),
+        ("MESOS_TASK_ID".into(), id.0.clone()),
+        ("MARATHON_APP_ID".into(), app.id.0.clone()),
+        ("MARATHON_APP_VERSION".into(), app.version.to_timestamp()),
+        ("MARATHON_APP_ENFORCE_GROUP_ROLE".into(), "FALSE".into()),
+    ]);
+    let labels = label_variables(&app.labels);
+    let names: Vec<&str> = labels.iter().map(|(name, _)| name.as_str()).collect();
+    env.insert("MARATHON_APP_LABELS".into(), names.join(" "));
+    env.extend(labels.into_iter().map(|(k, v)| (format!("MARATHON_APP_LABEL_{k}"), v)));
+    env
+}
+
+fn resource_variables(prefix: &str, resources: &Resources) -> [(String, String); 4] {
+    [
+        ("CPUS", decimal(resources.cpus_milli, 1000)),
+        ("MEM", decimal(resources.mem_bytes, BYTES_PER_MIB)),
+        ("DISK", decimal(resources.disk_bytes, BYTES_PER_MIB)),
+        ("GPUS", resources.gpus.to_string()),
+    ]
+    .map(|(name, value)| (format!("{prefix}_RESOURCE_{name}"), value))
 }
 
 /// `PORT`, `PORTS`, and each port by index, requested number and name.
@@ -109,8 +125,8 @@ fn readiness(app: &App, task: &Task) -> Vec<ReadinessProbe> {
 }
 
 /// Labels as environment names with their values.
-fn label_variables(app: &App) -> Vec<(String, String)> {
-    app.labels
+fn label_variables(labels: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    labels
         .iter()
         .filter(|(key, value)| {
             key.chars().count() <= LABEL_KEY_CHARS_MAX
@@ -145,15 +161,15 @@ fn decimal(value: u64, unit: u64) -> String {
     format!("{}.{}", millionths / 1_000_000, if kept.is_empty() { "0" } else { kept })
 }
 
-/// Build the assignment of an instance; `None` without a task. `app` is the definition at the
-/// instance's version ([`State::app_of`]).
+/// Build the assignment of an instance; `None` without a task. `app` is the definition its agent
+/// is told ([`State::assigned_app`]).
 pub fn assignment(app: &App, instance: &Instance) -> Option<Assignment> {
     let task = instance.task.as_ref()?;
     Some(Assignment {
         task_id: task.id.clone(),
         instance_id: instance.id.clone(),
         app_id: instance.app_id.clone(),
-        app_version: instance.version,
+        app_version: instance.assigned_version(),
         spec: spec(app, instance, task),
         run: instance.goal == Goal::Running,
     })
@@ -163,13 +179,17 @@ pub fn assignment(app: &App, instance: &Instance) -> Option<Assignment> {
 pub fn assignments_on(state: &State, agent_id: &AgentId) -> Vec<Assignment> {
     state
         .tasks_on(agent_id)
-        .filter_map(|(instance, _)| assignment(state.app_of(instance)?, instance))
+        .filter_map(|(instance, _)| assignment(state.assigned_app(instance)?, instance))
         .collect()
 }
 
 fn spec(app: &App, instance: &Instance, task: &Task) -> TaskSpec {
+    if let Some(pod) = &app.pod {
+        return pod::spec(app, pod, task);
+    }
     let docker = app.container.as_ref().and_then(|c| c.docker.as_ref());
     let limits = app.resource_limits.unwrap_or_default();
+    let resources = task.resizing().map_or(task.resources, |resize| resize.resources);
     TaskSpec {
         command: match (&app.cmd, &app.args) {
             (Some(line), _) => TaskCommand::Shell(line.clone()),
@@ -183,9 +203,9 @@ fn spec(app: &App, instance: &Instance, task: &Task) -> TaskSpec {
         }),
         user: app.user.clone(),
         env: environment(app, instance, task),
-        resources: task.resources,
-        cpu_limit_milli: limit(limits.cpus, task.resources.cpus_milli),
-        mem_limit_bytes: limit(limits.mem, task.resources.mem_bytes),
+        resources,
+        cpu_limit_milli: limit(limits.cpus, resources.cpus_milli),
+        mem_limit_bytes: limit(limits.mem, resources.mem_bytes),
         network: network(app, task),
         volumes: app.container.as_ref().map(|c| c.volumes.clone()).unwrap_or_default(),
         kill_grace_ms: app.kill_grace_ms.unwrap_or(KILL_GRACE_DEFAULT_MS),
@@ -197,6 +217,7 @@ fn spec(app: &App, instance: &Instance, task: &Task) -> TaskSpec {
         readiness: readiness(app, task),
         check: app.check.clone(),
         pod: Vec::new(),
+        secrets: app.task_secrets(),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod executor;
 pub mod message;
 pub mod native;
 pub mod rest;
+pub mod secret;
 pub mod timestamp;
 
 #[cfg(feature = "net")]

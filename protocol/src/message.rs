@@ -5,8 +5,10 @@
 //! further bidirectional streams on the same connection: one [`StreamRequest`] frame, one
 //! [`StreamReply`] frame back, then as each kind says.
 
+use crate::secret::Secret;
 use bramble_core::model::{Agent, Assignment, Offer, TaskId, TaskStatus};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What an agent says on its session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +33,7 @@ pub enum ToAgent {
 }
 
 /// The tasks of one agent, complete or as a difference.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AssignmentSet {
     /// Log index this set was computed at. An agent refuses an older one.
     pub generation: u64,
@@ -40,6 +42,9 @@ pub struct AssignmentSet {
     pub put: Vec<Assignment>,
     /// Tasks the cluster no longer knows (their end is committed).
     pub remove: Vec<TaskId>,
+    /// Values of the secrets that `put` names, each once; one that is not there is missing.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, Secret>,
 }
 
 /// Names one report of one task.

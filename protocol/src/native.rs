@@ -94,6 +94,26 @@ pub struct Token {
     pub token: String,
 }
 
+/// `GET /v1/bramble/secrets`: everything about secrets but what they hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secrets {
+    pub secrets: Vec<SecretView>,
+}
+
+/// A secret without its value; also the answer to a `PUT` of one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretView {
+    pub name: String,
+    /// Counts the values it had, from 1.
+    pub version: u64,
+    /// `2015-02-05T11:45:31.026Z`.
+    pub created_at: String,
+    pub changed_at: String,
+    /// Apps whose definition names it.
+    pub apps: Vec<String>,
+}
+
 /// Where the instances of an app would land, and what is in the way of the rest: the answer to
 /// `POST` and `PUT` of an app with `dryRun=true`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

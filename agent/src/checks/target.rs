@@ -57,9 +57,9 @@ pub(super) fn of_check(check: &Check, spec: &TaskSpec, ip: Option<&str>) -> Opti
         CheckProbe::Tcp { port_index, port } => {
             address(*port_index, *port, spec, ip).map(Target::Tcp)
         }
-        CheckProbe::Http { path, port_index, port } => Some(Target::Http(HttpTarget {
+        CheckProbe::Http { path, port_index, port, https } => Some(Target::Http(HttpTarget {
             address: address(*port_index, *port, spec, ip)?,
-            tls: false,
+            tls: *https,
             path: request_path(path.as_deref()),
         })),
     }

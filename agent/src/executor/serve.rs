@@ -167,7 +167,7 @@ impl<'a> Service<'a> {
         }
         self.running = true;
         if let Some(quota) = self.spec.cpu_quota_us
-            && let Err(e) = self.cgroup.set_cpu_quota(quota)
+            && let Err(e) = self.cgroup.set_cpu_quota(Some(quota))
         {
             // A task without its ceiling would take from its neighbours unseen.
             self.failure = Some(chain(&e));

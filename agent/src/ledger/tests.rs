@@ -15,6 +15,7 @@ fn status(task: &str, sequence: u32, state: TaskState) -> TaskStatus {
         exit_code: None,
         probes: None,
         containers: Vec::new(),
+        size: None,
     }
 }
 
@@ -28,6 +29,7 @@ fn facts(sequence: u32) -> TaskFacts {
         boot_id: "boot".into(),
         stop_reason: None,
         probes: None,
+        size: None,
     }
 }
 

@@ -90,6 +90,7 @@ mod tests {
             boot_id: boot_id.into(),
             stop_reason: stop_reason.map(str::to_string),
             probes: None,
+            size: None,
         }
     }
 

@@ -2,7 +2,9 @@
 //! numbered report. Every change of it comes with the ledger changes that make it last.
 
 use crate::ledger::{Change, Contents, TaskFacts};
-use bramble_core::model::{Assignment, ProbeReport, Resources, TaskId, TaskState, TaskStatus};
+use bramble_core::model::{
+    Assignment, ProbeReport, Resources, SizeReport, TaskId, TaskState, TaskStatus,
+};
 use bramble_protocol::message::StatusKey;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ pub(super) struct News {
     pub ip: Option<String>,
     pub probes: Option<ProbeReport>,
     pub running_since_ms: Option<u64>,
+    pub size: Option<SizeReport>,
 }
 
 /// A numbered report, the reports it makes needless, and what the ledger must keep of both.
@@ -116,6 +119,7 @@ impl Book {
             boot_id: self.boot_id.clone(),
             stop_reason: None,
             probes: None,
+            size: None,
         });
         if facts.state.is_terminal() {
             return None;
@@ -125,6 +129,7 @@ impl Book {
         facts.boot_id.clone_from(&self.boot_id);
         facts.healthy = news.healthy.or(facts.healthy);
         facts.probes = news.probes.or(facts.probes.take());
+        facts.size = news.size.or(facts.size.take());
         facts.ip = news.ip.or(facts.ip.take());
         facts.running_since_ms = news.running_since_ms.or(facts.running_since_ms);
         let status = TaskStatus {
@@ -137,6 +142,7 @@ impl Book {
             exit_code: news.exit_code,
             probes: facts.probes.clone(),
             containers: Vec::new(),
+            size: facts.size.clone(),
         };
         let mut changes = vec![Change::PutFacts(id.clone(), facts.clone())];
         let superseded = self.supersede(&status);

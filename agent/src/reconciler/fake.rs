@@ -1,7 +1,7 @@
 //! A machine and an agent on it for tests: does what a test says, remembers what it was told.
 
 use super::*;
-use bramble_core::model::TaskStatus;
+use bramble_core::model::{TaskSpec, TaskStatus};
 use bramble_protocol::executor::ExitRecord;
 use std::future::Future;
 use std::path::Path;
@@ -30,6 +30,7 @@ pub(crate) struct MachineState {
     pub(crate) hold_images: bool,
     pub(crate) hold_create: bool,
     pub(crate) refuse: Option<Refusal>,
+    pub(crate) refuse_resize: Option<Refusal>,
     pub(crate) found: Vec<(TaskId, &'static str)>,
 }
 
@@ -79,6 +80,15 @@ impl Container for FakeContainer {
     async fn start(&self) -> Result<(), Refusal> {
         self.machine.note("start", &self.id);
         Ok(())
+    }
+
+    async fn resize(&self, spec: &TaskSpec) -> Result<(), Refusal> {
+        let bytes = spec.mem_limit_bytes.unwrap_or_default();
+        self.machine.note(&format!("resize({bytes})"), &self.id);
+        match self.machine.with(|state| state.refuse_resize.clone()) {
+            Some(refusal) => Err(refusal),
+            None => Ok(()),
+        }
     }
 
     async fn stop(&self, grace_ms: u64) {
@@ -196,14 +206,13 @@ impl Agent {
 
     pub(crate) async fn assign(&mut self, put: Vec<Assignment>) {
         self.generation += 1;
-        let set =
-            AssignmentSet { generation: self.generation, base: None, put, remove: Vec::new() };
+        let set = AssignmentSet { generation: self.generation, put, ..AssignmentSet::default() };
         assert_eq!(self.handle.follow(set).await.unwrap(), Followed::Taken);
     }
 
     /// Wait until everything said so far was heard: events are taken in order.
     pub(crate) async fn settle(&self) {
-        let set = AssignmentSet { generation: 0, base: None, put: vec![], remove: vec![] };
+        let set = AssignmentSet::default();
         assert_eq!(self.handle.follow(set).await.unwrap(), Followed::Older);
     }
 

@@ -60,6 +60,7 @@ mod tests {
             base,
             put: put.iter().map(|(id, run)| assignment(id, *run)).collect(),
             remove: remove.iter().map(|id| TaskId::new(*id)).collect(),
+            ..AssignmentSet::default()
         };
         let change = |put: &[(&str, bool)], remove: &[&str]| Follow::Change {
             put: put.iter().map(|(id, run)| Arc::new(assignment(id, *run))).collect(),
@@ -85,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_difference_to_an_agent_that_holds_nothing_is_a_gap() {
-        let set = AssignmentSet { generation: 9, base: Some(8), put: vec![], remove: vec![] };
+        let set = AssignmentSet { generation: 9, base: Some(8), ..AssignmentSet::default() };
         assert_eq!(follow(0, &BTreeMap::new(), set), Follow::Gap);
     }
 }

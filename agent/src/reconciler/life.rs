@@ -12,7 +12,7 @@ use super::ending::{Terminal, judge};
 use super::performer::{Container, Performer};
 use super::{Event, TaskNews};
 use crate::checks::{Checks, Resumed, Verdict};
-use bramble_core::model::{Assignment, TaskId};
+use bramble_core::model::{Assignment, SizeReport, TaskId, Time};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -54,17 +54,26 @@ pub(super) struct Order {
     pub reason: Option<String>,
 }
 
+/// What the reconciler holds of a life.
+pub(super) struct Reins {
+    pub orders: watch::Sender<Option<Order>>,
+    /// Its assignment as it is now. Only the size of a task that runs ever changes.
+    pub assigned: watch::Sender<Arc<Assignment>>,
+}
+
 /// Where a life begins.
 pub(super) enum Origin<C> {
     Fresh,
     Created(C),
-    Running(C, Resumed),
+    /// With the version of the size that was last told of.
+    Running(C, Resumed, Option<Time>),
 }
 
 pub(super) struct Life<P: Performer> {
     pub performer: Arc<P>,
     pub assignment: Arc<Assignment>,
     pub orders: watch::Receiver<Option<Order>>,
+    pub assigned: watch::Receiver<Arc<Assignment>>,
     pub events: mpsc::Sender<Event>,
     pub gates: Arc<Gates>,
 }
@@ -88,7 +97,10 @@ impl<P: Performer> Life<P> {
 
     async fn to_the_end(&self, origin: Origin<P::Container>) -> Terminal {
         match origin {
-            Origin::Running(container, resumed) => self.run(container, resumed).await,
+            Origin::Running(container, resumed, sized) => {
+                // The last change of its size may have been written down and no further.
+                self.run(container, resumed, sized, true).await
+            }
             Origin::Created(container) => {
                 let Ok(permit) = self.gates.starts.acquire().await else {
                     return self.never_ran();
@@ -175,13 +187,22 @@ impl<P: Performer> Life<P> {
     }
 
     async fn running(&self, container: P::Container) -> Terminal {
-        self.tell(TaskNews::Running { ip: container.ip() }).await;
+        let version = self.assignment.app_version;
+        self.tell(TaskNews::Running { ip: container.ip(), version }).await;
         let running_since_ms = crate::clock::uptime_ms();
         let resumed = Resumed { healthy: None, probes: None, running_since_ms };
-        self.run(container, resumed).await
+        self.run(container, resumed, Some(version), false).await
     }
 
-    async fn run(&self, container: P::Container, resumed: Resumed) -> Terminal {
+    /// Watch a running container to its end. `sized` is the version of the size last told of;
+    /// `resize` has it set anew in any case.
+    async fn run(
+        &self,
+        container: P::Container,
+        resumed: Resumed,
+        mut sized: Option<Time>,
+        resize: bool,
+    ) -> Terminal {
         let mut checks = Checks::begin(
             Arc::clone(&self.performer),
             Arc::clone(&self.assignment),
@@ -191,6 +212,11 @@ impl<P: Performer> Life<P> {
         );
         let mut orders = self.orders.clone();
         orders.mark_changed();
+        let mut assigned = self.assigned.clone();
+        if resize {
+            assigned.mark_changed();
+        }
+        let mut in_force = Arc::clone(&self.assignment);
         let mut ending = pin!(container.wait());
         let ending = loop {
             tokio::select! {
@@ -203,6 +229,12 @@ impl<P: Performer> Life<P> {
                         container.stop(order.grace_ms).await;
                     }
                 }
+                Ok(()) = assigned.changed() => {
+                    let wanted = assigned.borrow_and_update().clone();
+                    if self.resize(&container, &wanted, &mut sized).await {
+                        in_force = wanted;
+                    }
+                }
                 verdict = checks.next() => self.tell(match verdict {
                     Verdict::Turned { healthy, probes } => TaskNews::Probed { healthy, probes },
                     Verdict::Kill => TaskNews::Unhealthy,
@@ -210,7 +242,29 @@ impl<P: Performer> Life<P> {
             }
         };
         let reason = self.order().and_then(|order| order.reason);
-        judge(&ending, &self.assignment.spec, reason.as_deref())
+        judge(&ending, &in_force.spec, reason.as_deref())
+    }
+
+    /// Give a running container the size it is now assigned, and tell of a version not told of
+    /// yet. Gives whether it has that size.
+    async fn resize(
+        &self,
+        container: &P::Container,
+        wanted: &Assignment,
+        sized: &mut Option<Time>,
+    ) -> bool {
+        if self.order().is_some() {
+            return false;
+        }
+        let refused = container.resize(&wanted.spec).await.err().map(|refusal| refusal.message);
+        let (version, done) = (wanted.app_version, refused.is_none());
+        if let Some(why) = &refused {
+            tracing::warn!(task_id = %self.id(), why, "a task keeps its earlier size");
+        }
+        if sized.replace(version) != Some(version) {
+            self.tell(TaskNews::Resized(SizeReport { version, refused })).await;
+        }
+        done
     }
 
     fn never_ran(&self) -> Terminal {
@@ -242,7 +296,7 @@ impl<P: Performer> Life<P> {
 }
 
 /// The report of a task that (still) runs.
-pub(super) fn running_news(ip: Option<String>) -> News {
+pub(super) fn running_news(ip: Option<String>, size: Option<SizeReport>) -> News {
     let running_since_ms = Some(crate::clock::uptime_ms());
-    News { ip, running_since_ms, ..News::default() }
+    News { ip, running_since_ms, size, ..News::default() }
 }

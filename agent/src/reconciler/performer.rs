@@ -1,7 +1,7 @@
 //! What the reconciler can have done to the machine, as traits: the real thing is libcontainer,
 //! images and networks, a test brings its own.
 
-use bramble_core::model::{Assignment, TaskId, TaskState};
+use bramble_core::model::{Assignment, TaskId, TaskSpec, TaskState};
 use bramble_protocol::executor::ExitRecord;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -53,6 +53,9 @@ pub type Progress<'a> = &'a (dyn Fn(String) + Send + Sync);
 pub trait Container: Send + Sync + 'static {
     /// Let it run.
     fn start(&self) -> impl Future<Output = Result<(), Refusal>> + Send;
+
+    /// Give it the limits of `spec` while it runs; those that hold already are no work.
+    fn resize(&self, spec: &TaskSpec) -> impl Future<Output = Result<(), Refusal>> + Send;
 
     /// SIGTERM, then SIGKILL after the grace. A shorter grace replaces a longer one. What became
     /// of it is told by [`Container::wait`] alone.

@@ -53,11 +53,12 @@ impl<P: Performer> Reconciler<P> {
                 .and_then(|facts| facts.running_since_ms)
                 .unwrap_or_else(crate::clock::uptime_ms),
         };
+        let sized = facts.and_then(|facts| facts.size.as_ref()).map(|size| size.version);
         if facts.is_none_or(|facts| facts.state != TaskState::Running) {
-            self.report(id, TaskState::Running, running_news(container.ip()), || {});
+            self.report(id, TaskState::Running, running_news(container.ip(), None), || {});
         }
         tracing::info!(task_id = %id, "adopted a running task");
-        self.adopt(id, Origin::Running(container, resumed));
+        self.adopt(id, Origin::Running(container, resumed, sized));
     }
 
     fn adopt(&mut self, id: &TaskId, origin: Origin<P::Container>) {

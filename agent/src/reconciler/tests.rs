@@ -2,6 +2,7 @@ use super::fake::{Agent, Machine, exited, within};
 use super::*;
 use crate::samples::assignment;
 use bramble_core::model::{HealthCheck, HealthCheckKind, TaskImage, TaskStatus};
+use bramble_protocol::executor::ExitRecord;
 
 #[tokio::test]
 async fn a_task_runs_to_its_end_and_is_cleaned_after_its_end_is_on_disk() {
@@ -173,7 +174,9 @@ async fn a_restart_adopts_reports_and_discards() {
     agent.until_logged("clean stranger").await;
     let log = machine.log();
     assert!(!log.iter().any(|line| line.starts_with("create")), "{log:?}");
-    assert!(!log.iter().any(|line| line.ends_with("lives")), "{log:?}");
+    // Its limits are set again: the last change of them may not have come that far.
+    let done: Vec<&String> = log.iter().filter(|line| line.ends_with("lives")).collect();
+    assert_eq!(done, ["resize(1048576) lives"], "{log:?}");
     assert!(log.contains(&"stop(0) stranger".to_string()));
     assert!(agent.waiting().iter().all(|s| s.task_id.as_str() != "lives"), "told nothing new");
     // The adopted one is still watched.
@@ -297,9 +300,79 @@ async fn a_gap_asks_for_everything() {
         generation: 9,
         base: Some(8),
         put: vec![assignment("a", true)],
-        remove: vec![],
+        ..AssignmentSet::default()
     };
     assert_eq!(agent.handle.follow(set).await.unwrap(), Followed::Gap);
     assert_eq!(agent.handle.held.borrow().generation, 0);
+    agent.leave().await;
+}
+
+/// Task `a` as a later version of its app wants it.
+fn resized(bytes: u64) -> Assignment {
+    let mut task = assignment("a", true);
+    task.app_version = Time(2);
+    task.spec.mem_limit_bytes = Some(bytes);
+    task
+}
+
+fn size_of(status: &TaskStatus) -> Option<(u64, Option<&str>)> {
+    let size = status.size.as_ref()?;
+    Some((size.version.0, size.refused.as_deref()))
+}
+
+#[tokio::test]
+async fn a_running_task_is_given_its_new_size_and_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let machine: Arc<Machine> = Arc::default();
+    let mut agent = Agent::start(directory.path(), &machine, "boot").await;
+    agent.assign(vec![assignment("a", true)]).await;
+    let running = agent.until_state("a", TaskState::Running).await;
+    assert_eq!(size_of(&running), Some((1, None)));
+    agent.assign(vec![resized(5 << 20)]).await;
+    let told = agent.until(|all| all.iter().any(|s| size_of(s) == Some((2, None)))).await;
+    assert_eq!(told.len(), 1, "it replaces the earlier word: {told:?}");
+    assert_eq!(machine.log(), ["create a", "start a", "resize(5242880) a"]);
+    // What ends it for memory is the limit it has now.
+    machine.exit("a", Ending::Exited(ExitRecord { oom: true, ..exited(137, false) }));
+    let failed = agent.until_state("a", TaskState::Failed).await;
+    assert_eq!(failed.message, "Memory limit exceeded: Requested: 5MB");
+    agent.leave().await;
+}
+
+#[tokio::test]
+async fn a_size_that_is_refused_is_told_and_the_task_keeps_the_one_it_has() {
+    let directory = tempfile::tempdir().unwrap();
+    let machine: Arc<Machine> = Arc::default();
+    machine.with(|state| state.refuse_resize = Some(Refusal::failed("in use")));
+    let mut agent = Agent::start(directory.path(), &machine, "boot").await;
+    agent.assign(vec![assignment("a", true)]).await;
+    agent.until_state("a", TaskState::Running).await;
+    agent.assign(vec![resized(1 << 10)]).await;
+    agent.until(|all| all.iter().any(|s| size_of(s) == Some((2, Some("in use"))))).await;
+    machine.exit("a", Ending::Exited(ExitRecord { oom: true, ..exited(137, false) }));
+    let failed = agent.until_state("a", TaskState::Failed).await;
+    assert_eq!(failed.message, "Memory limit exceeded: Requested: 1MB");
+    agent.leave().await;
+}
+
+/// The agent dies between the ledger and the cgroup: its next life does what is written.
+#[tokio::test]
+async fn a_size_that_was_only_written_down_is_given_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let machine: Arc<Machine> = Arc::default();
+    let mut agent = Agent::start(directory.path(), &machine, "boot").await;
+    agent.assign(vec![assignment("a", true)]).await;
+    agent.until_state("a", TaskState::Running).await;
+    agent.leave().await;
+    let (ledger, _) = Ledger::open(directory.path()).unwrap();
+    ledger.write(vec![Change::PutAssignment(Arc::new(resized(5 << 20)))]).await.unwrap();
+    drop(ledger);
+    machine.with(|state| {
+        state.log.clear();
+        state.found = vec![(TaskId::new("a"), "running")];
+    });
+    let agent = Agent::start(directory.path(), &machine, "boot").await;
+    agent.until(|all| all.iter().any(|s| size_of(s) == Some((2, None)))).await;
+    assert_eq!(machine.log(), ["resize(5242880) a"]);
     agent.leave().await;
 }

@@ -1,5 +1,5 @@
 //! The cgroup hierarchies of this machine and one task's directories in them. Owns reading
-//! counters, killing and removing; limiting is libcontainer's. Must never touch a directory outside
+//! counters, killing and removing; limits are `limits`' and libcontainer's. Must never touch a directory outside
 //! the task's own path.
 
 use std::fs;
@@ -51,6 +51,12 @@ pub enum CgroupError {
     },
     #[error("processes {pids:?} in cgroup {cgroup} outlive SIGKILL")]
     Unkillable { cgroup: String, pids: Vec<i32> },
+    #[error(
+        "{} KiB of memory are in use, which is more than the new limit of {} KiB",
+        used_bytes / 1024,
+        limit_bytes / 1024
+    )]
+    MemoryInUse { used_bytes: u64, limit_bytes: u64 },
     #[error("no cgroup file system is mounted")]
     NoCgroups,
 }
@@ -176,7 +182,12 @@ impl TaskCgroup<'_> {
         v1.chain(unified).filter(|dir| dir.is_dir()).collect()
     }
 
-    fn controller_file(&self, controller: &str, v1: &str, v2: &str) -> Option<PathBuf> {
+    pub(super) fn is_unified(&self) -> bool {
+        self.hierarchies.is_unified()
+    }
+
+    /// Path of a controller's file under either version, whether or not it is there.
+    pub(super) fn controller_file(&self, controller: &str, v1: &str, v2: &str) -> Option<PathBuf> {
         if self.hierarchies.is_unified() {
             return Some(self.hierarchies.unified.as_ref()?.join(&self.path).join(v2));
         }
@@ -259,21 +270,22 @@ impl TaskCgroup<'_> {
             .map_or(0, |text| flat_keyed(&text, "oom_kill"))
     }
 
-    /// Set the CPU ceiling in microseconds per [`CPU_PERIOD_US`].
+    /// Set the CPU ceiling in microseconds per [`CPU_PERIOD_US`]; `None` lifts it.
     ///
     /// # Errors
     /// The kernel refuses the value. A machine without the controller is not an error.
-    pub fn set_cpu_quota(&self, quota_us: u64) -> Result<(), CgroupError> {
+    pub fn set_cpu_quota(&self, quota_us: Option<u64>) -> Result<(), CgroupError> {
         if !self.hierarchies.has("cpu") {
             return Ok(());
         }
         let unified = self.hierarchies.is_unified();
+        let none = if unified { "max" } else { "-1" };
+        let quota = quota_us.map_or(none.to_string(), |quota| quota.to_string());
         let writes: &[(&str, String)] = match unified {
-            true => &[("cpu.max", format!("{quota_us} {CPU_PERIOD_US}"))],
-            false => &[
-                ("cpu.cfs_period_us", CPU_PERIOD_US.to_string()),
-                ("cpu.cfs_quota_us", quota_us.to_string()),
-            ],
+            true => &[("cpu.max", format!("{quota} {CPU_PERIOD_US}"))],
+            false => {
+                &[("cpu.cfs_period_us", CPU_PERIOD_US.to_string()), ("cpu.cfs_quota_us", quota)]
+            }
         };
         for (name, value) in writes {
             let file = self.controller_file("cpu", name, name);

@@ -2,6 +2,7 @@
 //! configuration, and nothing is touched.
 
 use super::launch::{Host, Launch, LaunchImage};
+use super::limits;
 use super::parameters::{ParameterError, Parameters, Ulimit};
 use super::view::{self, SANDBOX};
 use bramble_core::model::TaskCommand;
@@ -14,11 +15,6 @@ use thiserror::Error;
 /// Most processes and threads of one container: enough for a large JVM, too few for a fork bomb
 /// to hurt a Raspberry Pi.
 pub const PIDS_MAX: i64 = 2048;
-/// Weight of one whole CPU.
-const SHARES_PER_CPU: u64 = 1024;
-/// Bounds the kernel sets to weights.
-const SHARES_MIN: u64 = 2;
-const SHARES_MAX: u64 = 262_144;
 /// `umask` of a container's first process.
 const UMASK: u32 = 0o022;
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -321,10 +317,9 @@ fn sysctls(launch: &Launch, parameters: &Parameters) -> Value {
 /// throttled, so the executor sets it afterwards.
 fn resources(launch: &Launch, host: &Host, parameters: &Parameters, privileged: bool) -> Value {
     let task = &launch.assignment.spec;
-    let shares = task.resources.cpus_milli.saturating_mul(SHARES_PER_CPU) / 1000;
     let mut all = json!({ "devices": [{ "allow": privileged, "access": "rwm" }] });
     if host.hierarchies.has("cpu") {
-        all["cpu"] = json!({ "shares": shares.clamp(SHARES_MIN, SHARES_MAX) });
+        all["cpu"] = json!({ "shares": limits::shares(task.resources.cpus_milli) });
     }
     if host.hierarchies.has("pids") {
         let limit = parameters.pids_limit.filter(|l| (1..PIDS_MAX).contains(l));

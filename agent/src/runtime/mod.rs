@@ -10,6 +10,7 @@ pub mod exec;
 mod files;
 mod handle;
 pub mod launch;
+mod limits;
 pub mod parameters;
 pub mod process;
 pub mod seccomp;
@@ -21,6 +22,7 @@ pub use handle::{Ended, Phase, TaskHandle};
 pub use launch::{Host, Launch, LaunchImage};
 pub use view::SANDBOX;
 
+use bramble_core::model::TaskSpec;
 use bramble_protocol::codec;
 use bramble_protocol::executor::{
     EXECUTOR_PROTOCOL, EXIT_FILE, ExecutorSpec, ExitRecord, PID_FILE, ProcessKey, RootFs, SPEC_FILE,
@@ -214,6 +216,18 @@ impl Runtime {
         }
     }
 
+    /// Set the limits of a running container to those of `spec`, without touching its processes.
+    /// Setting those that hold already does nothing.
+    ///
+    /// # Errors
+    /// It uses more memory than the new limit, or the kernel refuses a value.
+    pub async fn resize(&self, task_id: &str, spec: &TaskSpec) -> Result<(), RuntimeError> {
+        let cgroup = self.cgroup_of(task_id)?;
+        let (shared, spec) = (self.shared.clone(), spec.clone());
+        // The kernel may reclaim for a while before it answers.
+        run_blocking(move || Ok(shared.host.hierarchies.task(&cgroup).resize(&spec)?)).await
+    }
+
     /// Remove everything of a task but its sandbox: executor, processes, cgroups, overlay and run
     /// directory. Cleaning what is not there does nothing.
     ///
@@ -311,9 +325,7 @@ impl Shared {
             sandbox: text(&launch.sandbox),
             seccomp_bpf: configured.confined.then(|| text(&self.seccomp)),
             log_bytes_max: self.config.log_bytes_max,
-            cpu_quota_us: task
-                .cpu_limit_milli
-                .map(|milli| (milli.saturating_mul(cgroup::CPU_PERIOD_US) / 1000).max(1000)),
+            cpu_quota_us: task.cpu_limit_milli.map(limits::quota_us),
             mem_limit_bytes: task.mem_limit_bytes,
             term_all: launch.image.is_none(),
             cgroup,

@@ -77,7 +77,7 @@ impl Leader {
 }
 
 fn set(generation: u64, base: Option<u64>, put: Vec<Assignment>) -> ToAgent {
-    ToAgent::Assignments(AssignmentSet { generation, base, put, remove: vec![] })
+    ToAgent::Assignments(AssignmentSet { generation, base, put, ..<_>::default() })
 }
 
 #[tokio::test]

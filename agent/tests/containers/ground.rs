@@ -212,6 +212,7 @@ fn assignment(id: &str, command: TaskCommand, image: Option<TaskImage>) -> Assig
             readiness: vec![],
             check: None,
             pod: Vec::new(),
+            secrets: Vec::new(),
         },
         run: true,
     }

@@ -10,6 +10,8 @@ pub const CASES: &[Case] = &[
     Case { name: "out_of_memory_is_named", run: out_of_memory_is_named },
     Case { name: "processes_are_limited", run: processes_are_limited },
     Case { name: "cpu_is_limited_after_the_start", run: cpu_is_limited_after_the_start },
+    Case { name: "limits_change_in_a_running_container", run: limits_change },
+    Case { name: "memory_in_use_is_not_taken_away", run: memory_in_use },
     Case { name: "swap_is_no_way_out", run: swap_is_no_way_out },
     Case { name: "a_removed_parent_is_made_anew", run: a_removed_parent_is_made_anew },
     Case { name: "undelegated_controllers_are_done_without", run: undelegated_controllers },
@@ -97,6 +99,87 @@ fn cpu_is_limited_after_the_start(ground: Ground) -> Outcome {
     ground.block(handle.start())?.map_err(text)?;
     let after = quota(&ground)?;
     expect(after == "50000" || after == "50000 100000", after)?;
+    ground.block(handle.stop(0))?.map_err(text)?;
+    ground.exited(&mut handle)?;
+    ground.clean("t")
+}
+
+/// All limits of a running container are replaced, up and down and to none, its processes stay.
+fn limits_change(ground: Ground) -> Outcome {
+    let launch = ground.command("t", "sleep 1000; true");
+    let mut spec = launch.assignment.spec.clone();
+    let mut handle = ground.start(launch)?;
+    let init = handle.init();
+    let unified = ground.runtime.hierarchies().is_unified();
+    let file = |controller, v1, v2| cgroup_file(&ground, "t", controller, v1, v2);
+    let (half, none) = match unified {
+        true => ("50000 100000", "max 100000"),
+        false => ("50000", "-1"),
+    };
+    let sizes = [
+        (Some(96), 2000, Some(500), half),
+        (Some(16), 500, None, none),
+        (None, 1000, Some(500), half),
+        (Some(32), 1000, None, none),
+    ];
+    let shares = |milli: u64| match (unified, milli) {
+        (false, milli) => (milli * 1024 / 1000).to_string(),
+        (true, 2000) => "170".into(),
+        (true, 1000) => "100".into(),
+        (true, _) => "59".into(),
+    };
+    for (mib, milli, ceiling, quota) in sizes {
+        spec.mem_limit_bytes = mib.map(|mib: u64| mib * MIB);
+        spec.resources.cpus_milli = milli;
+        spec.cpu_limit_milli = ceiling;
+        // Twice: what holds already is no trouble.
+        for _ in 0..2 {
+            ground.block(ground.runtime.resize("t", &spec))?.map_err(text)?;
+        }
+        let memory = file("memory", "memory.limit_in_bytes", "memory.max")?;
+        match mib {
+            Some(mib) => expect(memory == (mib * MIB).to_string(), &memory)?,
+            None if unified => expect(memory == "max", &memory)?,
+            None => expect(memory.parse::<u64>().is_ok_and(|m| m > 1 << 60), &memory)?,
+        }
+        let weight = file("cpu", "cpu.shares", "cpu.weight")?;
+        expect(weight == shares(milli), format!("{milli}: {weight}"))?;
+        let found = file("cpu", "cpu.cfs_quota_us", "cpu.max")?;
+        expect(found == quota, found)?;
+        if let (false, Ok(both), Some(mib)) =
+            (unified, file("memory", "memory.memsw.limit_in_bytes", ""), mib)
+        {
+            expect(both == (mib * MIB).to_string(), both)?;
+        }
+    }
+    expect(handle.init() == init && handle.phase().is_some(), "the same process")?;
+    ground.block(handle.stop(0))?.map_err(text)?;
+    ground.exited(&mut handle)?;
+    ground.clean("t")
+}
+
+/// A limit below what a program uses is refused, and the program goes on under the old one.
+fn memory_in_use(ground: Ground) -> Outcome {
+    let line = "x=$(head -c 16000000 /dev/zero | tr '\\0' x); echo full; sleep 1000; echo ${#x}";
+    let launch = ground.command("t", line);
+    let mut spec = launch.assignment.spec.clone();
+    let mut handle = ground.start(launch)?;
+    ground.wait_log("t", "full")?;
+    spec.mem_limit_bytes = Some(4 * MIB);
+    let refused = ground.block(ground.runtime.resize("t", &spec))?;
+    let told = match refused {
+        Ok(()) => return Err("the limit was taken".into()),
+        Err(error) => std::error::Error::source(&error).map(ToString::to_string),
+    };
+    let named = |told: &String| told.contains("in use") && told.contains("4096 KiB");
+    expect(told.as_ref().is_some_and(named), format!("{told:?}"))?;
+    let limit = cgroup_file(&ground, "t", "memory", "memory.limit_in_bytes", "memory.max")?;
+    expect(limit == (64 * MIB).to_string(), limit)?;
+    if ground.runtime.hierarchies().is_unified() {
+        let high = cgroup_file(&ground, "t", "memory", "", "memory.high")?;
+        expect(high == "max", high)?;
+    }
+    expect(handle.phase().is_some(), "it runs")?;
     ground.block(handle.stop(0))?.map_err(text)?;
     ground.exited(&mut handle)?;
     ground.clean("t")

@@ -58,7 +58,7 @@ impl Standing {
         // Later than anything an earlier session could have said.
         self.generation = self.generation.max(put.len() as u64) + 1;
         let generation = self.generation;
-        let set = AssignmentSet { generation, base, put, remove: Vec::new() };
+        let set = AssignmentSet { generation, base, put, ..<_>::default() };
         let frame = ToAgent::Assignments(set);
         write_frame(&mut self.send, &frame).await.map_err(text)?;
         while self.hear().await? < Some(generation) {}
@@ -95,7 +95,7 @@ impl Standing {
         // A set after it is answered after it was taken.
         let generation = self.generation + 1;
         let base = Some(self.generation);
-        let set = AssignmentSet { generation, base, put: Vec::new(), remove: Vec::new() };
+        let set = AssignmentSet { generation, base, ..<_>::default() };
         self.generation = generation;
         let frame = ToAgent::Assignments(set);
         write_frame(&mut self.send, &frame).await.map_err(text)?;

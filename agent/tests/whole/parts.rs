@@ -173,6 +173,7 @@ pub fn command_task(id: &str, line: &str) -> Assignment {
             readiness: vec![],
             check: None,
             pod: Vec::new(),
+            secrets: Vec::new(),
         },
         run: true,
     }

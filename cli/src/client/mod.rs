@@ -135,9 +135,22 @@ impl Client {
         path: &str,
         body: Option<&[u8]>,
     ) -> Result<Value, ClientError> {
-        let headers = [("Content-Type", "application/json"), ("Accept", "application/json")];
-        let body = whole(body.unwrap_or_default());
-        let answer = self.open(method, path, &headers, body).await?;
+        self.send(method, path, "application/json", body.unwrap_or_default()).await
+    }
+
+    /// Send a body of any kind and read a JSON answer.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: &[u8],
+    ) -> Result<Value, ClientError> {
+        let headers = [("Content-Type", kind), ("Accept", "application/json")];
+        let answer = self.open(method, path, &headers, whole(body)).await?;
         let status = answer.status();
         let bytes = answer.into_body().collect().await.map_err(ClientError::Http)?.to_bytes();
         let value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);

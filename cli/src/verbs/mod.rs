@@ -6,6 +6,7 @@ mod exec;
 mod images;
 mod logs;
 mod rollouts;
+mod secret;
 mod status;
 mod terminal;
 mod why;
@@ -72,6 +73,8 @@ pub enum Verb {
     Images,
     /// Show the cluster in a few lines
     Status,
+    /// Put, list and remove secrets
+    Secret(secret::SecretArgs),
     /// Print the token other machines join with
     Token,
 }
@@ -95,6 +98,7 @@ pub async fn run(common: &Common, verb: Verb) -> Result<u8> {
         Verb::Load(args) => images::load(&client, common, args).await,
         Verb::Images => images::list(&client, common).await,
         Verb::Status => status::run(&client, common).await,
+        Verb::Secret(args) => secret::run(&client, common, args).await,
         Verb::Token => status::token(&client, common).await,
     }
 }

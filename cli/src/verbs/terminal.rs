@@ -1,7 +1,8 @@
-//! The user's terminal in raw mode for `exec -t`, given back however the verb ends.
+//! The user's terminal: raw for `exec -t`, silent while a secret is typed; given back however the
+//! verb ends.
 
 use anyhow::{Context, Result};
-use nix::sys::termios::{self, SetArg, Termios};
+use nix::sys::termios::{self, LocalFlags, SetArg, Termios};
 use std::io::{IsTerminal, stdin};
 
 /// Restores the terminal when dropped.
@@ -24,6 +25,30 @@ impl RawTerminal {
 }
 
 impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        // Nothing can be done about a terminal that is gone.
+        let _ = termios::tcsetattr(stdin(), SetArg::TCSANOW, &self.before);
+    }
+}
+
+/// Keeps what is typed from being shown, until dropped.
+pub struct Silence {
+    before: Termios,
+}
+
+impl Silence {
+    /// Switch the echo of standard input off.
+    pub fn begin() -> Result<Self> {
+        let before = termios::tcgetattr(stdin()).context("reading the terminal's mode")?;
+        let mut silent = before.clone();
+        silent.local_flags.remove(LocalFlags::ECHO);
+        termios::tcsetattr(stdin(), SetArg::TCSAFLUSH, &silent)
+            .context("switching the terminal's echo off")?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Silence {
     fn drop(&mut self) {
         // Nothing can be done about a terminal that is gone.
         let _ = termios::tcsetattr(stdin(), SetArg::TCSANOW, &self.before);

@@ -26,13 +26,15 @@ impl<'a> Crowd<'a> {
                 crowd.stopping += 1;
                 continue;
             }
-            let current = record.is_none_or(|r| r.is_current(instance.version));
+            let current = record.is_none_or(|r| r.is_current(instance.assigned_version()));
             let side = if current { &mut crowd.new } else { &mut crowd.old };
             side.push(instance);
             // An old task is measured by the checks it was started with.
             let own = state.app_of(instance).or(app);
             if let (Some(own), Some(task)) = (own, &instance.task)
                 && own.is_ready(task)
+                // Not yet what it shall be.
+                && task.resizing().is_none()
             {
                 crowd.ready.push(&instance.id);
             }

@@ -9,6 +9,7 @@ mod keep;
 mod layers;
 mod plan;
 mod progress;
+mod resize;
 mod restart;
 mod review;
 mod scale;
@@ -67,6 +68,8 @@ struct Moves {
     /// Of the version that is kept up while another is on trial.
     add_stable: u32,
     stop: Vec<InstanceId>,
+    /// Running ones that take the new size as they are.
+    resize: Vec<InstanceId>,
     done: bool,
 }
 
@@ -122,7 +125,9 @@ fn moves(deployment: &Deployment, state: &State, action: &DeploymentAction) -> M
         }
         ActionKind::Restart => match rollout {
             Some(rollout) => staged::moves(record, rollout, &crowd),
-            None => restart::moves(app, &crowd),
+            None => {
+                resize::moves(state, app, &crowd).unwrap_or_else(|| restart::moves(app, &crowd))
+            }
         },
     }
 }
@@ -153,6 +158,12 @@ fn to_commands(app_id: &AppId, moves: Moves, ids: &mut dyn IdSource) -> Vec<Comm
         .chunks(INSTANCES_PER_COMMAND_MAX)
         .map(|ids| Command::Decommission { ids: ids.to_vec() })
         .collect();
+    commands.extend(
+        moves
+            .resize
+            .chunks(INSTANCES_PER_COMMAND_MAX)
+            .map(|ids| Command::Resize { app_id: app_id.clone(), ids: ids.to_vec() }),
+    );
     let mut some = |count: u32| -> Vec<InstanceId> {
         let count = count.min(INSTANCES_ADDED_MAX);
         (0..count).map(|_| InstanceId::compose(app_id, &ids.uuid())).collect()

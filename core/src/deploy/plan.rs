@@ -12,18 +12,19 @@ pub fn plan(original: &Group, target: &Group) -> Plan {
 
 /// Plan the steps, restarting `restarts` even where their definition stays.
 pub fn plan_with_restarts(original: &Group, target: &Group, restarts: &BTreeSet<AppId>) -> Plan {
-    let action = |kind, id: &AppId| DeploymentAction { kind, app_id: id.clone() };
+    let action =
+        |kind, app: &App| DeploymentAction { kind, app_id: app.id.clone(), pod: app.is_pod() };
     let stops = original
         .apps
-        .keys()
-        .filter(|id| !target.apps.contains_key(*id))
-        .map(|id| action(ActionKind::Stop, id))
+        .values()
+        .filter(|app| !target.apps.contains_key(&app.id))
+        .map(|app| action(ActionKind::Stop, app))
         .collect();
     let starts = target
         .apps
-        .keys()
-        .filter(|id| !original.apps.contains_key(*id))
-        .map(|id| action(ActionKind::Start, id))
+        .values()
+        .filter(|app| !original.apps.contains_key(&app.id))
+        .map(|app| action(ActionKind::Start, app))
         .collect();
     let layers = layers(target);
     let mut changes: BTreeMap<usize, Vec<DeploymentAction>> = BTreeMap::new();
@@ -31,7 +32,7 @@ pub fn plan_with_restarts(original: &Group, target: &Group, restarts: &BTreeSet<
         let forced = restarts.contains(id);
         let Some(kind) = change_of(original.apps.get(id), app, forced) else { continue };
         let layer = layers.of.get(id.as_str()).copied().unwrap_or_default();
-        changes.entry(layer).or_default().push(action(kind, id));
+        changes.entry(layer).or_default().push(action(kind, app));
     }
     let steps = [stops, starts]
         .into_iter()

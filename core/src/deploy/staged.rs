@@ -17,7 +17,7 @@ pub(super) fn moves(record: &AppRecord, rollout: &Rollout, crowd: &Crowd<'_>) ->
     let fresh = rollout.fresh(app.instances);
     // Instances of neither: an earlier change was replaced while it was on trial itself.
     let (stable, stale): (Vec<&Instance>, Vec<&Instance>) =
-        crowd.old.iter().partition(|i| record.same_config(i.version, rollout.stable));
+        crowd.old.iter().partition(|i| record.same_config(i.assigned_version(), rollout.stable));
     let stable_wanted = rollout.stable_instances.min(bounds.max_capacity.saturating_sub(fresh));
 
     let new_surplus = count(&crowd.new).saturating_sub(fresh);
@@ -37,7 +37,7 @@ pub(super) fn moves(record: &AppRecord, rollout: &Rollout, crowd: &Crowd<'_>) ->
     let room = bounds.max_capacity.saturating_sub(taken);
     let add = fresh.saturating_sub(count(&crowd.new)).min(room);
     let add_stable = stable_wanted.saturating_sub(count(&stable)).min(room - add);
-    Moves { add, add_stable, stop, done: false }
+    Moves { add, add_stable, stop, ..Moves::default() }
 }
 
 /// The bounds of the larger of the two counts: a change that also shrinks the app shrinks it only

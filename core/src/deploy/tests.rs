@@ -180,6 +180,8 @@ fn state_with(app: App, rows: &[Row]) -> State {
             healthy: None,
             message: String::new(),
             probes: TaskProbes::default(),
+            resize: None,
+            containers: Vec::new(),
         });
         let instance = Instance {
             id: id.clone(),

@@ -246,7 +246,7 @@ fn checks_of(app: &App) -> u32 {
 }
 
 fn used_versions(state: &State, id: &AppId) -> BTreeSet<Time> {
-    state.instances_of(id).map(|i| i.version).collect()
+    state.instances_of(id).flat_map(|i| [i.version, i.assigned_version()]).collect()
 }
 
 /// Keep the latest versions, and any that an instance runs.

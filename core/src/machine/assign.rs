@@ -6,7 +6,8 @@
 use crate::command::Placed;
 use crate::event::{Event, RefusedAssignment};
 use crate::model::{
-    Agent, AgentId, App, Goal, Protocol, State, Task, TaskId, TaskProbes, TaskState, Usage,
+    Agent, AgentId, App, Goal, Protocol, State, Task, TaskContainer, TaskId, TaskProbes, TaskState,
+    Usage,
 };
 use std::collections::BTreeMap;
 
@@ -55,16 +56,24 @@ fn check(state: &State, placed: &Placed, used: &Usage) -> Result<Task, RefusedAs
     if state.delay_of(instance).until > state.now {
         return Err(RefusedAssignment::Delayed);
     }
+    if !state.missing_secrets(app).is_empty() {
+        return Err(RefusedAssignment::SecretMissing);
+    }
     if !agent.total.holds(&used.resources.plus(&app.resources)) {
         return Err(RefusedAssignment::NotEnough);
     }
     if !ports_hold(app, agent, used, &placed.ports) {
         return Err(RefusedAssignment::PortTaken);
     }
-    Ok(task(state, instance.id.task(instance.incarnation), agent, app, placed))
+    let id = match app.pod {
+        Some(_) => instance.id.pod_task(instance.incarnation),
+        None => instance.id.task(instance.incarnation),
+    };
+    Ok(task(state, id, agent, app, placed))
 }
 
 fn task(state: &State, id: TaskId, agent: &Agent, app: &App, placed: &Placed) -> Task {
+    let containers = app.pod.iter().flat_map(|pod| &pod.containers);
     Task {
         id,
         agent_id: agent.id.clone(),
@@ -79,6 +88,8 @@ fn task(state: &State, id: TaskId, agent: &Agent, app: &App, placed: &Placed) ->
         healthy: None,
         message: String::new(),
         probes: TaskProbes::default(),
+        resize: None,
+        containers: containers.map(|c| TaskContainer::staging(&c.name, state.now)).collect(),
     }
 }
 

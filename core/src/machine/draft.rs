@@ -35,7 +35,7 @@ pub(super) fn draft(
             AppChange::Remove(id) => (id, None),
         };
         match (change, current(state, &apps, id)) {
-            (AppChange::Create(_), Some(_)) => return Err(Rejection::AppExists(id.clone())),
+            (AppChange::Create(_), Some(known)) => return Err(exists(known)),
             (AppChange::Create(_), None) | (_, Some(_)) => {}
             (_, None) => return Err(Rejection::AppUnknown(id.clone())),
         }
@@ -47,6 +47,7 @@ pub(super) fn draft(
         };
         apps.insert(id.clone(), app);
     }
+    check_kinds(state, &apps)?;
     check_paths(state, &apps)?;
     groups::check_paths(state, &apps, &mut groups)?;
     let version = next_version(state, &apps);
@@ -61,6 +62,21 @@ pub(super) fn current<'a>(
     match apps.get(id) {
         Some(drafted) => drafted.as_ref(),
         None => state.apps.get(id).map(|r| &r.app),
+    }
+}
+
+fn exists(known: &App) -> Rejection {
+    let id = known.id.clone();
+    if known.is_pod() { Rejection::PodExists(id) } else { Rejection::AppExists(id) }
+}
+
+/// An app does not become a pod, nor a pod an app: its tasks, versions and clients are of one kind.
+fn check_kinds(state: &State, apps: &BTreeMap<AppId, Option<App>>) -> Result<(), Rejection> {
+    let drafted = apps.values().flatten();
+    let known = drafted.filter_map(|app| Some((app, &state.apps.get(&app.id)?.app)));
+    match known.into_iter().find(|(app, known)| app.is_pod() != known.is_pod()) {
+        Some((_, known)) => Err(exists(known)),
+        None => Ok(()),
     }
 }
 
@@ -122,19 +138,24 @@ impl Draft {
             let Some(app) = drafted else { continue };
             let old = state.apps.get(id).map(|r| &r.app);
             let Some(old) = old else {
-                stamp(app, [version; 3]);
+                stamp(app, [version; 4]);
                 continue;
             };
             let scaled = app.instances != old.instances;
             let scaling = if scaled { version } else { old.last_scaling };
+            let restart = self.restarts.contains(id);
             if app.config() != old.config() {
-                let config = if restores { config_again(state, app) } else { None };
-                let scaling = if config.is_some() { scaling } else { version };
-                stamp(app, [version, scaling, config.unwrap_or(version)]);
-            } else if self.restarts.contains(id) {
-                stamp(app, [version, scaling, version]);
+                let again = if restores { config_again(state, app) } else { None };
+                let resized = !restart && app.only_resizes(old);
+                let tasks = if resized { old.tasks_since() } else { version };
+                match again {
+                    Some((config, tasks)) => stamp(app, [version, scaling, config, tasks]),
+                    None => stamp(app, [version, version, version, tasks]),
+                }
+            } else if restart {
+                stamp(app, [version, scaling, version, version]);
             } else if scaled {
-                stamp(app, [version, scaling, old.last_config_change]);
+                stamp(app, [version, scaling, old.last_config_change, old.tasks_since()]);
             } else {
                 app.clone_from(old);
             }
@@ -146,16 +167,19 @@ impl Draft {
     }
 }
 
-fn stamp(app: &mut App, [version, scaling, config]: [Time; 3]) {
+fn stamp(app: &mut App, [version, scaling, config, tasks]: [Time; 4]) {
     app.version = version;
     app.last_scaling = scaling;
     app.last_config_change = config;
+    app.last_restart = tasks;
 }
 
-/// When an app, as it was before, had got its configuration, if that is still known.
-fn config_again(state: &State, app: &App) -> Option<Time> {
+/// When an app, as it was before, had got its configuration, if that is still known; and the
+/// version from which on tasks differ from it in their size alone.
+fn config_again(state: &State, app: &App) -> Option<(Time, Time)> {
     let earlier = state.apps.get(&app.id)?.at_version(app.version)?;
-    (earlier.config() == app.config()).then_some(earlier.last_config_change)
+    let same = earlier.config() == app.config();
+    same.then(|| (earlier.last_config_change, earlier.tasks_since()))
 }
 
 fn has_outdated(state: &State, app: &App) -> bool {

@@ -54,7 +54,7 @@ fn add_of(
     if let Some(id) = ids.iter().find(|id| !id.0.starts_with(&prefix)) {
         return Err(Rejection::InstanceMisnamed(id.clone(), app_id.clone()));
     }
-    let alike = |i: &&Instance| state.apps[app_id].same_config(i.version, version);
+    let alike = |i: &&Instance| state.apps[app_id].same_config(i.assigned_version(), version);
     let running = state.instances_of(app_id).filter(|i| i.goal == Goal::Running);
     let room = (wanted as usize).saturating_sub(running.filter(alike).count());
     let mut events = Vec::new();

@@ -12,14 +12,17 @@ mod draft;
 mod groups;
 mod instances;
 mod membership;
+mod resize;
 mod rollback;
 mod rollouts;
+mod secrets;
 mod service_ports;
 mod status;
 
 pub use apps::preview;
 pub use callbacks::CALLBACKS_MAX;
 pub use deployments::DEPLOYMENTS_MAX;
+pub use secrets::{SECRETS_BYTES_MAX, SECRETS_MAX};
 pub use service_ports::{SERVICE_PORT_BEGIN, SERVICE_PORT_END};
 
 use crate::command::{Command, Entry, Rejection};
@@ -65,6 +68,12 @@ pub fn apply(state: &mut State, entry: &Entry) -> Result<Vec<Event>, Rejection> 
         Command::ResetDelay { app_id } => deployments::reset_delay(state, app_id),
         Command::AddCallback { url } => callbacks::add(state, url),
         Command::RemoveCallback { url } => Ok(callbacks::remove(state, url)),
+        Command::KeepDataKey { id, node_id, copy } => {
+            secrets::keep_data_key(state, id, node_id, copy)
+        }
+        Command::PutSecret { name, key_id, value } => secrets::put(state, name, key_id, value),
+        Command::RemoveSecret { name } => secrets::remove(state, name),
+        Command::Resize { app_id, ids } => resize::begin(state, app_id, ids),
         Command::RollBack { id, deployment_id, reason } => {
             rollback::roll_back(state, id, deployment_id, reason)
         }

@@ -1,6 +1,6 @@
 //! What agents report of their tasks, and what the end of a task means for its instance.
 
-use super::{backoff, instances};
+use super::{backoff, instances, resize};
 use crate::event::Event;
 use crate::model::{
     AppId, BackoffStrategy, Goal, HealthCheck, HealthResult, Instance, InstanceId, State, Task,
@@ -23,7 +23,11 @@ pub(super) fn record(state: &mut State, statuses: &[TaskStatus]) -> Vec<Event> {
         }
         let (was, was_healthy) = (task.state, task.healthy);
         let was_bad: Vec<bool> = task.probes.health.iter().map(is_bad).collect();
-        update(task, status, now);
+        let changed_containers = update(task, status, now);
+        if let Some(size) = &status.size {
+            resize::settle(instance, size);
+        }
+        let Some(task) = instance.task.as_ref() else { continue };
         let (task_id, state_now, healthy) = (task.id.clone(), task.state, task.healthy);
         let changed = Box::new(instance.clone());
         let ended = if state_now.is_terminal() { instance.task.take() } else { None };
@@ -38,6 +42,7 @@ pub(super) fn record(state: &mut State, statuses: &[TaskStatus]) -> Vec<Event> {
             was_healthy,
             instance: changed,
             failed_checks,
+            changed_containers,
         });
         if let Some(task) = ended {
             end(state, &id, &task, &mut events);
@@ -74,7 +79,8 @@ fn find<'a>(state: &'a mut State, status: &TaskStatus) -> Option<&'a mut Instanc
     known.then_some(instance)
 }
 
-fn update(task: &mut Task, status: &TaskStatus, now: Time) {
+/// Take in a report; gives the names of the containers that are in another state now.
+fn update(task: &mut Task, status: &TaskStatus, now: Time) -> Vec<String> {
     task.last_sequence = status.sequence;
     // An agent that starts over may report an earlier state again; a task's never goes back.
     task.state = task.state.max(status.state);
@@ -89,6 +95,14 @@ fn update(task: &mut Task, status: &TaskStatus, now: Time) {
     if task.state == TaskState::Running && task.started_at.is_none() {
         task.started_at = Some(now);
     }
+    let mut changed = Vec::new();
+    for told in &status.containers {
+        let known = task.containers.iter_mut().find(|c| c.status.name == told.name);
+        if known.is_some_and(|known| known.take(told, now)) {
+            changed.push(told.name.clone());
+        }
+    }
+    changed
 }
 
 /// A task has ended: its instance waits for the next one, or goes with it.

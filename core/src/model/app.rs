@@ -1,6 +1,9 @@
 //! The app: Marathon's definition, normalised to its 1.5+ form and to integers.
 
-use super::{AppId, Check, Container, HealthCheck, ReadinessCheck, Resources, Time, Volume};
+use super::{
+    AppId, Check, Container, HealthCheck, Pod, ReadinessCheck, Resources, Time, Volume,
+    VolumeSource,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -54,6 +57,13 @@ pub struct App {
     pub version: Time,
     pub last_scaling: Time,
     pub last_config_change: Time,
+    /// What only a pod has. Its container and ports stand here, and none in this app.
+    #[serde(default)]
+    pub pod: Option<Pod>,
+    /// Time of the last change that asks for new tasks: of more than their size, or a restart. 0 in
+    /// apps stored before there was a difference.
+    #[serde(default)]
+    pub last_restart: Time,
 }
 
 /// A value of `env`: text, or the name of an entry in `secrets`.
@@ -180,10 +190,12 @@ pub struct Residency {
 impl App {
     /// Whether the app keeps data on its agent (has a persistent volume).
     pub fn is_resident(&self) -> bool {
+        let of_pod = self.pod.iter().flat_map(|pod| &pod.volumes);
         self.container
             .iter()
             .flat_map(|c| &c.volumes)
             .any(|v| matches!(v, Volume::Persistent { .. }))
+            || of_pod.into_iter().any(|v| matches!(v.source, VolumeSource::Persistent { .. }))
     }
 
     /// Whether at most one task of this app may exist at a time.
@@ -218,6 +230,7 @@ impl App {
             version: Time(0),
             last_scaling: Time(0),
             last_config_change: Time(0),
+            last_restart: Time(0),
             ..self.clone()
         }
     }

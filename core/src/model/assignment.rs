@@ -1,8 +1,8 @@
 //! What an agent is told to run: everything it needs without asking back.
 
 use super::{
-    AppId, Check, Fetch, HealthCheck, InstanceId, ReadinessCheck, Resources, TaskId, Time, Volume,
-    VolumeMode,
+    AppId, Check, Fetch, HealthCheck, InstanceId, ReadinessCheck, Resources, TaskId, TaskSecret,
+    Time, Volume, VolumeMode,
 };
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +51,9 @@ pub struct TaskSpec {
     /// them the rest.
     #[serde(default)]
     pub pod: Vec<PodTask>,
+    /// Secrets it gets besides `env` and `volumes`.
+    #[serde(default)]
+    pub secrets: Vec<TaskSecret>,
 }
 
 /// One container of a pod: a task beside the others, on the pod's network.

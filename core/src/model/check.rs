@@ -72,9 +72,21 @@ pub struct Check {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CheckProbe {
-    Exec { command: String },
-    Http { path: Option<String>, port_index: Option<u32>, port: Option<u16> },
-    Tcp { port_index: Option<u32>, port: Option<u16> },
+    Exec {
+        command: String,
+    },
+    Http {
+        path: Option<String>,
+        port_index: Option<u32>,
+        port: Option<u16>,
+        /// Only pods can ask for it.
+        #[serde(default)]
+        https: bool,
+    },
+    Tcp {
+        port_index: Option<u32>,
+        port: Option<u16>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

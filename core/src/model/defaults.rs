@@ -63,6 +63,8 @@ impl App {
             version: Time(0),
             last_scaling: Time(0),
             last_config_change: Time(0),
+            pod: None,
+            last_restart: Time(0),
         }
     }
 }

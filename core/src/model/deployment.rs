@@ -21,7 +21,7 @@ pub enum ActionKind {
 }
 
 impl ActionKind {
-    /// Marathon's name of the action.
+    /// Marathon's name of the action on an app.
     pub fn as_str(self) -> &'static str {
         match self {
             ActionKind::Start => "StartApplication",
@@ -30,12 +30,25 @@ impl ActionKind {
             ActionKind::Restart => "RestartApplication",
         }
     }
+
+    /// Marathon's name of the action on a pod.
+    pub fn on_pod(self) -> &'static str {
+        match self {
+            ActionKind::Start => "StartPod",
+            ActionKind::Stop => "StopPod",
+            ActionKind::Scale => "ScalePod",
+            ActionKind::Restart => "RestartPod",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeploymentAction {
     pub kind: ActionKind,
     pub app_id: AppId,
+    /// Whether it is a pod that is acted on.
+    #[serde(default)]
+    pub pod: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,5 +89,11 @@ impl Deployment {
         ids.sort();
         ids.dedup();
         ids
+    }
+
+    /// Whether an app it touches is a pod.
+    pub fn is_of_pod(&self, id: &AppId) -> bool {
+        let app = self.target.apps.get(id).or_else(|| self.original.apps.get(id));
+        app.is_some_and(App::is_pod)
     }
 }

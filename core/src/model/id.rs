@@ -49,7 +49,8 @@ string_id!(
     InstanceId
 );
 string_id!(
-    /// One run of an instance on one agent: `<instance id>._app.<incarnation>` (Marathon 1.8).
+    /// One run of an instance on one agent: `<instance id>._app.<incarnation>` (Marathon 1.8), or
+    /// one of a pod's containers: `<instance id>.<container>.<incarnation>`.
     TaskId
 );
 string_id!(
@@ -126,9 +127,23 @@ impl InstanceId {
     pub fn task(&self, incarnation: u32) -> TaskId {
         TaskId(format!("{}._app.{incarnation}", self.0))
     }
+
+    /// The id of this pod instance's run number `incarnation`: all of its containers together. No
+    /// container can have its name, which holds an underscore.
+    pub fn pod_task(&self, incarnation: u32) -> TaskId {
+        TaskId(format!("{}._pod.{incarnation}", self.0))
+    }
 }
 
 impl TaskId {
+    /// The id of one container, if this is the id of a whole pod's run or of one of its
+    /// containers.
+    pub fn of_container(&self, name: &str) -> Option<TaskId> {
+        let (rest, incarnation) = self.0.rsplit_once('.')?;
+        let (instance, _container) = rest.rsplit_once('.')?;
+        Some(TaskId(format!("{instance}.{name}.{incarnation}")))
+    }
+
     /// The instance this task is a run of, if the id has the form this cluster makes.
     pub fn instance(&self) -> Option<InstanceId> {
         let (rest, n) = self.0.rsplit_once('.')?;
@@ -142,5 +157,28 @@ impl NodeId {
     /// The agent id of this node.
     pub fn agent(&self) -> AgentId {
         AgentId(self.0.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn task_ids_name_their_instance() {
+        let instance = InstanceId::compose(&AppId::new("/prod/web.x"), "u-1");
+        let pod = instance.pod_task(3);
+        let container = pod.of_container("side-car").expect("it is a task of ours");
+        assert_eq!(container.0, "prod_web.x.instance-u-1.side-car.3");
+        assert_eq!(
+            container.of_container("b").map(|id| id.0).as_deref(),
+            Some("prod_web.x.instance-u-1.b.3")
+        );
+        for id in [&pod, &container, &instance.task(3)] {
+            assert_eq!(id.instance().as_ref(), Some(&instance), "{id}");
+        }
+        for foreign in ["", "a", "a.b", "a.b.x"] {
+            assert_eq!(TaskId::new(foreign).instance(), None, "{foreign}");
+        }
     }
 }

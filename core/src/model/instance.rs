@@ -1,6 +1,9 @@
 //! Instances and their tasks.
 
-use super::{AgentId, AppId, InstanceId, ProbeReport, Resources, TaskId, TaskProbes, Time};
+use super::{
+    AgentId, AppId, InstanceId, ProbeReport, Resize, Resources, SizeReport, TaskId, TaskProbes,
+    Time,
+};
 use serde::{Deserialize, Serialize};
 
 /// One wanted copy of an app, served by successive tasks.
@@ -50,6 +53,52 @@ pub struct Task {
     /// Each probe's last turn.
     #[serde(default)]
     pub probes: TaskProbes,
+    /// A change of its size that is on its way, or was refused.
+    #[serde(default)]
+    pub resize: Option<Resize>,
+    /// Of a pod: its containers, in definition order; empty for an app.
+    #[serde(default)]
+    pub containers: Vec<TaskContainer>,
+}
+
+/// One container of a pod, as the cluster knows it. Its state never goes back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskContainer {
+    /// The agent's last word of it.
+    pub status: ContainerStatus,
+    /// When it came into its state.
+    pub since: Time,
+    /// When anything of it changed last.
+    pub changed: Time,
+}
+
+impl TaskContainer {
+    /// A container that its agent has not heard of yet.
+    pub fn staging(name: &str, now: Time) -> Self {
+        let status = ContainerStatus {
+            name: name.to_string(),
+            state: TaskState::Staging,
+            message: String::new(),
+            healthy: None,
+            exit_code: None,
+        };
+        Self { status, since: now, changed: now }
+    }
+
+    /// Take in what an agent reports at `now`; gives whether the state is another.
+    pub fn take(&mut self, told: &ContainerStatus, now: Time) -> bool {
+        let was = self.status.state;
+        let state = was.max(told.state);
+        let status = ContainerStatus { state, ..told.clone() };
+        if self.status != status {
+            self.status = status;
+            self.changed = now;
+        }
+        if was != state {
+            self.since = now;
+        }
+        was != state
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -109,6 +158,9 @@ pub struct TaskStatus {
     /// Of a pod: where each of its containers stands, all of them, in definition order.
     #[serde(default)]
     pub containers: Vec<ContainerStatus>,
+    /// The size it runs under; `None` until it runs.
+    #[serde(default)]
+    pub size: Option<SizeReport>,
 }
 
 /// Where one container of a pod stands.

@@ -29,4 +29,6 @@ pub struct Demand<'a> {
     pub app: &'a App,
     /// Agents of the app's tasks of the same or a later configuration, first placed first.
     pub placed: Vec<TaskPlace>,
+    /// Secrets that the app needs and the cluster does not have, by name.
+    pub missing_secrets: Vec<String>,
 }

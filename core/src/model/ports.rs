@@ -1,5 +1,5 @@
 //! Which host ports an app's tasks want, in definition order: the one place that knows how
-//! definitions, mappings and `requirePorts` combine.
+//! definitions, mappings, endpoints and `requirePorts` combine.
 
 use super::{App, Protocol};
 
@@ -24,6 +24,15 @@ impl App {
     /// On the host network a definition's number only pins the host port with `requirePorts`;
     /// without it the number is the service port (Marathon's contract, sections 3 and 8).
     pub fn port_requests(&self) -> Vec<PortRequest> {
+        if let Some(pod) = &self.pod {
+            let asked = pod.endpoints().filter_map(|(_, e)| e.host_port.map(|p| (p, e.protocol)));
+            return asked
+                .map(|(port, protocol)| PortRequest {
+                    fixed: (port != 0).then_some(port),
+                    protocol,
+                })
+                .collect();
+        }
         if self.is_host_network() {
             return self
                 .port_definitions

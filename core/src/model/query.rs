@@ -25,7 +25,7 @@ impl App {
     /// and ready (Marathon's contract, sections 5.3 and 8).
     pub fn is_ready(&self, task: &Task) -> bool {
         task.state == TaskState::Running
-            && (self.health_checks.is_empty() || task.healthy == Some(true))
+            && (!self.has_health_checks() || task.healthy == Some(true))
             && task.probes.are_ready(self.readiness_checks.len())
     }
 }
@@ -110,7 +110,7 @@ impl State {
 
     /// Whether an instance has the configuration that its app wants by now.
     pub fn is_current(&self, instance: &Instance) -> bool {
-        self.apps.get(&instance.app_id).is_some_and(|record| record.is_current(instance.version))
+        self.apps.get(&instance.app_id).is_some_and(|r| r.is_current(instance.assigned_version()))
     }
 
     /// When an instance may launch.
@@ -182,6 +182,7 @@ impl State {
             .map(|(instance, app)| Demand {
                 instance_id: instance.id.clone(),
                 app,
+                missing_secrets: self.missing_secrets(app),
                 placed: places
                     .get(&instance.app_id)
                     .into_iter()
@@ -211,7 +212,7 @@ impl State {
             let attributes =
                 self.agents.get(&task.agent_id).map(|a| a.attributes.clone()).unwrap_or_default();
             let place = (task.host.clone(), attributes);
-            places.entry(&instance.app_id).or_default().push((instance.version, place));
+            places.entry(&instance.app_id).or_default().push((instance.assigned_version(), place));
         }
         places
     }

@@ -41,6 +41,16 @@ impl Resources {
         }
     }
 
+    /// The larger of both in each part.
+    pub fn covering(&self, other: &Resources) -> Resources {
+        Resources {
+            cpus_milli: self.cpus_milli.max(other.cpus_milli),
+            mem_bytes: self.mem_bytes.max(other.mem_bytes),
+            disk_bytes: self.disk_bytes.max(other.disk_bytes),
+            gpus: self.gpus.max(other.gpus),
+        }
+    }
+
     /// Whether `need` fits into this in every part.
     pub fn holds(&self, need: &Resources) -> bool {
         self.cpus_milli >= need.cpus_milli

@@ -1,8 +1,8 @@
 //! The replicated state: what every master holds and a snapshot contains.
 
 use super::{
-    Agent, AgentId, App, AppId, Cluster, Deployment, DeploymentId, GroupChangeRecord, GroupId,
-    GroupRecord, Instance, InstanceId, Node, NodeId, TaskFailure, Time,
+    Agent, AgentId, App, AppId, Cluster, DataKey, Deployment, DeploymentId, GroupChangeRecord,
+    GroupId, GroupRecord, Instance, InstanceId, Node, NodeId, SecretRecord, TaskFailure, Time,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +32,12 @@ pub struct State {
     /// What the latest changes replaced, oldest first: earlier versions of groups.
     #[serde(default)]
     pub group_history: Vec<GroupChangeRecord>,
+    /// What secrets are sealed with; `None` until there was one.
+    #[serde(default)]
+    pub data_key: Option<DataKey>,
+    /// By name.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, SecretRecord>,
     /// Log index of the last applied entry.
     pub applied_index: u64,
     /// Latest leader time seen: cluster time never goes back.

@@ -14,7 +14,7 @@ pub use outlook::{INSTANCES_CONSIDERED_MAX, Outlook, outlook};
 pub use ports::with_fixed_ports;
 pub use reason::Reason;
 
-use crate::model::{AgentId, App, AppId, Demand, InstanceId, Offer, Resources, Time};
+use crate::model::{AgentId, App, AppId, Demand, InstanceId, Offer, Resources, TaskPlace, Time};
 use constraint::{Host, Rules, Tally};
 use ports::FreePorts;
 use std::cmp::Reverse;
@@ -75,7 +75,7 @@ pub fn place(offers: &[Offer], demands: &[Demand<'_>], policy: &Policy) -> Place
         let tally = tallies
             .entry((&demand.app.id, demand.app.last_config_change))
             .or_insert_with(|| Tally::of(demand.placed.iter()));
-        match choose(&open, demand.app, tally, &mut rules) {
+        match choose(&open, demand, tally, &mut rules) {
             Ok(index) => {
                 let chosen = &mut open[index];
                 chosen.free = chosen.free.minus(&demand.app.resources);
@@ -100,7 +100,7 @@ type Objections = Vec<(AgentId, Vec<Reason>)>;
 
 fn choose(
     open: &[Open<'_>],
-    app: &App,
+    demand: &Demand<'_>,
     tally: &Tally,
     rules: &mut Rules,
 ) -> Result<usize, Objections> {
@@ -112,7 +112,7 @@ fn choose(
     let mut objections = Vec::new();
     let mut best = None;
     for (index, candidate) in open.iter().enumerate() {
-        let reasons = reasons_against(candidate, app, tally, rules);
+        let reasons = reasons_against(candidate, demand, tally, rules);
         if reasons.is_empty() {
             let offer = candidate.offer;
             let key = (
@@ -129,6 +129,15 @@ fn choose(
     best.map(|(_, index)| index).ok_or(objections)
 }
 
+/// Whether the constraints of an app let one more of its tasks be at `place` besides those that
+/// are `placed`.
+pub(crate) fn accepts(app: &App, place: &TaskPlace, placed: &[TaskPlace]) -> bool {
+    let tally = Tally::of(placed.iter());
+    let host = Host { name: &place.0, attributes: &place.1 };
+    let mut rules = Rules::default();
+    app.constraints.iter().all(|rule| rules.hold(rule, host, &tally))
+}
+
 /// How much is free, CPU and memory alike, as parts of what the freest agent has.
 fn freedom(free: &Resources, most: &Resources) -> u128 {
     let share = |part: u64, whole: u64| u128::from(part) * 1_000_000 / u128::from(whole.max(1));
@@ -136,7 +145,13 @@ fn freedom(free: &Resources, most: &Resources) -> u128 {
 }
 
 /// All that speaks against an offer, in the order of Marathon's funnel.
-fn reasons_against(open: &Open<'_>, app: &App, tally: &Tally, rules: &mut Rules) -> Vec<Reason> {
+fn reasons_against(
+    open: &Open<'_>,
+    demand: &Demand<'_>,
+    tally: &Tally,
+    rules: &mut Rules,
+) -> Vec<Reason> {
+    let app = demand.app;
     let mut reasons = Vec::new();
     if app.accepted_resource_roles.as_ref().is_some_and(|r| !r.iter().any(|r| r == ROLE_ANY)) {
         reasons.push(Reason::UnfulfilledRole);
@@ -147,6 +162,8 @@ fn reasons_against(open: &Open<'_>, app: &App, tally: &Tally, rules: &mut Rules)
             reasons.push(Reason::UnfulfilledConstraint { rule: constraint::text(constraint) });
         }
     }
+    let missing = demand.missing_secrets.iter();
+    reasons.extend(missing.map(|name| Reason::SecretMissing { name: name.clone() }));
     let (need, free) = (&app.resources, &open.free);
     if need.cpus_milli > free.cpus_milli {
         let (need_milli, free_milli) = (need.cpus_milli, free.cpus_milli);

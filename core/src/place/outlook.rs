@@ -37,11 +37,13 @@ pub fn outlook(state: &State, mut offers: Vec<Offer>, app: &App) -> Outlook {
     give_back(&mut offers, &replaced);
     outlook.wanted = app.instances.saturating_sub(count(&kept));
     let placed = places(state, &kept);
+    let missing = state.missing_secrets(app);
     let demands: Vec<Demand<'_>> = (0..outlook.wanted.min(INSTANCES_CONSIDERED_MAX))
         .map(|number| Demand {
             instance_id: InstanceId::compose(&app.id, &number.to_string()),
             app,
             placed: placed.clone(),
+            missing_secrets: missing.clone(),
         })
         .collect();
     let offers = with_fixed_ports(&without(state, &app.id, &kept), offers, &demands);

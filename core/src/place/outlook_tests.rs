@@ -61,6 +61,8 @@ fn running(state: &mut State, app: &App, agents: &[&str]) {
             healthy: None,
             message: String::new(),
             probes: TaskProbes::default(),
+            resize: None,
+            containers: Vec::new(),
         };
         let instance = Instance {
             id: id.clone(),

@@ -9,6 +9,10 @@ pub enum Reason {
     UnfulfilledConstraint {
         rule: String,
     },
+    /// Marathon has no name for it; it is a condition that does not hold.
+    SecretMissing {
+        name: String,
+    },
     NoCorrespondingReservationFound,
     AgentMaintenance,
     InsufficientCpus {
@@ -54,7 +58,9 @@ impl Reason {
     pub fn as_str(&self) -> &'static str {
         match self {
             Reason::UnfulfilledRole => "UnfulfilledRole",
-            Reason::UnfulfilledConstraint { .. } => "UnfulfilledConstraint",
+            Reason::UnfulfilledConstraint { .. } | Reason::SecretMissing { .. } => {
+                "UnfulfilledConstraint"
+            }
             Reason::NoCorrespondingReservationFound => "NoCorrespondingReservationFound",
             Reason::AgentMaintenance => "AgentMaintenance",
             Reason::InsufficientCpus { .. } => "InsufficientCpus",
@@ -71,6 +77,7 @@ impl Reason {
         match self {
             Reason::UnfulfilledRole => "no resources of the accepted roles are offered".to_string(),
             Reason::UnfulfilledConstraint { rule } => format!("constraint [{rule}] does not hold"),
+            Reason::SecretMissing { name } => format!("secret '{name}' does not exist"),
             Reason::NoCorrespondingReservationFound => "no reservation matches".to_string(),
             Reason::AgentMaintenance => "the agent is in maintenance".to_string(),
             Reason::InsufficientCpus { need_milli, free_milli } => {
@@ -105,6 +112,7 @@ impl Reason {
             Reason::UnfulfilledConstraint { rule } => {
                 format!("change or drop the constraint [{rule}]")
             }
+            Reason::SecretMissing { name } => format!("bramble secret put {name}"),
             Reason::NoCorrespondingReservationFound => "drop the reservation".to_string(),
             Reason::AgentMaintenance => "end the agent's maintenance".to_string(),
             Reason::InsufficientCpus { need_milli, free_milli } => {
@@ -194,6 +202,7 @@ mod tests {
                 Reason::UnfulfilledConstraint { rule: "rack LIKE r1".into() },
                 "constraint [rack LIKE r1] does not hold",
             ),
+            (Reason::SecretMissing { name: "a/b".into() }, "secret 'a/b' does not exist"),
         ];
         for (reason, text) in cases {
             assert_eq!(reason.describe(), text);

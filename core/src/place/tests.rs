@@ -122,6 +122,7 @@ fn demands(apps: &[&'static App]) -> Vec<Demand<'static>> {
         instance_id: InstanceId(format!("i{at}")),
         app,
         placed: vec![],
+        missing_secrets: vec![],
     };
     apps.iter().enumerate().map(demand).collect()
 }

@@ -31,6 +31,8 @@ fn instance(app: &App, ports: &[u16]) -> Instance {
         healthy: None,
         message: String::new(),
         probes: TaskProbes::default(),
+        resize: None,
+        containers: Vec::new(),
     };
     Instance {
         id,

@@ -1,7 +1,7 @@
 //! What runs, as whom, with which environment, files and amounts.
 
 use super::Violations;
-use crate::model::{App, EnvValue, Limit};
+use crate::model::{App, EnvValue, Limit, secret_name};
 
 /// Characters of a URI (Marathon).
 const URI_CHARS_MAX: usize = 1024;
@@ -83,7 +83,13 @@ fn environment(app: &App, found: &mut Violations) {
         }
     }
     for (name, source) in &app.secrets {
-        found.require(!source.is_empty(), format!("/secrets/{name}/source"), "must not be empty");
+        let at = format!("/secrets/{name}/source");
+        if source.is_empty() {
+            found.add(at, "must not be empty");
+        } else {
+            let message = "must name a secret: letters, digits and '._-', in parts between '/'";
+            found.require(secret_name(source).is_some(), at, message);
+        }
     }
 }
 

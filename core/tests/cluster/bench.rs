@@ -229,8 +229,24 @@ impl Bench {
         placement
     }
 
-    /// Report a new state of an instance's task.
+    /// Report a new state of an instance's task; it has the size it was told.
     pub fn report(&mut self, id: &InstanceId, state: TaskState, healthy: Option<bool>) {
+        self.report_with(id, state, healthy, None);
+    }
+
+    /// Report that a task could not be given its new size.
+    pub fn refuse_size(&mut self, id: &InstanceId) {
+        let healthy = self.state.instances[id].task.as_ref().and_then(|t| t.healthy);
+        self.report_with(id, TaskState::Running, healthy, Some("in use".into()));
+    }
+
+    fn report_with(
+        &mut self,
+        id: &InstanceId,
+        state: TaskState,
+        healthy: Option<bool>,
+        refused: Option<String>,
+    ) {
         let instance = &self.state.instances[id];
         let task = instance.task.as_ref().expect("the instance has a task");
         let status = TaskStatus {
@@ -243,6 +259,7 @@ impl Bench {
             exit_code: None,
             probes: None,
             containers: Vec::new(),
+            size: Some(SizeReport { version: instance.assigned_version(), refused }),
         };
         self.must(Command::RecordStatus { statuses: vec![status] });
     }
@@ -254,7 +271,10 @@ impl Bench {
             let Some(task) = &instance.task else { continue };
             if instance.goal == Goal::Decommissioned {
                 self.report(&instance.id, TaskState::Killed, None);
-            } else if task.state != TaskState::Running || task.healthy != Some(true) {
+            } else if task.state != TaskState::Running
+                || task.healthy != Some(true)
+                || task.resizing().is_some()
+            {
                 self.report(&instance.id, TaskState::Running, Some(true));
             }
         }

@@ -52,6 +52,10 @@ enum Step {
         app: usize,
         count: u8,
     },
+    Resize {
+        app: usize,
+        instance: usize,
+    },
     /// The loops look once.
     Deploy,
     Place,
@@ -111,6 +115,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => n().prop_map(Step::Review),
         1 => n().prop_map(Step::Promote),
         1 => (0..APPS.len(), 0..4u8).prop_map(|(app, count)| Step::AddStable { app, count }),
+        1 => (0..APPS.len(), n()).prop_map(|(app, instance)| Step::Resize { app, instance }),
         6 => Just(Step::Deploy),
         3 => Just(Step::Place),
         1 => any::<u16>().prop_map(|ms| Step::Wait(u32::from(ms) * 10)),
@@ -209,6 +214,9 @@ fn commands(bench: &mut Bench, step: &Step) -> Vec<Command> {
             let ids = (0..*count).map(|k| InstanceId::compose(&id(*app), &format!("s{k}")));
             Command::AddStable { app_id: id(*app), ids: ids.collect() }
         }
+        Step::Resize { app, instance: n } => {
+            Command::Resize { app_id: id(*app), ids: vec![instance(*n)] }
+        }
         Step::Deploy => return bench.deployer(),
         Step::Place => {
             bench.place();
@@ -240,6 +248,10 @@ fn status(state: &State, n: usize, to: u8, healthy: Option<bool>, skip: u32) -> 
         exit_code: None,
         probes: None,
         containers: Vec::new(),
+        size: task.and_then(|t| t.resizing()).map(|resize| SizeReport {
+            version: resize.version,
+            refused: (skip == 2).then(|| "in use".into()),
+        }),
     }
 }
 
@@ -258,6 +270,7 @@ fn sound(state: &State) -> Result<(), TestCaseError> {
     }
     for instance in state.instances.values() {
         prop_assert!(state.app_of(instance).is_some(), "{} has no definition", instance.id);
+        prop_assert!(state.assigned_app(instance).is_some(), "{} is told nothing", instance.id);
         if let Some(task) = &instance.task {
             prop_assert!(!task.state.is_terminal());
             prop_assert_eq!(&task.id, &instance.id.task(instance.incarnation));

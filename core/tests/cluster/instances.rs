@@ -140,6 +140,7 @@ fn a_status_is_applied_once_and_never_goes_back() {
         exit_code: None,
         probes: None,
         containers: Vec::new(),
+        size: None,
     };
     let mut report = |s: TaskStatus| {
         bench.clock += 10;

@@ -7,5 +7,7 @@ mod groups;
 mod history;
 mod instances;
 mod placing;
+mod resizing;
 mod rolling;
+mod secrets;
 mod strategies;

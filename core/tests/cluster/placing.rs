@@ -144,6 +144,7 @@ proptest! {
                 instance_id: InstanceId::new(format!("i{at:02}")),
                 app: &apps[*app],
                 placed: if *app == 0 { earlier.clone() } else { vec![] },
+                missing_secrets: vec![],
             })
             .collect();
         let placement = place(&offers, &demands, &Policy { port_seed });

@@ -14,6 +14,8 @@ enum Turn {
     Progress(usize),
     Unhealthy(usize),
     Fail(usize),
+    /// An agent cannot give the nth task its new size.
+    Refuse(usize),
     /// A user kills it.
     Kill(usize),
     Promote,
@@ -30,6 +32,7 @@ fn turn() -> impl Strategy<Value = Turn> {
         8 => any::<usize>().prop_map(Turn::Progress),
         1 => any::<usize>().prop_map(Turn::Unhealthy),
         1 => any::<usize>().prop_map(Turn::Fail),
+        1 => any::<usize>().prop_map(Turn::Refuse),
         1 => Just(Turn::Wait),
     ]
 }
@@ -53,6 +56,8 @@ struct Change {
     over_ppm: u64,
     checked: bool,
     resident: bool,
+    /// Only the size changes.
+    vertical: bool,
     /// Of its new version.
     labels: Vec<(&'static str, String)>,
 }
@@ -74,23 +79,26 @@ fn trial() -> impl Strategy<Value = Vec<(&'static str, String)>> {
 
 fn change() -> impl Strategy<Value = Change> {
     let part = || prop_oneof![Just(0), Just(PPM), Just(PPM / 2), 0..=PPM];
-    (0..6u32, 1..6u32, part(), part(), any::<bool>(), prop::bool::weighted(0.2)).prop_map(
-        |(before, after, min_ppm, over_ppm, checked, resident)| Change {
+    (0..6u32, 1..6u32, part(), part(), any::<bool>(), prop::bool::weighted(0.2), any::<bool>())
+        .prop_map(|(before, after, min_ppm, over_ppm, checked, resident, vertical)| Change {
             before,
             after,
             min_ppm,
             over_ppm: if resident { 0 } else { over_ppm },
             checked,
             resident,
+            vertical,
             labels: vec![],
-        },
-    )
+        })
 }
 
 impl Change {
     fn app(&self, instances: u32, cmd: &str) -> App {
         let mut app = app("/a", instances);
-        app.cmd = Some(cmd.into());
+        match self.vertical {
+            true => app.resources.mem_bytes += cmd.len() as u64 * BYTES_PER_MIB,
+            false => app.cmd = Some(cmd.into()),
+        }
         app.upgrade = UpgradeStrategy { min_health_ppm: self.min_ppm, max_over_ppm: self.over_ppm };
         if self.checked {
             app.health_checks = vec![health_check()];
@@ -241,6 +249,11 @@ fn take(bench: &mut Bench, change: &Change, turn: &Turn) {
             let Some(instance) = nth(bench, *n, running) else { return };
             bench.report(&instance.id, TaskState::Running, Some(false));
         }
+        Turn::Refuse(n) => {
+            let resizing = |_: &Instance, t: &Task| t.resizing().is_some();
+            let Some(instance) = nth(bench, *n, resizing) else { return };
+            bench.refuse_size(&instance.id);
+        }
         Turn::Fail(n) => {
             let Some(instance) = nth(bench, *n, |_, _| true) else { return };
             bench.report(&instance.id, TaskState::Failed, None);
@@ -259,7 +272,7 @@ proptest! {
         let mut bench = Bench::with(vec![agent("n1", 10_000, 4096), agent("n2", 10_000, 4096)]);
         bench.create(change.app(change.before, "sleep 1"));
         bench.finish();
-        let app = change.app(change.after, "sleep 2");
+        let app = change.app(change.after, "sleep 20");
         let id = bench.update(app);
         for turn in &turns {
             if !bench.state.deployments.contains_key(&id) {
@@ -293,9 +306,9 @@ proptest! {
         let staged = labels.iter().any(|(label, _)| *label == LABEL_BLUE_GREEN);
         let change = Change { resident: change.resident && !staged, labels, ..change };
         let mut bench = Bench::with(vec![agent("n1", 10_000, 4096), agent("n2", 10_000, 4096)]);
-        bench.create(change.app(change.before, "sleep 1"));
+        bench.create(change.tried(change.before, "sleep 1"));
         bench.finish();
-        bench.update(change.tried(change.after, "sleep 2"));
+        bench.update(change.tried(change.after, "sleep 20"));
         for turn in &turns {
             take(&mut bench, &change, turn);
         }
@@ -326,6 +339,7 @@ proptest! {
         let change = Change {
             before: 0, after: instances, min_ppm: 0, over_ppm: PPM, checked: false, resident: false,
             labels: vec![],
+            vertical: false,
         };
         let mut bench = Bench::with(vec![agent("n1", 10_000, 4096)]);
         bench.create(change.app(instances, "sleep 1"));
@@ -356,6 +370,7 @@ proptest! {
         let change = Change {
             before: 0, after: 0, min_ppm: PPM, over_ppm: 0, checked: true, resident: false,
             labels: vec![],
+            vertical: false,
         };
         let mut bench = Bench::with(vec![agent("n1", 10_000, 4096)]);
         bench.create(change.app(2, "sleep 1"));
@@ -405,6 +420,7 @@ fn the_first_moves_of_a_restart() {
             checked: false,
             resident: false,
             labels: vec![],
+            vertical: false,
         };
         let mut bench = Bench::with(vec![agent("n1", 10_000, 4096)]);
         bench.create(change.app(n, "sleep 1"));

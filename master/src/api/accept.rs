@@ -1,8 +1,8 @@
 //! Content negotiation: which of our forms a client takes, and whether we take its.
 
 use super::error::ApiError;
-use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
 
 pub(crate) const JSON: &str = "application/json";
 pub(crate) const TEXT: &str = "text/plain";
@@ -41,11 +41,24 @@ pub(crate) fn need_json(headers: &HeaderMap) -> Result<(), ApiError> {
 /// Refuse a body that says it is something other than JSON.
 pub(crate) fn body_is_json(headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(()) };
-    let value = value.to_str().unwrap_or_default();
-    let kind = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let ok =
-        matches!(kind.as_str(), "" | "*/*" | "application/*" | JSON) || kind.ends_with("+json");
+    let kind = kind(value);
+    let ok = matches!(kind.as_str(), "" | "*/*" | "application/*") || is_json(&kind);
     if ok { Ok(()) } else { Err(ApiError::MediaType) }
+}
+
+/// Whether a body says that it is JSON, where it may be anything.
+pub(crate) fn says_json(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| is_json(&kind(value)))
+}
+
+fn is_json(kind: &str) -> bool {
+    kind == JSON || kind.ends_with("+json")
+}
+
+/// A content type without its parameters.
+fn kind(value: &HeaderValue) -> String {
+    let value = value.to_str().unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 /// One media range of an `Accept` header.
@@ -87,7 +100,6 @@ impl Range {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     #[test]
     fn the_client_chooses() {

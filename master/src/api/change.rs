@@ -29,8 +29,16 @@ pub(crate) struct Started {
 /// # Errors
 /// The log's refusal, or 503 when it did not answer in time.
 pub(crate) async fn commit(api: &Api, command: Command) -> Result<Committed, ApiError> {
-    let proposed = tokio::time::timeout(PROPOSE_TIME_MAX, api.propose.propose(command)).await;
-    Ok(proposed.map_err(|_| ApiError::ProposeTimeout)??)
+    Ok(within(api.propose.propose(command)).await??)
+}
+
+/// Wait for the log, within a time.
+///
+/// # Errors
+/// 503 when it did not answer in time.
+pub(crate) async fn within<T>(proposing: impl Future<Output = T>) -> Result<T, ApiError> {
+    let proposed = tokio::time::timeout(PROPOSE_TIME_MAX, proposing).await;
+    proposed.map_err(|_| ApiError::ProposeTimeout)
 }
 
 /// Change apps in one deployment.

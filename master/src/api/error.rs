@@ -4,8 +4,10 @@
 //! The texts are Marathon's own, so they start upper-case where its do.
 
 use super::reply::{self, Reply};
+use crate::artifacts::ArtifactError;
 use crate::propose::ProposeError;
 use crate::streams::StreamError;
+use crate::vault::VaultError;
 use bramble_core::command::Rejection;
 use bramble_core::model::{AppId, DeploymentId, GroupId, Time};
 use bramble_protocol::native::Refusal;
@@ -19,6 +21,10 @@ use thiserror::Error;
 pub(crate) enum ApiError {
     #[error("Invalid JSON")]
     BrokenJson { details: String },
+    #[error("Please specify data in JSON format")]
+    NoJson { details: String },
+    #[error("the body must be multipart/form-data with a file in the field 'file': {0}")]
+    Multipart(String),
     #[error("Invalid JSON")]
     WrongType { details: Vec<FieldError> },
     #[error("Object is not valid")]
@@ -46,8 +52,14 @@ pub(crate) enum ApiError {
     DeploymentUnknown(DeploymentId),
     #[error("Application {0} not found in tasks queue.")]
     NotQueued(AppId),
+    #[error("secret '{0}' does not exist")]
+    SecretUnknown(String),
     #[error("There is no leader")]
     NoLeader,
+    #[error("Plugin '{0}' does not exist")]
+    PluginUnknown(String),
+    #[error("this node keeps no artifacts; start bramble with --artifact-store")]
+    NoArtifactStore,
     #[error("this node holds no join token")]
     NoToken,
     #[error("URI not found")]
@@ -60,6 +72,8 @@ pub(crate) enum ApiError {
     MediaType,
     #[error("the request body is over the limit of {limit} bytes")]
     BodyTooLarge { limit: usize },
+    #[error("the value is over the limit of {limit} bytes; mount larger files as a volume")]
+    SecretTooLarge { limit: usize },
     #[error("the request body did not arrive in time")]
     BodyTimeout,
     #[error("the request body was cut off")]
@@ -97,6 +111,10 @@ pub(crate) enum ApiError {
     #[error("agent did not answer in time")]
     AgentTimeout,
     #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    #[error(transparent)]
+    Vault(VaultError),
+    #[error(transparent)]
     Propose(#[from] ProposeError),
     #[error(transparent)]
     Stream(#[from] StreamError),
@@ -106,9 +124,12 @@ impl ApiError {
     pub(crate) fn status(&self) -> StatusCode {
         use ApiError as E;
         match self {
-            E::BrokenJson { .. } | E::ScaleAndWipe | E::TaskIdUnparsable(_) | E::BodyCut => {
-                StatusCode::BAD_REQUEST
-            }
+            E::BrokenJson { .. }
+            | E::NoJson { .. }
+            | E::Multipart(_)
+            | E::ScaleAndWipe
+            | E::TaskIdUnparsable(_)
+            | E::BodyCut => StatusCode::BAD_REQUEST,
             E::WrongType { .. } | E::NotValid { .. } | E::Argument(_) => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
@@ -119,13 +140,16 @@ impl ApiError {
             | E::TaskUnknown(_)
             | E::DeploymentUnknown(_)
             | E::NotQueued(_)
+            | E::SecretUnknown(_)
             | E::NoLeader
             | E::NoToken
+            | E::PluginUnknown(_)
+            | E::NoArtifactStore
             | E::NoRoute => StatusCode::NOT_FOUND,
             E::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             E::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             E::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            E::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            E::BodyTooLarge { .. } | E::SecretTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             E::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             E::UpgradeNeeded(_) => StatusCode::UPGRADE_REQUIRED,
             E::AccessDenied { .. } => StatusCode::UNAUTHORIZED,
@@ -137,6 +161,8 @@ impl ApiError {
             | E::NoAgent
             | E::ProposeTimeout
             | E::AgentTimeout => StatusCode::SERVICE_UNAVAILABLE,
+            E::Artifact(error) => artifact_status(error),
+            E::Vault(_) => StatusCode::INTERNAL_SERVER_ERROR,
             E::Propose(ProposeError::Rejected(rejection)) => rejection_status(rejection),
             E::Propose(ProposeError::NotLeader | ProposeError::Unavailable(_)) => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -163,6 +189,7 @@ impl ApiError {
             ApiError::BrokenJson { details } => {
                 reply::json(status, &ErrorBody::broken_json(details))
             }
+            ApiError::NoJson { details } => reply::json(status, &ErrorBody::no_json(details)),
             ApiError::WrongType { details } => {
                 reply::json(status, &ErrorBody::invalid_json(details.clone()))
             }
@@ -197,15 +224,37 @@ impl ApiError {
     }
 }
 
+fn artifact_status(error: &ArtifactError) -> StatusCode {
+    match error {
+        ArtifactError::Path(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        ArtifactError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ArtifactError::Full => StatusCode::INSUFFICIENT_STORAGE,
+        ArtifactError::Unknown(_) => StatusCode::NOT_FOUND,
+        ArtifactError::Taken(_) => StatusCode::CONFLICT,
+        ArtifactError::Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl From<VaultError> for ApiError {
+    fn from(error: VaultError) -> Self {
+        match error {
+            VaultError::Propose(error) => ApiError::Propose(error),
+            error => ApiError::Vault(error),
+        }
+    }
+}
+
 fn rejection_status(rejection: &Rejection) -> StatusCode {
     match rejection {
-        Rejection::AppUnknown(_) | Rejection::GroupUnknown(_) | Rejection::DeploymentUnknown(_) => {
-            StatusCode::NOT_FOUND
-        }
+        Rejection::AppUnknown(_)
+        | Rejection::GroupUnknown(_)
+        | Rejection::DeploymentUnknown(_)
+        | Rejection::SecretUnknown(_) => StatusCode::NOT_FOUND,
         Rejection::DependencyCycle => StatusCode::UNPROCESSABLE_ENTITY,
-        Rejection::DeploymentsFull { .. } | Rejection::CallbacksFull { .. } => {
-            StatusCode::FORBIDDEN
-        }
+        Rejection::DeploymentsFull { .. }
+        | Rejection::CallbacksFull { .. }
+        | Rejection::SecretsFull { .. }
+        | Rejection::SecretsTooLarge { .. } => StatusCode::FORBIDDEN,
         Rejection::ServicePortsExhausted { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         // The rest means: not in the present state of the cluster.
         _ => StatusCode::CONFLICT,
@@ -215,6 +264,7 @@ fn rejection_status(rejection: &Rejection) -> StatusCode {
 fn rejection_message(rejection: &Rejection) -> String {
     match rejection {
         Rejection::AppExists(id) => format!("An app with id [{id}] already exists."),
+        Rejection::PodExists(id) => format!("A pod with id [{id}] already exists."),
         Rejection::AppUnknown(id) => format!("App '{id}' does not exist"),
         Rejection::PathTaken(_, id) => format!("An app with the path {id} already exists."),
         Rejection::GroupUnknown(id) => format!("Group '{id}' does not exist"),

@@ -11,6 +11,7 @@ use crate::offers::OfferBook;
 use crate::propose::{Propose, ProposeError};
 use crate::store::Store;
 use crate::streams::{AgentStream, OpenStream, StreamError, StreamFuture};
+use crate::vault::Vault;
 use bramble_core::model::{AgentId, NodeId, NodeRole};
 use bramble_protocol::message::{StreamReply, StreamRequest};
 use bramble_protocol::net::{self as frame, FrameError, Link};
@@ -44,6 +45,7 @@ pub struct Dispatcher {
     store: Arc<Store>,
     propose: Arc<dyn Propose>,
     offers: Arc<OfferBook>,
+    vault: Arc<Vault>,
     sessions: Mutex<BTreeMap<AgentId, Session>>,
     next_session: AtomicU64,
 }
@@ -54,8 +56,14 @@ struct Session {
 }
 
 impl Dispatcher {
-    pub fn new(store: Arc<Store>, propose: Arc<dyn Propose>, offers: Arc<OfferBook>) -> Self {
-        Self { store, propose, offers, sessions: Mutex::default(), next_session: AtomicU64::new(1) }
+    pub fn new(
+        store: Arc<Store>,
+        propose: Arc<dyn Propose>,
+        offers: Arc<OfferBook>,
+        vault: Arc<Vault>,
+    ) -> Self {
+        let (sessions, next_session) = (Mutex::default(), AtomicU64::new(1));
+        Self { store, propose, offers, vault, sessions, next_session }
     }
 
     fn sessions(&self) -> MutexGuard<'_, BTreeMap<AgentId, Session>> {

@@ -93,7 +93,8 @@ async fn tell(
     let mut told = Told::default();
     loop {
         changes.mark_unchanged();
-        if let Some(set) = dispatcher.store.read(|state| told.next(state, agent_id)) {
+        let vault = &dispatcher.vault;
+        if let Some(set) = dispatcher.store.read(|state| told.next(state, agent_id, vault)) {
             tracing::debug!(%agent_id, generation = set.generation, put = set.put.len(),
                 remove = set.remove.len(), "assignments go down");
             frame::write_frame(&mut send, &ToAgent::Assignments(set)).await?;

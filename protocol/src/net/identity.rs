@@ -135,7 +135,7 @@ impl NodeKey {
         self.pair.sign(message).as_ref().to_vec()
     }
 
-    /// The private key, for the TLS configuration and the CA file only.
+    /// The private key, for the TLS configuration, the CA file and sealing only.
     pub(super) fn pkcs8(&self) -> &[u8] {
         &self.pkcs8
     }

@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn steps_count_from_one_and_name_current_actions() {
-        let act = |kind| DeploymentAction { kind, app_id: AppId::new("/a") };
+        let act = |kind| DeploymentAction { kind, app_id: AppId::new("/a"), pod: false };
         let mut one = Deployment {
             id: DeploymentId::new("d"),
             version: Time(0),

@@ -138,6 +138,8 @@ mod tests {
             healthy: Some(true),
             message: String::new(),
             probes: TaskProbes::default(),
+            resize: None,
+            containers: Vec::new(),
         };
         let instance = Instance {
             id: InstanceId::new("a.instance-1"),

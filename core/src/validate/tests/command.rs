@@ -48,6 +48,11 @@ fn what_runs_is_checked() {
             "/secrets/s/source",
             "must not be empty",
         ),
+        (
+            with(app(), |a| drop(a.secrets.insert("s".into(), "a/../b".into()))),
+            "/secrets/s/source",
+            "must name a secret",
+        ),
         (fetch("", None), "/fetch(0)/uri", "URI has invalid syntax."),
         (fetch("http://a b", None), "/fetch(0)/uri", "URI has invalid syntax."),
         (fetch(&"x".repeat(1025), None), "/fetch(0)/uri", "must be at most 1024"),

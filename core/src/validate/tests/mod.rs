@@ -47,6 +47,8 @@ fn app() -> App {
         version: Time(0),
         last_scaling: Time(0),
         last_config_change: Time(0),
+        pod: None,
+        last_restart: Time(0),
     }
 }
 

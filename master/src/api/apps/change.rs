@@ -34,10 +34,7 @@ struct Request<'a> {
 
 impl<'a> Request<'a> {
     async fn read(call: &'a Call, body: Body) -> Result<Request<'a>, ApiError> {
-        accept::body_is_json(&call.headers)?;
-        let bytes = body::read(&call.headers, body).await?;
-        let body = serde_json::from_slice(&bytes)
-            .map_err(|error| ApiError::BrokenJson { details: error.to_string() })?;
+        let body = body::json(&call.headers, body).await?;
         Ok(Request {
             call,
             force: call.query.flag("force", false),
@@ -73,9 +70,14 @@ impl<'a> Request<'a> {
 /// `POST /v2/apps`.
 pub(crate) async fn create(call: &Call, body: Body) -> Result<Reply, ApiError> {
     let request = Request::read(call, body).await?;
-    let update = parse::app_update(&request.body).map_err(wrong_type)?;
-    let id = own_id(&update, "")?;
-    let app = definition(&update, id.clone(), None, "")?;
+    let update = parse::app_update(&request.body).map_err(|mut details| {
+        if request.body.is_object() && request.body.get("id").is_none() {
+            details.push(no_id(""));
+        }
+        wrong_type(details)
+    })?;
+    let app = named(&update)?;
+    let id = app.id.clone();
     let api = request.call.api();
     if call.query.flag("dryRun", false) {
         if request.record(&id).is_some() {
@@ -101,9 +103,7 @@ pub(crate) async fn create(call: &Call, body: Body) -> Result<Reply, ApiError> {
 
 /// The app's URL, by the name under which the client knows this node.
 fn location(request: &Request<'_>, id: &AppId) -> Option<HeaderValue> {
-    let host = request.call.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let host = host.map_or_else(|| request.call.shared.address(), str::to_string);
-    HeaderValue::try_from(format!("http://{host}/v2/apps{id}")).ok()
+    HeaderValue::try_from(format!("http://{}/v2/apps{id}", request.call.host())).ok()
 }
 
 /// `PUT /v2/apps/{id}`: create, update, or with a bare `version` go back to it.
@@ -157,12 +157,19 @@ fn many(request: &Request<'_>, may_create: bool) -> Result<Vec<AppChange>, ApiEr
     let partial = request.partial || !may_create;
     let mut changes: Vec<AppChange> = Vec::new();
     let mut latest = BTreeMap::new();
+    let mut wrong = Vec::new();
     for (index, update) in updates.iter().enumerate() {
         let path = format!("/({index})");
         if !update.id.is_given() {
             return Err(ApiError::Argument("App Update must have app id set".into()));
         }
-        let id = own_id(update, &path)?;
+        let id = match own_id(update, &path) {
+            Err(ApiError::NotValid { details }) => {
+                wrong.extend(details);
+                continue;
+            }
+            id => id?,
+        };
         let record = request.record(&id);
         // An id given twice is changed twice, the second time from where the first led.
         let drafted = latest.get(&id).and_then(|at: &usize| match &changes[*at] {
@@ -173,11 +180,16 @@ fn many(request: &Request<'_>, may_create: bool) -> Result<Vec<AppChange>, ApiEr
         if current.is_none() && !may_create {
             return Err(ApiError::AppUnknown(id));
         }
-        let change = next(update, id.clone(), record.as_ref(), current, partial, &path)?;
-        latest.insert(id, changes.len());
-        changes.push(change);
+        match next(update, id.clone(), record.as_ref(), current, partial, &path) {
+            Ok(change) => {
+                latest.insert(id, changes.len());
+                changes.push(change);
+            }
+            Err(ApiError::NotValid { details }) => wrong.extend(details),
+            Err(other) => return Err(other),
+        }
     }
-    Ok(changes)
+    if wrong.is_empty() { Ok(changes) } else { Err(ApiError::NotValid { details: wrong }) }
 }
 
 /// `POST /v2/apps/{id}/restart`.
@@ -234,11 +246,29 @@ fn definition(
     if violations.is_empty() { Ok(app) } else { Err(not_valid(fields(&violations))) }
 }
 
+/// The new app that a definition with an id means.
+fn named(update: &AppUpdate) -> Result<App, ApiError> {
+    match own_id(update, "") {
+        Err(ApiError::NotValid { mut details }) => {
+            // All that is wrong is named in one answer: with an id that is right, the rest shows.
+            let rest = definition(update, AppId::new("/x"), None, "");
+            if let Err(ApiError::NotValid { details: rest }) = rest {
+                details.extend(rest);
+            }
+            Err(ApiError::NotValid { details })
+        }
+        id => definition(update, id?, None, ""),
+    }
+}
+
+fn no_id(path: &str) -> FieldError {
+    FieldError::new(format!("{path}/id"), "error.path.missing")
+}
+
 /// The id a definition gives itself, from the root.
 fn own_id(update: &AppUpdate, path: &str) -> Result<AppId, ApiError> {
     let Some(text) = update.id.given() else {
-        let missing = FieldError::new(format!("{path}/id"), "error.path.missing");
-        return Err(wrong_type(vec![missing]));
+        return Err(wrong_type(vec![no_id(path)]));
     };
     resolve_id(text, "/").map_err(|error| ApiError::NotValid { details: vec![below(error, path)] })
 }

@@ -6,10 +6,12 @@ mod images;
 mod logs;
 mod name;
 mod outlook;
+mod secrets;
 mod status;
 
 pub(super) use deployments::{deployments, promote, withdraw};
 pub(super) use outlook::{dry_run, why};
+pub(super) use secrets::{list as secrets, put as put_secret, remove as remove_secret};
 pub(super) use status::{agents, status, token};
 
 use super::dispatch::{Call, Content, Shared};

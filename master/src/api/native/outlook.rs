@@ -6,7 +6,7 @@ use crate::api::dispatch::Call;
 use crate::api::error::ApiError;
 use crate::api::reply::{self, Reply};
 use crate::clock;
-use bramble_core::model::{AgentId, App, AppId, Offer, State, Task, TaskState};
+use bramble_core::model::{AgentId, App, AppId, Offer, State, Task, TaskState, Unresizable};
 use bramble_core::place::{INSTANCES_CONSIDERED_MAX, Outlook, Reason, outlook};
 use bramble_protocol::native::{ObstacleView, OutlookView, PlacementView, ReasonView, Why};
 use http::StatusCode;
@@ -43,6 +43,8 @@ fn explain(state: &State, offers: Vec<Offer>, id: &AppId) -> Option<Why> {
         outlook: view(state, offers, &record.app),
         ..Why::default()
     };
+    // Outside a deployment nobody is about to be given another size.
+    let sizes = if why.deployments.is_empty() { Vec::new() } else { state.resizable(id) };
     for instance in state.instances_of(id) {
         let Some(task) = &instance.task else {
             why.waiting += u32::from(instance.is_waiting());
@@ -57,11 +59,25 @@ fn explain(state: &State, offers: Vec<Offer>, id: &AppId) -> Option<Why> {
             }
             _ => continue,
         }
-        if !own.is_ready(task) && why.progress.len() < PROGRESS_MAX {
-            why.progress.push((task.id.0.clone(), words(own, task)));
+        let verdict = sizes.iter().find(|(id, _)| *id == instance.id).map(|(_, verdict)| verdict);
+        let words =
+            size_words(task, verdict).or_else(|| (!own.is_ready(task)).then(|| words(own, task)));
+        if let Some(words) = words.filter(|_| why.progress.len() < PROGRESS_MAX) {
+            why.progress.push((task.id.0.clone(), words));
         }
     }
     Some(why)
+}
+
+/// How a task comes by the new size of its app.
+fn size_words(task: &Task, verdict: Option<&Result<(), Unresizable>>) -> Option<String> {
+    if task.resizing().is_some() {
+        return Some("is being given its new size as it runs".into());
+    }
+    match verdict? {
+        Err(Unresizable::NewTask) | Ok(()) => None,
+        Err(why) => Some(format!("is replaced instead of given its new size: {}", why.describe())),
+    }
 }
 
 /// What a task that does not do its work yet is at.

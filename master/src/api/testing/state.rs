@@ -56,6 +56,8 @@ pub(crate) fn running(state: &mut State, app: &str, key: &str) -> TaskId {
         healthy: None,
         message: String::new(),
         probes: TaskProbes::default(),
+        resize: None,
+        containers: Vec::new(),
     });
     task_id
 }

@@ -13,7 +13,7 @@ fn deployment(apps: &[&str], steps: usize, at: u32) -> Box<Deployment> {
     }
     let kinds = [ActionKind::Start, ActionKind::Scale, ActionKind::Restart];
     let step = |kind: &ActionKind| Step {
-        actions: vec![DeploymentAction { kind: *kind, app_id: AppId::new(apps[0]) }],
+        actions: vec![DeploymentAction { kind: *kind, app_id: AppId::new(apps[0]), pod: false }],
     };
     Box::new(Deployment {
         id: DeploymentId::new("d"),
@@ -47,6 +47,8 @@ fn instance(state: TaskState, healthy: Option<bool>, goal: Goal) -> Box<Instance
         healthy,
         message: "m".into(),
         probes: <_>::default(),
+        resize: None,
+        containers: Vec::new(),
     };
     Box::new(Instance {
         id: InstanceId::new("a_b.instance-1"),
@@ -74,6 +76,7 @@ fn changed(
         was_healthy: was.1,
         instance: instance(is.0, is.1, goal),
         failed_checks,
+        changed_containers: Vec::new(),
     }
 }
 

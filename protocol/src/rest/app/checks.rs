@@ -117,7 +117,7 @@ pub(super) fn check(check: &Check) -> CheckJson {
         CheckProbe::Exec { command } => {
             json.exec = Some(ExecJson { command: ShellJson { shell: command.clone() } });
         }
-        CheckProbe::Http { path, port_index, port } => {
+        CheckProbe::Http { path, port_index, port, .. } => {
             json.http = Some(HttpJson { path: path.clone(), port: *port, port_index: *port_index });
         }
         CheckProbe::Tcp { port_index, port } => {

@@ -18,7 +18,7 @@ fn s(text: &str) -> String {
 }
 
 fn deployment() -> Deployment {
-    let scale = DeploymentAction { kind: ActionKind::Scale, app_id: AppId::new("/a") };
+    let scale = DeploymentAction { kind: ActionKind::Scale, app_id: AppId::new("/a"), pod: false };
     let mut target = Group::default();
     let app = App { cmd: Some("x".into()), ..App::with_defaults(AppId::new("/a")) };
     target.apps.insert(app.id.clone(), app);

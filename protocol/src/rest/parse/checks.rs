@@ -84,6 +84,7 @@ fn http_probe(errors: &mut Errors, path: &str, value: &Value) -> Option<CheckPro
         path: object.optional(errors, "path", read::text),
         port_index: object.optional(errors, "portIndex", count),
         port: object.optional(errors, "port", port),
+        https: false,
     })
 }
 
