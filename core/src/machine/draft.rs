@@ -3,7 +3,7 @@
 
 use super::groups;
 use crate::command::{AppChange, GroupChange, Rejection};
-use crate::model::{App, AppId, Goal, GroupId, GroupRecord, State, Time};
+use crate::model::{App, AppId, Goal, GroupId, GroupRecord, Instance, State, Time};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the changes of one command come to.
@@ -182,6 +182,9 @@ fn config_again(state: &State, app: &App) -> Option<(Time, Time)> {
     same.then(|| (earlier.last_config_change, earlier.tasks_since()))
 }
 
+/// Whether a change of tasks is not at its end. A size that is only on its way may be refused yet.
 fn has_outdated(state: &State, app: &App) -> bool {
-    state.instances_of(&app.id).any(|i| i.goal == Goal::Running && !state.is_current(i))
+    let Some(record) = state.apps.get(&app.id) else { return false };
+    let outdated = |i: &Instance| i.goal == Goal::Running && !record.is_current(i.version);
+    state.instances_of(&app.id).any(outdated)
 }
