@@ -176,7 +176,8 @@ impl Want {
                 let mut got: Vec<&str> =
                     found.map(|o| o.keys().map(String::as_str).collect()).unwrap_or_default();
                 let mut want: Vec<&str> = want.split_whitespace().collect();
-                (got.sort_unstable(), want.sort_unstable());
+                got.sort_unstable();
+                want.sort_unstable();
                 (got != want).then(|| format!("{pointer} has the keys {got:?}, not {want:?}"))
             }
             Want::Text(want) => (answer.text != *want).then(|| format!("the body is not {want}")),
