@@ -13,6 +13,7 @@ use crate::runtime::{Runtime, RuntimeConfig, RuntimeError};
 use crate::sandboxes::{SandboxError, Sandboxes};
 use crate::session::{self, Leader, Speaker};
 use crate::streams::Streams;
+use crate::volumes::{VolumeError, Volumes};
 use bramble_core::model::{Agent as AgentRecord, NodeId};
 use bramble_protocol::net::Endpoint;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,8 @@ pub enum AgentError {
     Ledger(#[from] LedgerError),
     #[error("opening the sandboxes")]
     Sandboxes(#[from] SandboxError),
+    #[error("opening the volumes")]
+    Volumes(#[from] VolumeError),
     #[error("opening the container runtime")]
     Runtime(#[from] RuntimeError),
     #[error("opening the image store")]
@@ -113,6 +116,7 @@ impl Agent {
         let record = record(&config, node_id)?;
         let (ledger, contents) = Ledger::open(&data.join("ledger"))?;
         let sandboxes = Sandboxes::open(&config.data_dir)?;
+        let volumes = Volumes::open(&config.data_dir)?;
         let runtime = Runtime::open(RuntimeConfig {
             run_dir: config.run_dir.clone(),
             executable: config.executable,
@@ -136,6 +140,7 @@ impl Agent {
             images: Arc::clone(&images),
             fetcher: Fetcher::open(&config.data_dir.join("fetch"), config.allow_host_volumes)?,
             sandboxes: sandboxes.clone(),
+            volumes,
             name: config.name,
             allow_host_volumes: config.allow_host_volumes,
             allow_privileged: config.allow_privileged,

@@ -21,6 +21,7 @@ pub mod runtime;
 pub mod sandboxes;
 pub mod session;
 pub mod streams;
+mod volumes;
 
 pub use agent::{Agent, AgentError, AgentHandle};
 pub use config::AgentConfig;

@@ -143,4 +143,6 @@ pub enum RefusedAssignment {
     Delayed,
     /// A secret it needs is not there.
     SecretMissing,
+    /// Its volumes are on another agent.
+    NotReserved,
 }

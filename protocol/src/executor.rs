@@ -63,6 +63,9 @@ pub struct ExecutorSpec {
     /// Signal that asks for the end; `None` = SIGTERM.
     #[serde(default)]
     pub stop_signal: Option<i32>,
+    /// Directories of volumes on the host: each belongs to the task's user.
+    #[serde(default)]
+    pub volumes: Vec<String>,
 }
 
 /// File name in a directory of one exec: [`ExecSpec`], CBOR.

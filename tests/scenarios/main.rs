@@ -13,6 +13,7 @@ mod images;
 mod joining;
 mod readiness;
 mod registry;
+mod resident;
 mod resize;
 mod rolling;
 mod strategies;

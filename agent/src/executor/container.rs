@@ -49,6 +49,9 @@ pub fn create(spec: &ExecutorSpec, task_dir: &Path) -> Result<Created, ExecutorE
     write_bundle(&bundle, &config)?;
     drop(config);
     give_sandbox(&spec.sandbox, &identity);
+    for volume in &spec.volumes {
+        give(Path::new(volume), &identity);
+    }
     let workload = Workload::new(read_filter(spec.seccomp_bpf.as_deref())?);
     let state = task_dir.join(STATE_DIR);
     fs::create_dir_all(&state)
@@ -217,21 +220,24 @@ fn give_sandbox(sandbox: &str, identity: &Identity) {
     if identity.uid == 0 && identity.gid == 0 {
         return;
     }
-    // A file system without owners (FAT, some network disks) still serves root tasks.
-    let give = |path: &Path| {
-        let _unsupported = std::os::unix::fs::lchown(path, Some(identity.uid), Some(identity.gid));
-    };
     let mut directories = vec![PathBuf::from(sandbox)];
-    give(Path::new(sandbox));
+    give(Path::new(sandbox), identity);
     while let Some(directory) = directories.pop() {
         let Ok(entries) = fs::read_dir(&directory) else { continue };
         for entry in entries.flatten() {
-            give(&entry.path());
+            give(&entry.path(), identity);
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 directories.push(entry.path());
             }
         }
     }
+}
+
+/// Of a volume only the directory itself changes hands (as in Mesos): what is in it keeps the
+/// owners that earlier tasks gave it.
+fn give(path: &Path, identity: &Identity) {
+    // A file system without owners (FAT, some network disks) still serves root tasks.
+    let _unsupported = std::os::unix::fs::lchown(path, Some(identity.uid), Some(identity.gid));
 }
 
 /// Read a compiled filter; none = unconfined.

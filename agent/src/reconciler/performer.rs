@@ -1,7 +1,7 @@
 //! What the reconciler can have done to the machine, as traits: the real thing is libcontainer,
 //! images and networks, a test brings its own.
 
-use bramble_core::model::{Assignment, TaskId, TaskSpec, TaskState};
+use bramble_core::model::{Assignment, TaskId, TaskSpec, TaskState, VolumeId};
 use bramble_protocol::executor::ExitRecord;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -102,6 +102,12 @@ pub trait Performer: Send + Sync + 'static {
 
     /// Drop sandboxes of ended tasks that are old, many or large; never those of `keep`.
     fn sweep(&self, keep: BTreeSet<TaskId>) -> impl Future<Output = ()> + Send;
+
+    /// Remove volumes with their data; gives those that are gone.
+    fn remove_volumes(
+        &self,
+        ids: BTreeSet<VolumeId>,
+    ) -> impl Future<Output = BTreeSet<VolumeId>> + Send;
 
     /// Run a shell line inside the task (a COMMAND check); gives its exit code.
     fn run_inside(

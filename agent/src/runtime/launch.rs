@@ -2,6 +2,7 @@
 
 use super::cgroup::Hierarchies;
 use bramble_core::model::Assignment;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// One task to create, with everything resolved but the user's name.
@@ -14,6 +15,8 @@ pub struct Launch {
     pub sandbox: PathBuf,
     /// An own directory on the data disk for what the task writes outside its sandbox.
     pub work_dir: PathBuf,
+    /// Directory on the host of each persistent volume, by the container path the app gives it.
+    pub volumes: BTreeMap<String, PathBuf>,
     /// Text of `/etc/resolv.conf`; `None` = the host's.
     pub resolv_conf: Option<String>,
     pub hostname: String,

@@ -333,6 +333,7 @@ impl Shared {
             user: configured.user,
             groups: configured.groups,
             stop_signal: configured.stop_signal,
+            volumes: launch.volumes.values().map(|directory| text(directory)).collect(),
         };
         let bytes = codec::to_bytes(&spec).map_err(RuntimeError::Frame)?;
         let path = dir.join(SPEC_FILE);

@@ -74,6 +74,11 @@ pub fn apply(state: &mut State, entry: &Entry) -> Result<Vec<Event>, Rejection> 
         Command::PutSecret { name, key_id, value } => secrets::put(state, name, key_id, value),
         Command::RemoveSecret { name } => secrets::remove(state, name),
         Command::Resize { app_id, ids } => resize::begin(state, app_id, ids),
+        Command::Wipe { ids } => Ok(instances::wipe(state, ids)),
+        Command::ForgetVolumes { agent_id, ids } => {
+            instances::forget_volumes(state, agent_id, ids);
+            Ok(Vec::new())
+        }
         Command::RollBack { id, deployment_id, reason } => {
             rollback::roll_back(state, id, deployment_id, reason)
         }

@@ -124,7 +124,7 @@ fn end(state: &mut State, id: &InstanceId, task: &Task, events: &mut Vec<Event>)
     let outdated = !record.is_current(version) && !later_restart && !kept_up;
     let Some(app) = record.at_version(version).filter(|_| goal == Goal::Running && !outdated)
     else {
-        return instances::remove(state, id, events);
+        return instances::retire(state, id, events);
     };
     if task.state.delays_launch() {
         let (strategy, beside) = (app.backoff, kept_up && !record.is_current(version));

@@ -7,12 +7,14 @@ mod constraint;
 mod outlook;
 mod ports;
 mod reason;
+mod reserved;
 
 pub use crate::command::Placed;
 pub(crate) use constraint::field_value;
 pub use outlook::{INSTANCES_CONSIDERED_MAX, Outlook, outlook};
 pub use ports::with_fixed_ports;
 pub use reason::Reason;
+pub use reserved::without_reserved;
 
 use crate::model::{AgentId, App, AppId, Demand, InstanceId, Offer, Resources, TaskPlace, Time};
 use constraint::{Host, Rules, Tally};
@@ -78,7 +80,7 @@ pub fn place(offers: &[Offer], demands: &[Demand<'_>], policy: &Policy) -> Place
         match choose(&open, demand, tally, &mut rules) {
             Ok(index) => {
                 let chosen = &mut open[index];
-                chosen.free = chosen.free.minus(&demand.app.resources);
+                chosen.free = chosen.free.minus(&demand.need());
                 tally.add(&chosen.offer.hostname, &chosen.offer.attributes);
                 placement.decisions.push(Placed {
                     instance_id: demand.instance_id.clone(),
@@ -164,7 +166,10 @@ fn reasons_against(
     }
     let missing = demand.missing_secrets.iter();
     reasons.extend(missing.map(|name| Reason::SecretMissing { name: name.clone() }));
-    let (need, free) = (&app.resources, &open.free);
+    if let Some(kept) = demand.reservation.filter(|r| r.agent_id != open.offer.agent_id) {
+        reasons.push(Reason::NoCorrespondingReservationFound { host: kept.host.clone() });
+    }
+    let (need, free) = (demand.need(), &open.free);
     if need.cpus_milli > free.cpus_milli {
         let (need_milli, free_milli) = (need.cpus_milli, free.cpus_milli);
         reasons.push(Reason::InsufficientCpus { need_milli, free_milli });

@@ -13,6 +13,7 @@ mod network;
 mod ports;
 mod rollout;
 mod strategy;
+mod volume;
 
 pub use id::{APP_ID_BYTES_MAX, id_violations, resolve, resolve_path};
 

@@ -7,6 +7,7 @@ mod groups;
 mod history;
 mod instances;
 mod placing;
+mod resident;
 mod resizing;
 mod rolling;
 mod secrets;

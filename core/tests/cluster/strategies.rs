@@ -49,7 +49,9 @@ fn run_unhealthy(bench: &mut Bench) {
         let all: Vec<Instance> = bench.state.instances.values().cloned().collect();
         for instance in all.iter().filter(|i| i.task.is_some()) {
             match instance.goal {
-                Goal::Decommissioned => bench.report(&instance.id, TaskState::Killed, None),
+                Goal::Decommissioned | Goal::Stopped => {
+                    bench.report(&instance.id, TaskState::Killed, None);
+                }
                 Goal::Running if bench.state.is_current(instance) => {
                     bench.report(&instance.id, TaskState::Running, Some(false));
                 }

@@ -12,7 +12,7 @@ use crate::propose::ProposeError;
 use axum::body::Body;
 use bramble_core::command::{AppChange, Rejection};
 use bramble_core::model::{App, AppId, AppRecord};
-use bramble_core::validate;
+use bramble_core::validate::{self, Violation};
 use bramble_protocol::rest::app::AppView;
 use bramble_protocol::rest::classic::{classic, is_classic};
 use bramble_protocol::rest::error::{FieldError, fields};
@@ -219,6 +219,7 @@ fn next(
         let record = record.ok_or_else(|| ApiError::AppUnknown(id.clone()))?;
         let earlier = record.at_version(version).cloned();
         let earlier = earlier.ok_or(ApiError::VersionUnknown(id, version))?;
+        check_change(current, &earlier, path)?;
         return Ok(AppChange::Update(earlier));
     }
     if update.version.is_given() {
@@ -228,6 +229,7 @@ fn next(
     }
     let base = current.filter(|_| partial);
     let app = definition(update, id, base, path)?;
+    check_change(current, &app, path)?;
     Ok(if current.is_some() { AppChange::Update(app) } else { AppChange::Create(app) })
 }
 
@@ -238,12 +240,24 @@ fn definition(
     base: Option<&App>,
     path: &str,
 ) -> Result<App, ApiError> {
-    let not_valid = |details: Vec<FieldError>| ApiError::NotValid {
-        details: details.into_iter().map(|field| below(field, path)).collect(),
-    };
-    let app = normalize(update, id, base, clock::now()).map_err(not_valid)?;
-    let violations = validate::validate(&app);
-    if violations.is_empty() { Ok(app) } else { Err(not_valid(fields(&violations))) }
+    let app = normalize(update, id, base, clock::now());
+    let app = app.map_err(|details| not_valid(details, path))?;
+    refuse(&validate::validate(&app), path)?;
+    Ok(app)
+}
+
+/// Refuse what an app that has volumes may not change.
+fn check_change(current: Option<&App>, app: &App, path: &str) -> Result<(), ApiError> {
+    let broken = current.map(|current| validate::validate_change(current, app));
+    refuse(&broken.unwrap_or_default(), path)
+}
+
+fn refuse(broken: &[Violation], path: &str) -> Result<(), ApiError> {
+    if broken.is_empty() { Ok(()) } else { Err(not_valid(fields(broken), path)) }
+}
+
+fn not_valid(details: Vec<FieldError>, path: &str) -> ApiError {
+    ApiError::NotValid { details: details.into_iter().map(|field| below(field, path)).collect() }
 }
 
 /// The new app that a definition with an id means.
