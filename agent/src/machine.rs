@@ -15,8 +15,11 @@ use crate::runtime::{
     Ended, ExecRequest, ExecStreams, Launch, LaunchImage, Runtime, RuntimeError, TaskHandle,
 };
 use crate::sandboxes::Sandboxes;
+use crate::secrets::{Safe, SecretsError};
 use crate::volumes::Volumes;
 use bramble_core::model::{Assignment, PublishedPort, TaskId, TaskNetwork, TaskSpec, VolumeId};
+use bramble_protocol::message::AssignmentSet;
+use bramble_protocol::net::SealError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::net::Ipv4Addr;
@@ -33,6 +36,7 @@ pub struct Machine {
     pub images: Arc<Images>,
     pub fetcher: Fetcher,
     pub sandboxes: Sandboxes,
+    pub safe: Safe,
     pub volumes: Volumes,
     /// The node's name, which is the host name of tasks on the host's network.
     pub name: String,
@@ -85,6 +89,14 @@ impl Container for Made {
 impl Performer for Machine {
     type Image = Option<ImageOnDisk>;
     type Container = Made;
+
+    fn seal(
+        &self,
+        set: &mut AssignmentSet,
+        held: &BTreeMap<TaskId, Arc<Assignment>>,
+    ) -> Result<(), SealError> {
+        self.safe.take(set, held)
+    }
 
     async fn fetch(
         &self,
@@ -197,6 +209,7 @@ impl Machine {
         image: Option<ImageOnDisk>,
     ) -> Result<Launch, Refusal> {
         let task_id = &assignment.task_id;
+        let secrets = self.safe.open(&assignment.spec).map_err(|error| secrets_refusal(&error))?;
         let failed = |error: &dyn Error| Refusal::failed(chain(error));
         // What an earlier, broken off creation wrote must not show up in this container.
         self.sandboxes.remove_work(task_id).map_err(|error| failed(&error))?;
@@ -214,6 +227,7 @@ impl Machine {
             volumes,
             resolv_conf: bridged.then(crate::network::resolv_conf),
             hostname: if bridged { short_name(assignment) } else { self.name.clone() },
+            secrets,
             allow_host_volumes: self.allow_host_volumes,
             allow_privileged: self.allow_privileged,
             assignment: assignment.clone(),
@@ -317,6 +331,13 @@ fn image_refusal(reference: &str, reason: String) -> Refusal {
         true => reason,
         false => format!("image {reference}: {reason}"),
     })
+}
+
+fn secrets_refusal(error: &SecretsError) -> Refusal {
+    match error {
+        SecretsError::NotText { .. } => Refusal::error(chain(error)),
+        error => Refusal::failed(chain(error)),
+    }
 }
 
 fn refusal(error: &RuntimeError) -> Refusal {

@@ -16,6 +16,7 @@ mod registry;
 mod resident;
 mod resize;
 mod rolling;
+mod secrets;
 mod strategies;
 mod surface;
 mod survival;
