@@ -3,9 +3,10 @@
 use crate::api::testing::Node;
 use crate::api::testing::client::Answer;
 use crate::api::testing::state;
-use bramble_core::machine;
-use bramble_core::model::{Goal, InstanceId, TaskState, Time};
-use bramble_core::{command, deploy};
+use crate::propose::Propose;
+use bramble_core::command::Command;
+use bramble_core::deploy;
+use bramble_core::model::{Goal, Task, Time};
 use serde_json::{Value, json};
 
 struct Ids(u32);
@@ -18,37 +19,24 @@ impl deploy::IdSource for Ids {
 }
 
 /// Let the deployer and obedient tasks run to rest.
-fn settle(node: &Node) {
+async fn settle(node: &Node) {
     let mut ids = Ids(node.store.read(|state| state.applied_index) as u32 * 1000);
     for _ in 0..20 {
+        let commands: Vec<Command> = node.store.read(|state| {
+            let all = state.deployments.values();
+            all.flat_map(|d| deploy::advance(d, state, state.now, &mut ids).commands).collect()
+        });
+        for command in commands {
+            node.memory.propose(command).await.unwrap();
+        }
+        // Agents do as they are told.
         node.edit(|state| {
-            let now = state.now;
-            let mut commands = Vec::new();
-            for deployment in state.deployments.values() {
-                commands.extend(deploy::advance(deployment, state, now, &mut ids).commands);
-            }
-            for command in commands {
-                let index = state.applied_index + 1;
-                machine::apply(state, &command::Entry { index, now, command }).unwrap();
-            }
-            let started: Vec<InstanceId> = state
-                .instances
-                .values()
-                .filter(|i| i.task.is_none() && i.goal == Goal::Running)
-                .map(|i| i.id.clone())
-                .collect();
-            for id in started {
-                let task = state.instances.values().find_map(|i| i.task.clone()).unwrap();
-                let task = bramble_core::model::Task { id: id.task(1), ports: vec![], ..task };
-                state.instances.get_mut(&id).unwrap().task = Some(task);
-            }
             state.instances.retain(|_, i| i.goal == Goal::Running);
-            assert!(
-                state
-                    .instances
-                    .values()
-                    .all(|i| i.task.as_ref().is_some_and(|t| t.state == TaskState::Running))
-            );
+            let some = state.instances.values().find_map(|i| i.task.clone()).unwrap();
+            for instance in state.instances.values_mut().filter(|i| i.task.is_none()) {
+                let id = instance.id.task(1);
+                instance.task = Some(Task { id, ports: vec![], ..some.clone() });
+            }
         });
     }
 }
@@ -87,7 +75,7 @@ async fn a_canary_is_shown_and_promoted() {
     let starting = shown(&node).await;
     assert_eq!(starting[0]["apps"][0]["phase"], "canary");
     assert!(starting[0]["apps"][0]["deadline"].is_string(), "{starting}");
-    settle(&node);
+    settle(&node).await;
     let all = shown(&node).await;
     assert_eq!((&all[0]["id"], &all[0]["waiting"]), (&json!(id), &json!(true)), "{all}");
     let app = &all[0]["apps"][0];
@@ -118,7 +106,7 @@ async fn a_canary_is_shown_and_promoted() {
     assert_eq!(promoted.status, 200, "{}", promoted.text);
     assert_eq!(promoted.json(), json!({ "version": all[0]["version"], "deploymentId": id }));
     assert_eq!(shown(&node).await[0]["apps"][0]["phase"], "promoted");
-    settle(&node);
+    settle(&node).await;
     assert_eq!(shown(&node).await, json!([]));
     assert_eq!(word(&node, &id, "promote").await.status, 404);
 }
@@ -126,7 +114,7 @@ async fn a_canary_is_shown_and_promoted() {
 #[tokio::test]
 async fn a_second_set_is_seen_once_it_is_promoted() {
     let (node, id) = on_trial(json!({ "BRAMBLE_BLUEGREEN": "true" })).await;
-    settle(&node);
+    settle(&node).await;
     let live = |all: &Value| {
         let app = &all[0]["apps"][0];
         (app["phase"].clone(), app["old"]["live"].clone(), app["new"]["live"].clone())
@@ -141,7 +129,7 @@ async fn a_second_set_is_seen_once_it_is_promoted() {
 #[tokio::test]
 async fn what_is_withdrawn_is_told_with_its_reason() {
     let (node, id) = on_trial(json!({ "BRAMBLE_CANARY": "50%" })).await;
-    settle(&node);
+    settle(&node).await;
     let withdrawn = word(&node, &id, "withdraw").await;
     assert_eq!(withdrawn.status, 200, "{}", withdrawn.text);
     let back = withdrawn.json()["deploymentId"].as_str().unwrap().to_string();
@@ -157,7 +145,7 @@ async fn what_is_withdrawn_is_told_with_its_reason() {
     let app = node.get("/v2/apps/a").await.json()["app"].clone();
     assert_eq!((&app["cmd"], &app["labels"]), (&json!("sleep 100"), &json!({})));
     // The tasks of the old version are of the present configuration again.
-    settle(&node);
+    settle(&node).await;
     let stats = node.get("/v2/apps/a?embed=app.taskStats").await.json();
     let running = &stats["app"]["taskStats"]["withLatestConfig"]["stats"]["counts"]["running"];
     assert_eq!(running, &json!(2), "{stats}");
