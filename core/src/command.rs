@@ -75,6 +75,9 @@ pub enum Command {
     Wipe { ids: Vec<InstanceId> },
     /// An agent has removed the data of volumes that were given up.
     ForgetVolumes { agent_id: AgentId, ids: Vec<VolumeId> },
+    /// Give up a volume that no task uses: one of a resting instance, which goes with all of its
+    /// volumes, or one on an agent that belongs to nobody.
+    GiveUpVolume { agent_id: AgentId, id: VolumeId },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,4 +159,7 @@ pub enum Rejection {
     SecretsTooLarge { max_bytes: u64 },
     #[error("secret '{0}' does not exist")]
     SecretUnknown(String),
+    /// Its instance runs, or shall.
+    #[error("volume {0} is in use")]
+    VolumeInUse(VolumeId),
 }

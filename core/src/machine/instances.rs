@@ -150,6 +150,28 @@ pub(super) fn remove(state: &mut State, id: &InstanceId, events: &mut Vec<Event>
     }
 }
 
+/// Give up one volume by its name, if no task uses it or shall.
+pub(super) fn give_up(
+    state: &mut State,
+    agent_id: &AgentId,
+    id: &VolumeId,
+) -> Result<Vec<Event>, Rejection> {
+    let owns = |r: &Reservation| r.volumes.iter().any(|volume| volume.id == *id);
+    let owner = state.instances.values().find(|i| i.reservation.as_ref().is_some_and(owns));
+    match owner.map(|instance| (instance.id.clone(), instance.is_parked())) {
+        Some((_, false)) => Err(Rejection::VolumeInUse(id.clone())),
+        Some((instance_id, true)) => Ok(wipe(state, &[instance_id])),
+        None if !state.agents.contains_key(agent_id) => {
+            Err(Rejection::AgentUnknown(agent_id.clone()))
+        }
+        None => {
+            // What it takes on disk was never counted.
+            state.given_up.entry(agent_id.clone()).or_default().entry(id.clone()).or_insert(0);
+            Ok(Vec::new())
+        }
+    }
+}
+
 /// The data of these volumes is gone; what they took is free again.
 pub(super) fn forget_volumes(state: &mut State, agent_id: &AgentId, ids: &[VolumeId]) {
     let Some(given_up) = state.given_up.get_mut(agent_id) else { return };
