@@ -11,11 +11,12 @@ use crate::network::{Network, NetworkConfig, NetworkError};
 use crate::reconciler::{ReconcileError, Reconciler, Reconciling};
 use crate::runtime::{Runtime, RuntimeConfig, RuntimeError};
 use crate::sandboxes::{SandboxError, Sandboxes};
+use crate::secrets::Safe;
 use crate::session::{self, Leader, Speaker};
 use crate::streams::Streams;
 use crate::volumes::{VolumeError, Volumes};
 use bramble_core::model::{Agent as AgentRecord, NodeId};
-use bramble_protocol::net::Endpoint;
+use bramble_protocol::net::{Endpoint, NodeKey};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
@@ -108,7 +109,8 @@ impl Agent {
     ///
     /// # Errors
     /// When a part cannot be opened, also because another agent has it.
-    pub async fn open(config: AgentConfig, node_id: &NodeId) -> Result<Agent, AgentError> {
+    pub async fn open(config: AgentConfig, key: &NodeKey) -> Result<Agent, AgentError> {
+        let node_id = &key.node_id();
         let data = config.data_dir.join("agent");
         std::fs::create_dir_all(&data)
             .map_err(|source| AgentError::Directory { path: data.clone(), source })?;
@@ -140,6 +142,7 @@ impl Agent {
             images: Arc::clone(&images),
             fetcher: Fetcher::open(&config.data_dir.join("fetch"), config.allow_host_volumes)?,
             sandboxes: sandboxes.clone(),
+            safe: Safe::new(key),
             volumes: volumes.clone(),
             name: config.name,
             allow_host_volumes: config.allow_host_volumes,
@@ -181,11 +184,11 @@ impl Agent {
     pub async fn run(
         config: AgentConfig,
         endpoint: Arc<Endpoint>,
-        node_id: &NodeId,
+        key: &NodeKey,
         leaders: watch::Receiver<Vec<Leader>>,
         leave: CancellationToken,
     ) -> Result<(), AgentError> {
-        Agent::open(config, node_id).await?.serve(endpoint, leaders, leave).await;
+        Agent::open(config, key).await?.serve(endpoint, leaders, leave).await;
         Ok(())
     }
 
@@ -194,8 +197,8 @@ impl Agent {
     ///
     /// # Errors
     /// As [`Agent::open`] and [`AgentHandle::stop_all`].
-    pub async fn stop_all(config: AgentConfig, node_id: &NodeId) -> Result<usize, AgentError> {
-        let mut agent = Agent::open(config, node_id).await?;
+    pub async fn stop_all(config: AgentConfig, key: &NodeKey) -> Result<usize, AgentError> {
+        let mut agent = Agent::open(config, key).await?;
         agent.reconciler.start_nothing();
         let handle = agent.handle();
         let runtime = agent.streams.runtime.clone();

@@ -19,6 +19,7 @@ mod offers;
 pub mod reconciler;
 pub mod runtime;
 pub mod sandboxes;
+pub mod secrets;
 pub mod session;
 pub mod streams;
 mod volumes;

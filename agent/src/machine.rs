@@ -15,8 +15,13 @@ use crate::runtime::{
     Ended, ExecRequest, ExecStreams, Launch, LaunchImage, Runtime, RuntimeError, TaskHandle,
 };
 use crate::sandboxes::Sandboxes;
+use crate::secrets::{Safe, SecretsError};
 use crate::volumes::Volumes;
-use bramble_core::model::{Assignment, PublishedPort, TaskId, TaskNetwork, TaskSpec, VolumeId};
+use bramble_core::model::{
+    Assignment, PublishedPort, TaskId, TaskImage, TaskNetwork, TaskSpec, VolumeId,
+};
+use bramble_protocol::message::AssignmentSet;
+use bramble_protocol::net::SealError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::net::Ipv4Addr;
@@ -33,6 +38,7 @@ pub struct Machine {
     pub images: Arc<Images>,
     pub fetcher: Fetcher,
     pub sandboxes: Sandboxes,
+    pub safe: Safe,
     pub volumes: Volumes,
     /// The node's name, which is the host name of tasks on the host's network.
     pub name: String,
@@ -86,6 +92,14 @@ impl Performer for Machine {
     type Image = Option<ImageOnDisk>;
     type Container = Made;
 
+    fn seal(
+        &self,
+        set: &mut AssignmentSet,
+        held: &BTreeMap<TaskId, Arc<Assignment>>,
+    ) -> Result<(), SealError> {
+        self.safe.take(set, held)
+    }
+
     async fn fetch(
         &self,
         assignment: &Assignment,
@@ -94,7 +108,11 @@ impl Performer for Machine {
         let image = match &assignment.spec.image {
             None => None,
             Some(image) => {
-                let had = self.images.ensure(&image.reference, image.force_pull, progress).await;
+                let login = self.safe.login(&assignment.spec);
+                let login = login.map_err(|error| secrets_refusal(&error))?;
+                let TaskImage { reference, force_pull, .. } = image;
+                let ensuring = self.images.ensure(reference, *force_pull, login.as_ref(), progress);
+                let had = ensuring.await;
                 Some(had.map_err(|error| image_refusal(&image.reference, error.reason()))?)
             }
         };
@@ -197,6 +215,7 @@ impl Machine {
         image: Option<ImageOnDisk>,
     ) -> Result<Launch, Refusal> {
         let task_id = &assignment.task_id;
+        let secrets = self.safe.open(&assignment.spec).map_err(|error| secrets_refusal(&error))?;
         let failed = |error: &dyn Error| Refusal::failed(chain(error));
         // What an earlier, broken off creation wrote must not show up in this container.
         self.sandboxes.remove_work(task_id).map_err(|error| failed(&error))?;
@@ -214,6 +233,7 @@ impl Machine {
             volumes,
             resolv_conf: bridged.then(crate::network::resolv_conf),
             hostname: if bridged { short_name(assignment) } else { self.name.clone() },
+            secrets,
             allow_host_volumes: self.allow_host_volumes,
             allow_privileged: self.allow_privileged,
             assignment: assignment.clone(),
@@ -317,6 +337,13 @@ fn image_refusal(reference: &str, reason: String) -> Refusal {
         true => reason,
         false => format!("image {reference}: {reason}"),
     })
+}
+
+fn secrets_refusal(error: &SecretsError) -> Refusal {
+    match error {
+        SecretsError::NotText { .. } => Refusal::error(chain(error)),
+        error => Refusal::failed(chain(error)),
+    }
 }
 
 fn refusal(error: &RuntimeError) -> Refusal {

@@ -27,6 +27,7 @@ use book::{Book, News};
 use bramble_core::converge::{Action, Seen, Wanted, converge};
 use bramble_core::model::{Assignment, ProbeReport, SizeReport, TaskId, TaskState, Time, VolumeId};
 use bramble_protocol::message::{AssignmentSet, StatusKey};
+use bramble_protocol::net::SealError;
 use given_up::GivenUp;
 use life::{Gates, Life, Order, Origin, Reins, running_news};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,8 @@ pub const UNHEALTHY: &str = "health check failed";
 pub enum ReconcileError {
     #[error("the assignments could not be made durable")]
     Ledger(#[source] LedgerError),
+    #[error("the secrets of an assignment set")]
+    Seal(#[source] SealError),
     #[error("the reconciler is gone")]
     Gone,
 }
@@ -206,7 +209,9 @@ impl<P: Performer> Reconciler<P> {
         }
     }
 
-    async fn take_set(&mut self, set: AssignmentSet) -> Result<Followed, ReconcileError> {
+    async fn take_set(&mut self, mut set: AssignmentSet) -> Result<Followed, ReconcileError> {
+        let sealed = self.performer.seal(&mut set, &self.book.assignments);
+        sealed.map_err(ReconcileError::Seal)?;
         let generation = set.generation;
         let (put, remove) = match follow(self.book.generation, &self.book.assignments, set) {
             Follow::Older => return Ok(Followed::Older),

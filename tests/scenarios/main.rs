@@ -3,6 +3,7 @@
 //! Every test starts a node of its own; none depends on another's time or ports.
 
 mod bad_input;
+mod checks;
 mod containers;
 mod events;
 mod fetch;
@@ -16,6 +17,8 @@ mod registry;
 mod resident;
 mod resize;
 mod rolling;
+mod secrets;
+mod strategies;
 mod surface;
 mod survival;
 mod verbs;

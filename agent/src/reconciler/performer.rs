@@ -3,6 +3,8 @@
 
 use bramble_core::model::{Assignment, TaskId, TaskSpec, TaskState, VolumeId};
 use bramble_protocol::executor::ExitRecord;
+use bramble_protocol::message::AssignmentSet;
+use bramble_protocol::net::SealError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
@@ -72,6 +74,14 @@ pub trait Container: Send + Sync + 'static {
 pub trait Performer: Send + Sync + 'static {
     type Image: Send;
     type Container: Container;
+
+    /// Seal the secrets that came with a set, before anything of it is written. Tasks that are
+    /// `held` keep the values they have.
+    fn seal(
+        &self,
+        set: &mut AssignmentSet,
+        held: &BTreeMap<TaskId, Arc<Assignment>>,
+    ) -> Result<(), SealError>;
 
     /// Bring what the task needs from elsewhere (its image). May be dropped at any point.
     fn fetch(

@@ -4,6 +4,7 @@ use super::*;
 use crate::runtime::cgroup::{Hierarchies, V1Mount};
 use crate::samples;
 use bramble_core::model::{Resources, TaskImage, TaskNetwork, Volume, VolumeMode};
+use bramble_protocol::executor::ExecutorSecrets;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -49,6 +50,7 @@ fn launch(image: bool) -> Launch {
         volumes: BTreeMap::new(),
         resolv_conf: None,
         hostname: "box".into(),
+        secrets: ExecutorSecrets::default(),
         allow_host_volumes: false,
         allow_privileged: false,
     }

@@ -2,6 +2,7 @@
 
 use super::cgroup::Hierarchies;
 use bramble_core::model::Assignment;
+use bramble_protocol::executor::ExecutorSecrets;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -20,6 +21,8 @@ pub struct Launch {
     /// Text of `/etc/resolv.conf`; `None` = the host's.
     pub resolv_conf: Option<String>,
     pub hostname: String,
+    /// What it gets besides, kept off every disk.
+    pub secrets: ExecutorSecrets,
     /// The node lets apps mount its directories (DESIGN 2.15).
     pub allow_host_volumes: bool,
     /// The node lets apps be privileged (DESIGN 2.15).

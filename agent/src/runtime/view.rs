@@ -5,6 +5,7 @@ use super::config::ConfigError;
 use super::launch::{Host, Launch};
 use super::parameters::Parameters;
 use bramble_core::model::{TaskNetwork, Volume, VolumeMode};
+use bramble_protocol::executor::ExecutorSecrets;
 use serde_json::{Value, json};
 use std::path::{Component, Path, PathBuf};
 
@@ -177,7 +178,8 @@ fn volumes(launch: &Launch, parameters: &Parameters) -> Result<Vec<Value>, Confi
                 bind_volume(directory, container_path, *mode == VolumeMode::ReadWrite)?
             }
             Volume::External { .. } => return Err(ConfigError::VolumeKind("external")),
-            Volume::Secret { .. } => return Err(ConfigError::VolumeKind("secret")),
+            // The executor mounts them ([`secrets`]), once it knows the task's user.
+            Volume::Secret { .. } => continue,
         });
     }
     for (host_path, container_path, writable) in &parameters.volumes {
@@ -225,7 +227,14 @@ fn bind_volume(
     container_path: &str,
     writable: bool,
 ) -> Result<Value, ConfigError> {
-    // A relative container path lies in the sandbox, as in Mesos.
+    let destination = destination(container_path)?;
+    let mut options = vec!["rbind", "nosuid", "nodev"];
+    options.push(if writable { "rw" } else { "rro" });
+    Ok(bind(directory, &destination, &options))
+}
+
+/// Where a container finds a path. A relative one lies in the sandbox, as in Mesos.
+fn destination(container_path: &str) -> Result<String, ConfigError> {
     let destination = match container_path.starts_with('/') {
         true => container_path.to_string(),
         false => format!("{SANDBOX}/{container_path}"),
@@ -233,9 +242,18 @@ fn bind_volume(
     if !Path::new(&destination).components().any(|c| matches!(c, Component::Normal(_))) {
         return Err(ConfigError::VolumeTarget { path: container_path.to_string() });
     }
-    let mut options = vec!["rbind", "nosuid", "nodev"];
-    options.push(if writable { "rw" } else { "rro" });
-    Ok(bind(directory, &destination, &options))
+    Ok(destination)
+}
+
+/// Secrets with the files where the container finds them.
+///
+/// # Errors
+/// A file would take the place of the root.
+pub fn secrets(launch: &Launch) -> Result<ExecutorSecrets, ConfigError> {
+    let files = launch.secrets.files.iter();
+    let files = files.map(|(path, content)| Ok((destination(path)?, content.clone())));
+    let files = files.collect::<Result<_, ConfigError>>()?;
+    Ok(ExecutorSecrets { env: launch.secrets.env.clone(), files })
 }
 
 /// Paths below `/proc` and `/sys` that tell about or reach the host (Docker's lists).

@@ -8,6 +8,7 @@ use bramble_core::model::{
     AppId, Assignment, InstanceId, Resources, TaskCommand, TaskId, TaskImage, TaskNetwork,
     TaskSpec, Time,
 };
+use bramble_protocol::executor::ExecutorSecrets;
 use bramble_protocol::executor::ExitRecord;
 use std::fs;
 use std::future::Future;
@@ -106,6 +107,7 @@ impl Ground {
             work_dir,
             resolv_conf: Some("nameserver 192.0.2.1\n".into()),
             hostname: "box".into(),
+            secrets: ExecutorSecrets::default(),
             allow_host_volumes: true,
             allow_privileged: false,
         }

@@ -6,11 +6,11 @@ use super::error::ApiError;
 use super::limits::PROPOSE_TIME_MAX;
 use super::reply::{self, DEPLOYMENT_HEADER, Reply};
 use crate::clock;
-use crate::events::{Announced, group_of};
+use crate::events::{Announced, Announcement, group_of};
 use crate::propose::Committed;
 use bramble_core::command::{AppChange, Command};
 use bramble_core::event::Event;
-use bramble_core::model::{AppId, DeploymentId, Time};
+use bramble_core::model::{AppId, Deployment, DeploymentId, Time, UndoReason};
 use bramble_protocol::rest::deployment;
 use bramble_protocol::rest::event::EventBody;
 use bramble_protocol::timestamp;
@@ -56,11 +56,22 @@ pub(crate) async fn app(call: &Call, change: AppChange, force: bool) -> Result<S
         AppChange::Create(app) | AppChange::Update(app) => Some(Announced {
             client_ip: call.client_ip(),
             uri: call.path.clone(),
-            app: app.clone(),
+            what: Announcement::App(Box::new(app.clone())),
         }),
         AppChange::Restart(_) | AppChange::Remove(_) => None,
     };
     announced(call.api(), vec![change], force, announcement).await
+}
+
+/// Change one pod, which the events shall say in these words.
+pub(crate) async fn announced_as(
+    call: &Call,
+    change: AppChange,
+    force: bool,
+    what: Announcement,
+) -> Result<Started, ApiError> {
+    let announcement = Announced { client_ip: call.client_ip(), uri: call.path.clone(), what };
+    announced(call.api(), vec![change], force, Some(announcement)).await
 }
 
 async fn announced(
@@ -84,13 +95,36 @@ async fn announced(
             return Err(error);
         }
     };
+    tracing::info!(deployment_id = %deployment_id, "a request started a deployment");
+    Ok(started(api, deployment_id, &committed))
+}
+
+/// Take a deployment back by another one.
+pub(crate) async fn roll_back(
+    api: &Api,
+    id: DeploymentId,
+    reason: UndoReason,
+) -> Result<Started, ApiError> {
+    let deployment_id = DeploymentId::new(Uuid::new_v4().to_string());
+    let back = deployment_id.clone();
+    let touched = api.store.read(|state| state.deployments.get(&id).map(Deployment::affected));
+    let command = Command::RollBack { id: id.clone(), deployment_id, reason };
+    let committed = commit(api, command).await.inspect_err(|error| {
+        if let Some(touched) = &touched {
+            failed(api, touched, error);
+        }
+    })?;
+    tracing::info!(deployment_id = %id, "a request takes a deployment back");
+    Ok(started(api, back, &committed))
+}
+
+fn started(api: &Api, id: DeploymentId, committed: &Committed) -> Started {
     let version = committed.events.iter().find_map(|event| match event {
-        Event::DeploymentStarted { id, version, .. } if *id == deployment_id => Some(*version),
+        Event::DeploymentStarted { id: started, version, .. } if *started == id => Some(*version),
         _ => None,
     });
     let version = version.unwrap_or_else(|| api.store.read(|state| state.now));
-    tracing::info!(deployment_id = %deployment_id, "a request started a deployment");
-    Ok(Started { id: deployment_id, version })
+    Started { id, version }
 }
 
 fn touched(changes: &[AppChange]) -> Vec<AppId> {

@@ -1,5 +1,6 @@
 //! bramble's own endpoints, `/v1/bramble/*`.
 
+mod deployments;
 mod exec;
 mod images;
 mod logs;
@@ -9,6 +10,7 @@ mod secrets;
 mod status;
 mod volumes;
 
+pub(super) use deployments::{deployments, promote, withdraw};
 pub(super) use outlook::{dry_run, why};
 pub(super) use secrets::{list as secrets, put as put_secret, remove as remove_secret};
 pub(super) use status::{agents, status, token};

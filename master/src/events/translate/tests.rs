@@ -1,6 +1,7 @@
 use super::*;
 use bramble_core::model::{
     ActionKind, AgentId, DeploymentAction, Group, HealthCheckKind, Plan, Resources, Step,
+    UndoReason,
 };
 use serde_json::Value;
 
@@ -21,6 +22,8 @@ fn deployment(apps: &[&str], steps: usize, at: u32) -> Box<Deployment> {
         current_step: at,
         original: Group::default(),
         target,
+        rollouts: <_>::default(),
+        undoes: None,
     })
 }
 
@@ -217,6 +220,18 @@ fn each_fact_has_its_events() {
             ],
         ),
         (
+            "a deployment taken back",
+            vec![Event::DeploymentUndone {
+                id: id(),
+                deployment: deployment(&["/a"], 2, 1),
+                reason: UndoReason::Overdue { app_id: app_id(), after_ms: 5000 },
+            }],
+            vec![
+                "deployment_step_failure ScaleApplication",
+                "deployment_failed The new version of /a was not healthy within 5 s",
+            ],
+        ),
+        (
             "a new instance",
             vec![Event::InstanceAdded {
                 instance_id: InstanceId::new("a.instance-1"),
@@ -352,7 +367,7 @@ fn a_post_comes_first_with_the_app_as_stored() {
     let post = |app: &str| Announced {
         client_ip: "10.0.0.1".into(),
         uri: "/v2/apps".into(),
-        app: App::with_defaults(AppId::new(app)),
+        what: Announcement::App(Box::new(App::with_defaults(AppId::new(app)))),
     };
     let told = translate(vec![started(deployment(&["/g/a"], 1, 0))], &mut |_| Some(post("/g/a")));
     assert_eq!(
