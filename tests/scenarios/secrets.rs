@@ -30,8 +30,8 @@ fn app() -> String {
 }
 
 /// What [`TELL`] says when all is well.
-fn told() -> String {
-    let (password, key) = (sha256(PASSWORD.as_bytes()), sha256(KEY));
+fn told(password: &str) -> String {
+    let (password, key) = (sha256(password.as_bytes()), sha256(KEY));
     format!("{password}  -\n{key}  key.pem\n400 nobody {}\n1\n", KEY.len())
 }
 
@@ -132,8 +132,9 @@ fn logs(node: &Node, task: &str) -> String {
     String::from_utf8_lossy(&node.bramble(&["logs", task]).stdout).into_owned()
 }
 
-fn says_all(node: &Node, task: &str) {
-    eventually("what the task says of its secrets", || (logs(node, task) == told()).then_some(()));
+fn says_all(node: &Node, task: &str, password: &str) {
+    let told = told(password);
+    eventually("what the task says of its secrets", || (logs(node, task) == told).then_some(()));
 }
 
 #[test]
@@ -150,9 +151,9 @@ fn tasks_have_their_secrets_and_nothing_else_does() {
     put(&node, "tls/key", KEY);
     node.api("POST", "/v2/apps", Some(&app())).expect(201);
     let task = only_task(&node);
-    says_all(&node, &task);
+    says_all(&node, &task, PASSWORD);
     let beside = node.bramble(&["exec", &task, "--", "sh", "-c", TELL]);
-    assert_eq!(String::from_utf8_lossy(&beside.stdout), told(), "{beside:?}");
+    assert_eq!(String::from_utf8_lossy(&beside.stdout), told(PASSWORD), "{beside:?}");
     eventually("a health check that sees the variable", || {
         let tasks = node.tasks("vaulted");
         (tasks[0]["healthCheckResults"][0]["alive"] == true).then_some(())
@@ -172,7 +173,7 @@ fn tasks_have_their_secrets_and_nothing_else_does() {
         let tasks = node.running("vaulted", 1);
         tasks[0]["id"].as_str().filter(|id| *id != task).map(str::to_string)
     });
-    says_all(&node, &next);
+    says_all(&node, &next, PASSWORD);
     nothing_is_written(&node);
     ears.silent(&node);
     node.api("DELETE", "/v2/apps/vaulted", None).expect(200);
@@ -199,7 +200,22 @@ fn an_app_waits_for_a_secret_that_is_missing() {
     assert!(node.tasks("vaulted").is_empty(), "nothing starts without it");
     put(&node, "prod/password", PASSWORD.as_bytes());
     let task = only_task(&node);
-    says_all(&node, &task);
+    says_all(&node, &task, PASSWORD);
+
+    // Another value is for other tasks.
+    assert!(put(&node, "prod/password", b"changed").contains("restart of /vaulted"));
+    let beside = node.bramble(&["exec", &task, "--", "sh", "-c", TELL]);
+    assert_eq!(String::from_utf8_lossy(&beside.stdout), told(PASSWORD), "{beside:?}");
+    eventually("the end of the deployment", || {
+        node.get("/v2/deployments").as_array().is_some_and(Vec::is_empty).then_some(())
+    });
+    let restarted = node.bramble(&["restart", "vaulted"]);
+    assert!(restarted.status.success(), "{restarted:?}");
+    let task = eventually("a task with the new value", || {
+        let tasks = node.running("vaulted", 1);
+        tasks[0]["id"].as_str().filter(|id| *id != task).map(str::to_string)
+    });
+    says_all(&node, &task, "changed");
 
     let listed = node.bramble(&["secret", "ls"]);
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
