@@ -274,3 +274,42 @@ fn images_get_secrets_as_their_own_user_and_text_must_be_text() {
     assert!(message.contains("use it as a file"), "{failure}");
     nothing_is_written(&node);
 }
+
+#[test]
+fn containers_of_a_pod_have_their_own_secrets() {
+    if !can_run_containers("secrets of pods") {
+        return;
+    }
+    let node = Node::start();
+    put(&node, "prod/password", PASSWORD.as_bytes());
+    put(&node, "tls/key", KEY);
+    let container = |name: &str, line: &str, mounts: Value| {
+        json!({ "name": name, "resources": { "cpus": 0.1, "mem": 32 }, "user": "nobody",
+            "exec": { "command": { "shell": format!("{line}; exec sleep 100000") } },
+            "volumeMounts": mounts })
+    };
+    let mut told_all =
+        container("keeper", TELL, json!([{ "name": "key", "mountPath": "key.pem" }]));
+    told_all["environment"] = json!({ "PW": { "secret": "pw" } });
+    let pod = json!({
+        "id": "/vaulted", "networks": [{ "mode": "host" }],
+        "scaling": { "kind": "fixed", "instances": 1 },
+        "secrets": { "pw": { "source": "prod/password" }, "key": { "source": "tls/key" } },
+        "volumes": [{ "name": "key", "secret": "key" }],
+        "containers": [told_all, container("other", "echo \"<$PW>\"; ls", json!([]))],
+    });
+    node.api("POST", "/v2/pods", Some(&pod.to_string())).expect(201);
+    let said = |name: &str| {
+        let sandboxes = std::fs::read_dir(node.data_dir().join("sandboxes")).ok()?;
+        let mine = |path: &Path| path.display().to_string().contains(&format!(".{name}."));
+        let path = sandboxes.flatten().map(|entry| entry.path()).find(|path| mine(path))?;
+        std::fs::read_to_string(path.join("stdout")).ok().filter(|text| !text.is_empty())
+    };
+    let told = told(PASSWORD);
+    eventually("what the pod's container says", || (said("keeper")? == told).then_some(()));
+    let other = eventually("what its neighbour says", || said("other"));
+    assert!(other.starts_with("<>\n") && !other.contains("key.pem"), "{other}");
+    nothing_is_written(&node);
+    node.api("DELETE", "/v2/pods/vaulted", None);
+    node.wait_clean();
+}
