@@ -75,6 +75,17 @@ pub enum Command {
     Wipe { ids: Vec<InstanceId> },
     /// An agent has removed the data of volumes that were given up.
     ForgetVolumes { agent_id: AgentId, ids: Vec<VolumeId> },
+    /// Take a deployment back: what it changed, and nothing else, becomes as it was.
+    RollBack { id: DeploymentId, deployment_id: DeploymentId, reason: UndoReason },
+    /// Write down how far the new versions of a deployment have come.
+    ReviewRollouts { id: DeploymentId },
+    /// Let the new versions that wait take the place of the old ones.
+    Promote { id: DeploymentId },
+    /// Add waiting instances of the version that is kept up while another is on trial.
+    AddStable { app_id: AppId, ids: Vec<InstanceId> },
+    /// Give up a volume that no task uses: one of a resting instance, which goes with all of its
+    /// volumes, or one on an agent that belongs to nobody.
+    GiveUpVolume { agent_id: AgentId, id: VolumeId },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,4 +167,24 @@ pub enum Rejection {
     SecretsTooLarge { max_bytes: u64 },
     #[error("secret '{0}' does not exist")]
     SecretUnknown(String),
+    #[error("deployment {0} is neither canary nor blue-green: there is nothing to withdraw")]
+    NotStaged(DeploymentId),
+    #[error("deployment {id} does not wait to be promoted{}", not_ready(still))]
+    NotWaiting {
+        id: DeploymentId,
+        /// Apps whose new instances are not all ready.
+        still: Vec<AppId>,
+    },
+    #[error("deployment {0} still has time")]
+    NotOverdue(DeploymentId),
+    /// Its instance runs, or shall.
+    #[error("volume {0} is in use")]
+    VolumeInUse(VolumeId),
+}
+
+fn not_ready(apps: &[AppId]) -> String {
+    match apps {
+        [] => String::new(),
+        _ => format!(": not all new instances of {apps:?} are ready yet"),
+    }
 }

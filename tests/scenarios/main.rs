@@ -18,6 +18,7 @@ mod resident;
 mod resize;
 mod rolling;
 mod secrets;
+mod strategies;
 mod surface;
 mod survival;
 mod verbs;

@@ -5,9 +5,11 @@ mod deploy;
 mod exec;
 mod images;
 mod logs;
+mod rollouts;
 mod secret;
 mod status;
 mod terminal;
+mod volumes;
 mod why;
 
 use crate::client::{Client, ClientError, Target};
@@ -58,6 +60,10 @@ pub enum Verb {
     Restart(apps::AppArgs),
     /// Go back to an earlier version of an app
     Rollback(why::RollbackArgs),
+    /// Let a canary or a second set that waits take the place of the old version
+    Promote(rollouts::WordArgs),
+    /// Stop a canary or a second set; the old version stays
+    Withdraw(rollouts::WordArgs),
     /// Say why an app is not running, and what would make it fit
     Why(why::WhyArgs),
     /// Remove an app
@@ -70,6 +76,8 @@ pub enum Verb {
     Status,
     /// Put, list and remove secrets
     Secret(secret::SecretArgs),
+    /// List and remove persistent volumes
+    Volume(volumes::VolumeArgs),
     /// Print the token other machines join with
     Token,
 }
@@ -86,12 +94,15 @@ pub async fn run(common: &Common, verb: Verb) -> Result<u8> {
         Verb::Scale(args) => apps::scale(&client, common, args).await,
         Verb::Restart(args) => apps::restart(&client, common, args).await,
         Verb::Rollback(args) => why::rollback(&client, common, args).await,
+        Verb::Promote(args) => rollouts::promote(&client, common, args).await,
+        Verb::Withdraw(args) => rollouts::withdraw(&client, common, args).await,
         Verb::Why(args) => why::run(&client, common, args).await,
         Verb::Rm(args) => apps::remove(&client, common, args).await,
         Verb::Load(args) => images::load(&client, common, args).await,
         Verb::Images => images::list(&client, common).await,
         Verb::Status => status::run(&client, common).await,
         Verb::Secret(args) => secret::run(&client, common, args).await,
+        Verb::Volume(args) => volumes::run(&client, common, args).await,
         Verb::Token => status::token(&client, common).await,
     }
 }

@@ -11,3 +11,4 @@ mod resident;
 mod resizing;
 mod rolling;
 mod secrets;
+mod strategies;

@@ -213,8 +213,14 @@ fn methods(target: &Route) -> &'static str {
         Route::Images => "GET, OPTIONS, POST",
         Route::Logs(_) | Route::Events => "GET, OPTIONS",
         Route::Secret(_) => "DELETE, OPTIONS, PUT",
+        Route::Volume(_) => "DELETE, OPTIONS",
+        Route::Volumes => "GET, OPTIONS",
         Route::AppTask(..) | Route::Deployment(_) | Route::QueueDelay(_) => "DELETE, OPTIONS",
-        Route::Restart(_) | Route::TasksDelete | Route::Exec(_) => "OPTIONS, POST",
+        Route::Restart(_)
+        | Route::TasksDelete
+        | Route::Exec(_)
+        | Route::Promote(_)
+        | Route::Withdraw(_) => "OPTIONS, POST",
         Route::Root
         | Route::Page
         | Route::Help
@@ -240,6 +246,7 @@ fn methods(target: &Route) -> &'static str {
         | Route::Queue
         | Route::Info
         | Route::Status
+        | Route::NativeDeployments
         | Route::Agents
         | Route::Secrets
         | Route::Token => "GET, HEAD, OPTIONS",
@@ -255,7 +262,7 @@ async fn handle(target: Route, call: &Call, content: Content) -> Result<Reply, A
         Route::Ping if reads(&call.method) => Ok(system::ping(call)),
         Route::Metrics if reads(&call.method) => Ok(system::metrics(call, false)),
         Route::MetricsText if reads(&call.method) => Ok(system::metrics(call, true)),
-        Route::Logs(_) | Route::Exec(_) | Route::Images => {
+        Route::Logs(_) | Route::Exec(_) | Route::Images | Route::Volumes => {
             native::streams(target, call, content).await
         }
         Route::Events => events::stream(call),
@@ -340,12 +347,16 @@ async fn json(target: Route, call: &Call, body: Body) -> Result<Reply, ApiError>
             Err(ApiError::PluginUnknown(id))
         }
         (Route::Status, Method::GET) => native::status(call),
+        (Route::NativeDeployments, Method::GET) => native::deployments(call),
+        (Route::Promote(id), Method::POST) => native::promote(call, id).await,
+        (Route::Withdraw(id), Method::POST) => native::withdraw(call, id).await,
         (Route::Why(id), Method::GET) => native::why(call, &id),
         (Route::Agents, Method::GET) => native::agents(call),
         (Route::Token, Method::GET) => native::token(call),
         (Route::Secrets, Method::GET) => native::secrets(call),
         (Route::Secret(name), Method::PUT) => native::put_secret(call, &name, body).await,
         (Route::Secret(name), Method::DELETE) => native::remove_secret(call, &name).await,
+        (Route::Volume(id), Method::DELETE) => native::remove_volume(call, &id).await,
         _ => Err(ApiError::MethodNotAllowed),
     }
 }
