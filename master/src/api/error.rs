@@ -62,6 +62,8 @@ pub(crate) enum ApiError {
     NotQueued(AppId),
     #[error("secret '{0}' does not exist")]
     SecretUnknown(String),
+    #[error("there is no volume '{0}'")]
+    VolumeUnknown(String),
     #[error("There is no leader")]
     NoLeader,
     #[error("Plugin '{0}' does not exist")]
@@ -153,6 +155,7 @@ impl ApiError {
             | E::DeploymentUnknown(_)
             | E::NotQueued(_)
             | E::SecretUnknown(_)
+            | E::VolumeUnknown(_)
             | E::NoLeader
             | E::NoToken
             | E::PluginUnknown(_)
