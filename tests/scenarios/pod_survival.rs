@@ -107,3 +107,33 @@ fn a_container_that_ends_while_bramble_is_away_ends_its_pod() {
     eventually("the end of both", || pids.iter().all(|pid| !alive(*pid)).then_some(()));
     remove(&node);
 }
+
+#[test]
+fn a_pod_whose_making_was_cut_short_comes_up_whole() {
+    if !can_run_containers("kill bramble while it makes a pod") {
+        return;
+    }
+    let mut node = Node::start();
+    for _ in 0..4 {
+        node.api("POST", "/v2/pods", Some(POD)).expect(201);
+        // Somewhere between its first container's creation and its last one's start.
+        eventually("a first process", || {
+            (!cgroup_processes(&node.cgroup_parent).is_empty()).then_some(())
+        });
+        node.stop(Signal::SIGKILL);
+        node.up();
+        let ids = containers(&node, &[]);
+        let networks = ids.iter().map(|id| network_of(init_of(&node, id)));
+        let networks: std::collections::BTreeSet<_> = networks.collect();
+        assert_eq!(networks.len(), 1, "one network: {networks:?}");
+        remove(&node);
+    }
+}
+
+/// The first process of one container: its executor's child.
+fn init_of(node: &Node, container: &str) -> i32 {
+    let executor = executor_of(node, container);
+    let path = format!("/proc/{executor}/task/{executor}/children");
+    let children = std::fs::read_to_string(path).expect("its children");
+    children.split_whitespace().next().expect("a child").parse().expect("a pid")
+}
