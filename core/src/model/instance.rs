@@ -14,7 +14,8 @@ pub struct Instance {
     /// Version of the app this instance was created from.
     pub version: Time,
     pub goal: Goal,
-    /// When it was created, or when its last task ended.
+    /// When it was created, when its last task ended, or when a task that has not come to run was
+    /// last heard of.
     pub since: Time,
     /// Number of the current or next task, from 1.
     pub incarnation: u32,

@@ -192,6 +192,7 @@ impl Bench {
             let advance = deploy::advance(deployment, &self.state, now, &mut self.ids);
             commands.extend(advance.commands);
         }
+        commands.extend(deploy::stuck(&self.state, now));
         commands.extend(deploy::keep(&self.state, &mut self.ids));
         commands
     }

@@ -3,6 +3,7 @@
 
 mod apps;
 mod bench;
+mod corners;
 mod groups;
 mod history;
 mod instances;
