@@ -71,6 +71,8 @@ pub enum Command {
     /// Give running tasks the size that their app has now, without new ones. Each is re-checked;
     /// one that cannot take it stays as it is.
     Resize { app_id: AppId, ids: Vec<InstanceId> },
+    /// Change what users say of an agent: its attributes, and whom it lends to.
+    ChangeAgent { agent_id: AgentId, change: AgentChange },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,4 +154,6 @@ pub enum Rejection {
     SecretsTooLarge { max_bytes: u64 },
     #[error("secret '{0}' does not exist")]
     SecretUnknown(String),
+    #[error("an agent has at most {max} attributes set, and roles")]
+    AgentSettingsFull { max: u32 },
 }

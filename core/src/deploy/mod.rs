@@ -6,6 +6,7 @@
 mod crowd;
 mod keep;
 mod layers;
+mod moving;
 mod plan;
 mod resize;
 mod restart;

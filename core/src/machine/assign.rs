@@ -9,6 +9,7 @@ use crate::model::{
     Agent, AgentId, App, Goal, Protocol, State, Task, TaskContainer, TaskId, TaskProbes, TaskState,
     Usage,
 };
+use crate::place;
 use std::collections::BTreeMap;
 
 pub(super) fn assign(state: &mut State, assignments: &[Placed]) -> Vec<Event> {
@@ -59,6 +60,10 @@ fn check(state: &State, placed: &Placed, used: &Usage) -> Result<Task, RefusedAs
     if !state.missing_secrets(app).is_empty() {
         return Err(RefusedAssignment::SecretMissing);
     }
+    let mut judge = place::Judge::new(state.attributes_of(&agent.id), state.roles_of(&agent.id));
+    if judge.broken(app, &agent.name).is_some() {
+        return Err(RefusedAssignment::Unsuitable);
+    }
     if !agent.total.holds(&used.resources.plus(&app.resources)) {
         return Err(RefusedAssignment::NotEnough);
     }
@@ -89,6 +94,7 @@ fn task(state: &State, id: TaskId, agent: &Agent, app: &App, placed: &Placed) ->
         message: String::new(),
         probes: TaskProbes::default(),
         resize: None,
+        misplaced: None,
         containers: containers.map(|c| TaskContainer::staging(&c.name, state.now)).collect(),
     }
 }

@@ -28,6 +28,8 @@ pub(super) fn add(
     let current = state
         .instances_of(app_id)
         .filter(|i| i.goal == Goal::Running && i.assigned_version() >= config)
+        // Its replacement comes before it goes.
+        .filter(|i| i.task.as_ref().is_none_or(|task| task.misplaced.is_none()))
         .count();
     let room = (record.app.instances as usize).saturating_sub(current);
     let mut events = Vec::new();

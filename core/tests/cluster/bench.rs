@@ -183,6 +183,7 @@ impl Bench {
                     free: a.total.minus(&used.resources),
                     ports: without_ports(&a.ports, &taken),
                     attributes: a.attributes.clone(),
+                    roles: <_>::default(),
                     generation: self.state.applied_index,
                 }
             })
@@ -192,7 +193,7 @@ impl Bench {
     /// Run the placer once.
     pub fn place(&mut self) -> place::Placement {
         let demands = self.state.demands(Time(self.clock));
-        let offers = place::with_fixed_ports(&self.state, self.offers(), &demands);
+        let offers = place::with_what_is_known(&self.state, self.offers(), &demands);
         let placement = place::place(&offers, &demands, &Policy { port_seed: self.clock });
         if !placement.decisions.is_empty() {
             let assignments = placement.decisions.clone();

@@ -186,6 +186,7 @@ fn methods(target: &Route) -> &'static str {
         Route::Images => "GET, OPTIONS, POST",
         Route::Logs(_) | Route::Events => "GET, OPTIONS",
         Route::Secret(_) => "DELETE, OPTIONS, PUT",
+        Route::Agent(_) => "GET, HEAD, OPTIONS, PATCH",
         Route::AppTask(..) | Route::Deployment(_) | Route::QueueDelay(_) => "DELETE, OPTIONS",
         Route::Restart(_) | Route::TasksDelete | Route::Exec(_) => "OPTIONS, POST",
         Route::Ping
@@ -273,6 +274,8 @@ async fn json(target: Route, call: &Call, body: Body) -> Result<Reply, ApiError>
         (Route::Status, Method::GET) => native::status(call),
         (Route::Why(id), Method::GET) => native::why(call, &id),
         (Route::Agents, Method::GET) => native::agents(call),
+        (Route::Agent(name), Method::GET) => native::agent(call, &name),
+        (Route::Agent(name), Method::PATCH) => native::change_agent(call, &name, body).await,
         (Route::Token, Method::GET) => native::token(call),
         (Route::Secrets, Method::GET) => native::secrets(call),
         (Route::Secret(name), Method::PUT) => native::put_secret(call, &name, body).await,

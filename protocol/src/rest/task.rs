@@ -139,6 +139,7 @@ mod tests {
             message: String::new(),
             probes: TaskProbes::default(),
             resize: None,
+            misplaced: None,
             containers: Vec::new(),
         };
         let instance = Instance {

@@ -1,5 +1,6 @@
 //! bramble's own endpoints, `/v1/bramble/*`.
 
+mod agents;
 mod exec;
 mod images;
 mod logs;
@@ -8,9 +9,10 @@ mod outlook;
 mod secrets;
 mod status;
 
+pub(super) use agents::{change as change_agent, list as agents, one as agent};
 pub(super) use outlook::{dry_run, why};
 pub(super) use secrets::{list as secrets, put as put_secret, remove as remove_secret};
-pub(super) use status::{agents, status, token};
+pub(super) use status::{status, token};
 
 use super::dispatch::{Call, Content, Shared};
 use super::error::ApiError;
