@@ -11,10 +11,12 @@ use crate::network::{Network, NetworkConfig, NetworkError};
 use crate::reconciler::{ReconcileError, Reconciler, Reconciling};
 use crate::runtime::{Runtime, RuntimeConfig, RuntimeError};
 use crate::sandboxes::{SandboxError, Sandboxes};
+use crate::secrets::Safe;
 use crate::session::{self, Leader, Speaker};
 use crate::streams::Streams;
+use crate::volumes::{VolumeError, Volumes};
 use bramble_core::model::{Agent as AgentRecord, NodeId};
-use bramble_protocol::net::Endpoint;
+use bramble_protocol::net::{Endpoint, NodeKey};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
@@ -40,6 +42,8 @@ pub enum AgentError {
     Ledger(#[from] LedgerError),
     #[error("opening the sandboxes")]
     Sandboxes(#[from] SandboxError),
+    #[error("opening the volumes")]
+    Volumes(#[from] VolumeError),
     #[error("opening the container runtime")]
     Runtime(#[from] RuntimeError),
     #[error("opening the image store")]
@@ -105,7 +109,8 @@ impl Agent {
     ///
     /// # Errors
     /// When a part cannot be opened, also because another agent has it.
-    pub async fn open(config: AgentConfig, node_id: &NodeId) -> Result<Agent, AgentError> {
+    pub async fn open(config: AgentConfig, key: &NodeKey) -> Result<Agent, AgentError> {
+        let node_id = &key.node_id();
         let data = config.data_dir.join("agent");
         std::fs::create_dir_all(&data)
             .map_err(|source| AgentError::Directory { path: data.clone(), source })?;
@@ -113,6 +118,7 @@ impl Agent {
         let record = record(&config, node_id)?;
         let (ledger, contents) = Ledger::open(&data.join("ledger"))?;
         let sandboxes = Sandboxes::open(&config.data_dir)?;
+        let volumes = Volumes::open(&config.data_dir)?;
         let runtime = Runtime::open(RuntimeConfig {
             run_dir: config.run_dir.clone(),
             executable: config.executable,
@@ -136,6 +142,8 @@ impl Agent {
             images: Arc::clone(&images),
             fetcher: Fetcher::open(&config.data_dir.join("fetch"), config.allow_host_volumes)?,
             sandboxes: sandboxes.clone(),
+            safe: Safe::new(key),
+            volumes,
             name: config.name,
             allow_host_volumes: config.allow_host_volumes,
             allow_privileged: config.allow_privileged,
@@ -176,11 +184,11 @@ impl Agent {
     pub async fn run(
         config: AgentConfig,
         endpoint: Arc<Endpoint>,
-        node_id: &NodeId,
+        key: &NodeKey,
         leaders: watch::Receiver<Vec<Leader>>,
         leave: CancellationToken,
     ) -> Result<(), AgentError> {
-        Agent::open(config, node_id).await?.serve(endpoint, leaders, leave).await;
+        Agent::open(config, key).await?.serve(endpoint, leaders, leave).await;
         Ok(())
     }
 
@@ -189,8 +197,8 @@ impl Agent {
     ///
     /// # Errors
     /// As [`Agent::open`] and [`AgentHandle::stop_all`].
-    pub async fn stop_all(config: AgentConfig, node_id: &NodeId) -> Result<usize, AgentError> {
-        let mut agent = Agent::open(config, node_id).await?;
+    pub async fn stop_all(config: AgentConfig, key: &NodeKey) -> Result<usize, AgentError> {
+        let mut agent = Agent::open(config, key).await?;
         agent.reconciler.start_nothing();
         let handle = agent.handle();
         let runtime = agent.streams.runtime.clone();

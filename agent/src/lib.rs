@@ -19,8 +19,10 @@ mod offers;
 pub mod reconciler;
 pub mod runtime;
 pub mod sandboxes;
+pub mod secrets;
 pub mod session;
 pub mod streams;
+mod volumes;
 
 pub use agent::{Agent, AgentError, AgentHandle};
 pub use config::AgentConfig;

@@ -15,7 +15,11 @@ use crate::runtime::{
     Ended, ExecRequest, ExecStreams, Launch, LaunchImage, Runtime, RuntimeError, TaskHandle,
 };
 use crate::sandboxes::Sandboxes;
-use bramble_core::model::{Assignment, PublishedPort, TaskId, TaskNetwork, TaskSpec};
+use crate::secrets::{Safe, SecretsError};
+use crate::volumes::Volumes;
+use bramble_core::model::{Assignment, PublishedPort, TaskId, TaskNetwork, TaskSpec, VolumeId};
+use bramble_protocol::message::AssignmentSet;
+use bramble_protocol::net::SealError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::net::Ipv4Addr;
@@ -32,6 +36,8 @@ pub struct Machine {
     pub images: Arc<Images>,
     pub fetcher: Fetcher,
     pub sandboxes: Sandboxes,
+    pub safe: Safe,
+    pub volumes: Volumes,
     /// The node's name, which is the host name of tasks on the host's network.
     pub name: String,
     pub allow_host_volumes: bool,
@@ -84,6 +90,14 @@ impl Performer for Machine {
     type Image = Option<ImageOnDisk>;
     type Container = Made;
 
+    fn seal(
+        &self,
+        set: &mut AssignmentSet,
+        held: &BTreeMap<TaskId, Arc<Assignment>>,
+    ) -> Result<(), SealError> {
+        self.safe.take(set, held)
+    }
+
     async fn fetch(
         &self,
         assignment: &Assignment,
@@ -108,7 +122,7 @@ impl Performer for Machine {
         let task_id = &assignment.task_id;
         let made = match self.launch(assignment, image) {
             Ok(launch) => self.make(task_id, launch, bridge_ports(assignment)).await,
-            Err(error) => Err(Refusal::failed(chain(&error))),
+            Err(refusal) => Err(refusal),
         };
         if made.is_err() {
             self.remove_work(task_id);
@@ -142,6 +156,12 @@ impl Performer for Machine {
             let error: &dyn Error = &error;
             tracing::warn!(error, "old sandboxes were not removed");
         }
+    }
+
+    async fn remove_volumes(&self, ids: BTreeSet<VolumeId>) -> BTreeSet<VolumeId> {
+        let volumes = self.volumes.clone();
+        let removed = tokio::task::spawn_blocking(move || volumes.remove_all(ids)).await;
+        removed.unwrap_or_default()
     }
 
     async fn run_inside(&self, task_id: &TaskId, line: &str) -> Result<i32, Refusal> {
@@ -187,18 +207,27 @@ impl Machine {
         &self,
         assignment: &Assignment,
         image: Option<ImageOnDisk>,
-    ) -> Result<Launch, crate::sandboxes::SandboxError> {
+    ) -> Result<Launch, Refusal> {
         let task_id = &assignment.task_id;
+        let secrets = self.safe.open(&assignment.spec).map_err(|error| secrets_refusal(&error))?;
+        let failed = |error: &dyn Error| Refusal::failed(chain(error));
         // What an earlier, broken off creation wrote must not show up in this container.
-        self.sandboxes.remove_work(task_id)?;
-        let (sandbox, work_dir) = self.sandboxes.create(task_id)?;
+        self.sandboxes.remove_work(task_id).map_err(|error| failed(&error))?;
+        let (sandbox, work_dir) = self.sandboxes.create(task_id).map_err(|error| failed(&error))?;
+        let volumes = assignment.spec.local_volumes.iter().map(|volume| {
+            let directory = self.volumes.ensure(&volume.id);
+            directory.map(|directory| (volume.container_path.clone(), directory))
+        });
+        let volumes = volumes.collect::<Result<_, _>>().map_err(|error| failed(&error))?;
         let bridged = matches!(assignment.spec.network, TaskNetwork::Bridge(_));
         Ok(Launch {
             image: image.map(launch_image),
             sandbox,
             work_dir,
+            volumes,
             resolv_conf: bridged.then(crate::network::resolv_conf),
             hostname: if bridged { short_name(assignment) } else { self.name.clone() },
+            secrets,
             allow_host_volumes: self.allow_host_volumes,
             allow_privileged: self.allow_privileged,
             assignment: assignment.clone(),
@@ -302,6 +331,13 @@ fn image_refusal(reference: &str, reason: String) -> Refusal {
         true => reason,
         false => format!("image {reference}: {reason}"),
     })
+}
+
+fn secrets_refusal(error: &SecretsError) -> Refusal {
+    match error {
+        SecretsError::NotText { .. } => Refusal::error(chain(error)),
+        error => Refusal::failed(chain(error)),
+    }
 }
 
 fn refusal(error: &RuntimeError) -> Refusal {

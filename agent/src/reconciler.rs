@@ -8,6 +8,7 @@ mod adopt;
 mod book;
 mod ending;
 mod follow;
+mod given_up;
 mod handle;
 mod life;
 mod outbox;
@@ -24,8 +25,10 @@ pub use performer::{Container, Ending, Found, Performer, Progress, Refusal};
 use crate::ledger::{Change, Contents, Ledger, LedgerError};
 use book::{Book, News};
 use bramble_core::converge::{Action, Seen, Wanted, converge};
-use bramble_core::model::{Assignment, ProbeReport, SizeReport, TaskId, TaskState, Time};
+use bramble_core::model::{Assignment, ProbeReport, SizeReport, TaskId, TaskState, Time, VolumeId};
 use bramble_protocol::message::{AssignmentSet, StatusKey};
+use bramble_protocol::net::SealError;
+use given_up::GivenUp;
 use life::{Gates, Life, Order, Origin, Reins, running_news};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -45,6 +48,8 @@ pub const UNHEALTHY: &str = "health check failed";
 pub enum ReconcileError {
     #[error("the assignments could not be made durable")]
     Ledger(#[source] LedgerError),
+    #[error("the secrets of an assignment set")]
+    Seal(#[source] SealError),
     #[error("the reconciler is gone")]
     Gone,
 }
@@ -61,10 +66,18 @@ pub enum Followed {
 }
 
 pub(crate) enum Event {
-    Assignments { set: AssignmentSet, reply: oneshot::Sender<Result<Followed, ReconcileError>> },
+    Assignments {
+        set: AssignmentSet,
+        reply: oneshot::Sender<Result<Followed, ReconcileError>>,
+    },
     Acknowledged(Vec<StatusKey>),
     Task(TaskId, TaskNews),
-    StopAll { done: oneshot::Sender<()> },
+    StopAll {
+        done: oneshot::Sender<()>,
+    },
+    /// All volumes that the cluster gave up.
+    GivenUp(BTreeSet<VolumeId>),
+    VolumesRemoved(BTreeSet<VolumeId>),
 }
 
 pub(crate) enum TaskNews {
@@ -101,6 +114,7 @@ pub struct Reconciler<P: Performer> {
     reins: BTreeMap<TaskId, Reins>,
     lives: JoinSet<()>,
     sweeping: Option<tokio::task::AbortHandle>,
+    given_up: GivenUp,
     events: mpsc::Receiver<Event>,
     sender: mpsc::Sender<Event>,
     /// Set by `bramble down`: nothing is started any more.
@@ -121,6 +135,7 @@ impl<P: Performer> Reconciler<P> {
         let book = Book::new(&contents, boot_id);
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let (held, held_watch) = watch::channel(book.held());
+        let (given_up, removed) = GivenUp::new();
         let mut reconciler = Self {
             performer,
             ledger,
@@ -132,6 +147,7 @@ impl<P: Performer> Reconciler<P> {
             reins: BTreeMap::new(),
             lives: JoinSet::new(),
             sweeping: None,
+            given_up,
             events,
             sender: sender.clone(),
             down: false,
@@ -144,6 +160,7 @@ impl<P: Performer> Reconciler<P> {
             outbox: Arc::clone(&reconciler.outbox),
             held: held_watch,
             roster: Arc::clone(&reconciler.roster),
+            removed,
         };
         (reconciler, handle)
     }
@@ -182,6 +199,8 @@ impl<P: Performer> Reconciler<P> {
                 self.keep(gone.into_iter().map(Change::RemoveStatus).collect());
             }
             Event::Task(id, news) => self.hear(&id, news),
+            Event::GivenUp(ids) => self.give_up(ids),
+            Event::VolumesRemoved(gone) => self.volumes_removed(gone),
             Event::StopAll { done } => {
                 self.down = true;
                 self.all_ended.push(done);
@@ -190,7 +209,9 @@ impl<P: Performer> Reconciler<P> {
         }
     }
 
-    async fn take_set(&mut self, set: AssignmentSet) -> Result<Followed, ReconcileError> {
+    async fn take_set(&mut self, mut set: AssignmentSet) -> Result<Followed, ReconcileError> {
+        let sealed = self.performer.seal(&mut set, &self.book.assignments);
+        sealed.map_err(ReconcileError::Seal)?;
         let generation = set.generation;
         let (put, remove) = match follow(self.book.generation, &self.book.assignments, set) {
             Follow::Older => return Ok(Followed::Older),
@@ -205,6 +226,7 @@ impl<P: Performer> Reconciler<P> {
         self.book.take(generation, put, &remove);
         self.publish_held();
         self.converge();
+        self.remove_volumes();
         Ok(Followed::Taken)
     }
 

@@ -30,6 +30,7 @@ pub fn assignment(task_id: &str, run: bool) -> Assignment {
             fetch: vec![],
             readiness: vec![],
             check: None,
+            local_volumes: Vec::new(),
             pod: Vec::new(),
             secrets: Vec::new(),
         },

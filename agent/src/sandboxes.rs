@@ -177,7 +177,7 @@ fn last_change(path: &Path) -> SystemTime {
 }
 
 /// Bytes of the files in a tree. What vanishes while looking counts as nothing.
-fn bytes_in(path: &Path) -> u64 {
+pub(crate) fn bytes_in(path: &Path) -> u64 {
     let mut bytes = 0u64;
     let mut directories = vec![path.to_path_buf()];
     while let Some(directory) = directories.pop() {

@@ -50,6 +50,12 @@ pub struct NodeArgs {
     /// File with registry logins, in Docker's format
     #[arg(long, value_name = "FILE")]
     docker_config: Option<String>,
+    /// Web pages that may read answers: `http://host:port,..`, or `*`
+    #[arg(long, value_name = "ORIGINS")]
+    access_control_allow_origin: Option<String>,
+    /// Keep files that clients PUT to /v2/artifacts, below the data directory
+    #[arg(long)]
+    artifact_store: bool,
     /// Parent of all cgroups this node makes [default: /bramble, or one named after --data-dir]
     #[arg(long, value_name = "PATH")]
     cgroup_parent: Option<String>,
@@ -62,7 +68,7 @@ pub struct NodeArgs {
 }
 
 const DATA_DIR: &str = "/var/lib/bramble";
-const KEYS: [(&str, &str); 13] = [
+const KEYS: [(&str, &str); 15] = [
     ("data-dir", DATA_DIR),
     ("run-dir", RUN_DIR),
     ("http", "0.0.0.0:8080"),
@@ -75,6 +81,8 @@ const KEYS: [(&str, &str); 13] = [
     ("allow-privileged", "false"),
     ("insecure-registries", ""),
     ("docker-config", ""),
+    ("access-control-allow-origin", ""),
+    ("artifact-store", "false"),
     ("cgroup-parent", ""),
 ];
 
@@ -98,7 +106,11 @@ pub struct NodeConfig {
     pub allow_privileged: bool,
     pub insecure_registries: Vec<String>,
     pub docker_config: Option<PathBuf>,
+    pub allow_origins: Vec<String>,
+    pub artifact_store: bool,
     pub cgroup_parent: String,
+    /// Every setting with its origin, as `--print-config --json` shows it.
+    pub settings: serde_json::Value,
 }
 
 impl NodeArgs {
@@ -116,6 +128,8 @@ impl NodeArgs {
             "allow-privileged" => switch(self.allow_privileged),
             "insecure-registries" => self.insecure_registries.clone(),
             "docker-config" => self.docker_config.clone(),
+            "access-control-allow-origin" => self.access_control_allow_origin.clone(),
+            "artifact-store" => switch(self.artifact_store),
             "cgroup-parent" => self.cgroup_parent.clone(),
             _ => None,
         }
@@ -182,7 +196,7 @@ impl Settings {
     /// Check and convert every value.
     pub fn node(&self) -> Result<NodeConfig> {
         let data_dir = PathBuf::from(self.get("data-dir"));
-        let hosts = self.get("insecure-registries").split(',').map(str::trim);
+        let list = |key| self.get(key).split(',').map(str::trim).filter(|part| !part.is_empty());
         let docker_config = self.get("docker-config");
         let cgroup_parent = match self.get("cgroup-parent") {
             "" => default_cgroup_parent(&data_dir),
@@ -199,9 +213,12 @@ impl Settings {
             open_api: self.parsed("open-api", "true or false")?,
             allow_host_volumes: self.parsed("allow-host-volumes", "true or false")?,
             allow_privileged: self.parsed("allow-privileged", "true or false")?,
-            insecure_registries: hosts.filter(|h| !h.is_empty()).map(str::to_string).collect(),
+            insecure_registries: list("insecure-registries").map(str::to_string).collect(),
             docker_config: (!docker_config.is_empty()).then(|| docker_config.into()),
+            allow_origins: list("access-control-allow-origin").map(str::to_string).collect(),
+            artifact_store: self.parsed("artifact-store", "true or false")?,
             cgroup_parent,
+            settings: self.json(),
             data_dir,
         })
     }

@@ -84,11 +84,11 @@ fn run(cli: Cli) -> Result<u8> {
     match command {
         Command::Up(args) => {
             let Some(config) = node_config(&args, &common)? else { return Ok(0) };
-            node::serve(|| node::up(config))
+            node::serve(|levels| node::up(config, levels))
         }
         Command::Agent(args) => {
             let Some(config) = node_config(&args.node, &common)? else { return Ok(0) };
-            node::serve(|| node::agent(config, args.token, args.join))
+            node::serve(|_| node::agent(config, args.token, args.join))
         }
         Command::Down(args) => {
             let Some(config) = node_config(&args, &common)? else { return Ok(0) };

@@ -34,7 +34,7 @@ pub enum Command {
     CancelDeployment { id: DeploymentId },
     /// Add waiting instances of an app's current version.
     AddInstances { app_id: AppId, ids: Vec<InstanceId> },
-    /// Set the goal of instances to decommissioned.
+    /// Stop instances. Those with volumes are kept with them, the others forgotten.
     Decommission { ids: Vec<InstanceId> },
     /// Give waiting instances a place. Each is re-checked; one that no longer fits is left
     /// waiting (see [`crate::event::Event::AssignmentRefused`]).
@@ -71,6 +71,10 @@ pub enum Command {
     /// Give running tasks the size that their app has now, without new ones. Each is re-checked;
     /// one that cannot take it stays as it is.
     Resize { app_id: AppId, ids: Vec<InstanceId> },
+    /// Stop instances and give up their volumes: the data is removed.
+    Wipe { ids: Vec<InstanceId> },
+    /// An agent has removed the data of volumes that were given up.
+    ForgetVolumes { agent_id: AgentId, ids: Vec<VolumeId> },
     /// Change what users say of an agent: its attributes, and whom it lends to.
     ChangeAgent { agent_id: AgentId, change: AgentChange },
 }

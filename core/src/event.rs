@@ -137,4 +137,6 @@ pub enum RefusedAssignment {
     Unsuitable,
     /// A secret it needs is not there.
     SecretMissing,
+    /// Its volumes are on another agent.
+    NotReserved,
 }

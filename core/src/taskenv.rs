@@ -184,8 +184,9 @@ pub fn assignments_on(state: &State, agent_id: &AgentId) -> Vec<Assignment> {
 }
 
 fn spec(app: &App, instance: &Instance, task: &Task) -> TaskSpec {
+    let kept = instance.reservation.as_ref().map_or(&[][..], |r| &r.volumes);
     if let Some(pod) = &app.pod {
-        return pod::spec(app, pod, task);
+        return pod::spec(app, pod, kept, task);
     }
     let docker = app.container.as_ref().and_then(|c| c.docker.as_ref());
     let limits = app.resource_limits.unwrap_or_default();
@@ -216,6 +217,7 @@ fn spec(app: &App, instance: &Instance, task: &Task) -> TaskSpec {
         fetch: app.fetch.clone(),
         readiness: readiness(app, task),
         check: app.check.clone(),
+        local_volumes: kept.to_vec(),
         pod: Vec::new(),
         secrets: app.task_secrets(),
     }

@@ -5,12 +5,14 @@
 
 pub mod admission;
 pub mod api;
+pub mod artifacts;
 mod clock;
 pub mod consensus;
 pub mod control;
 pub mod dispatcher;
 pub mod events;
 pub mod founding;
+pub mod levels;
 pub mod normalize;
 pub mod offers;
 pub mod propose;

@@ -8,6 +8,7 @@ use crate::control::{self, Control, PlacerView};
 use crate::dispatcher::Dispatcher;
 use crate::events::{self, Hub};
 use crate::founding::Keys;
+use crate::levels::LogLevels;
 use crate::offers::OfferBook;
 use crate::propose::{Propose, ProposeError};
 use crate::store::Store;
@@ -22,6 +23,8 @@ use thiserror::Error;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+/// Time between the answer to a request to abdicate and doing it, so that the answer arrives.
+const ABDICATE_AFTER: Duration = Duration::from_millis(500);
 /// Longest wait for a leader at start before saying so.
 const LEADER_WAIT: Duration = Duration::from_secs(10);
 
@@ -45,6 +48,7 @@ pub struct MasterConfig {
     pub listeners: Listeners,
     pub endpoint: Arc<Endpoint>,
     pub keys: Arc<Keys>,
+    pub levels: Arc<dyn LogLevels>,
 }
 
 /// A running master.
@@ -95,7 +99,7 @@ impl Master {
             store: store.clone(),
             address: format!("{}:{}", config.api.hostname, config.listeners.http().port()),
         };
-        let leads = consensus.clone();
+        let (leads, led) = (consensus.clone(), consensus.clone());
         let token = config.keys.token.to_string();
         let api = Api {
             store,
@@ -107,6 +111,8 @@ impl Master {
             vault,
             token: Arc::new(move || Some(token.clone())),
             leads: Arc::new(move || leads.is_leader()),
+            abdicate: Arc::new(move || drop(tokio::spawn(abdicate(led.clone())))),
+            levels: config.levels,
         };
         let tasks = vec![
             tokio::spawn(events::relay(hub, changes, stop.clone())),
@@ -136,6 +142,17 @@ impl Master {
             }
         }
         self.consensus.shutdown().await;
+    }
+}
+
+async fn abdicate(consensus: Arc<Consensus>) {
+    tokio::time::sleep(ABDICATE_AFTER).await;
+    match consensus.abdicate().await {
+        Ok(()) => tracing::info!("this master gave up its leadership, as it was asked to"),
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "this master could not give up its leadership");
+        }
     }
 }
 
@@ -172,10 +189,13 @@ struct Voice {
 async fn lead(consensus: Arc<Consensus>, control: Control, voice: Voice, stop: CancellationToken) {
     let mut leadership = consensus.leadership();
     loop {
-        tokio::select! {
+        let own = tokio::select! {
             () = stop.cancelled() => return,
-            changed = leadership.wait_for(|seen| seen.here) => if changed.is_err() { return },
-        }
+            led = leadership.wait_for(|seen| seen.here) => match led {
+                Ok(seen) => seen.term,
+                Err(_) => return,
+            },
+        };
         let term = stop.child_token();
         let loops = tokio::spawn(control::run(control.clone(), term.clone()));
         let delivery = events::deliver(voice.hub.clone(), voice.store.clone(), term.clone());
@@ -183,7 +203,8 @@ async fn lead(consensus: Arc<Consensus>, control: Control, voice: Voice, stop: C
         events::leads(&voice.hub, &voice.store, &voice.address);
         tokio::select! {
             () = stop.cancelled() => {}
-            _ = leadership.wait_for(|seen| !seen.here) => {}
+            // A later term began with a moment of not leading, however short.
+            _ = leadership.wait_for(|seen| !seen.here || seen.term != own) => {}
         }
         term.cancel();
         if let Err(error) = loops.await {

@@ -8,6 +8,7 @@
 //! and everything of it is cleaned, it writes `exit` ([`ExitRecord`], CBOR, by rename) and leaves.
 //! A socket that closes without an `exit` file means the executor died.
 
+use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
 
 /// Version of this contract; an executor outlives upgrades of its agent.
@@ -63,6 +64,27 @@ pub struct ExecutorSpec {
     /// Signal that asks for the end; `None` = SIGTERM.
     #[serde(default)]
     pub stop_signal: Option<i32>,
+    /// The agent sends [`ExecutorSecrets`] (CBOR) on standard input and closes it.
+    #[serde(default)]
+    pub secrets: bool,
+    /// Directories of volumes on the host: each belongs to the task's user.
+    #[serde(default)]
+    pub volumes: Vec<String>,
+}
+
+/// What a container gets that must not be written to its directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecutorSecrets {
+    /// Variables of its environment, without NUL bytes; they win over the specification's.
+    pub env: Vec<(String, Secret)>,
+    /// Content of files by their absolute path in the container.
+    pub files: Vec<(String, Secret)>,
+}
+
+impl ExecutorSecrets {
+    pub fn is_empty(&self) -> bool {
+        self.env.is_empty() && self.files.is_empty()
+    }
 }
 
 /// File name in a directory of one exec: [`ExecSpec`], CBOR.

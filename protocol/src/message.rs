@@ -6,7 +6,7 @@
 //! [`StreamReply`] frame back, then as each kind says.
 
 use crate::secret::Secret;
-use bramble_core::model::{Agent, Assignment, Offer, TaskId, TaskStatus};
+use bramble_core::model::{Agent, Assignment, Offer, TaskId, TaskStatus, VolumeId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -21,6 +21,8 @@ pub enum ToMaster {
     Statuses(Vec<TaskStatus>),
     /// An incremental set did not follow on the agent's: send a complete one.
     Resync,
+    /// The data of these volumes is gone.
+    VolumesRemoved(Vec<VolumeId>),
 }
 
 /// What the leader says on a session.
@@ -30,6 +32,9 @@ pub enum ToAgent {
     Assignments(AssignmentSet),
     /// These reports are committed: the agent may drop them from its ledger.
     Acknowledge(Vec<StatusKey>),
+    /// Volumes that were given up, the whole list: remove their data. A volume that is not named
+    /// here is never removed.
+    RemoveVolumes(Vec<VolumeId>),
 }
 
 /// The tasks of one agent, complete or as a difference.
@@ -108,6 +113,14 @@ pub enum LoadProgress {
     Note(String),
     Done(Vec<ImageSummary>),
     Failed(String),
+}
+
+/// A volume's directory on an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeSummary {
+    pub id: VolumeId,
+    /// What its files take on disk.
+    pub size_bytes: u64,
 }
 
 /// An image an agent holds.

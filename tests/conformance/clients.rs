@@ -35,6 +35,11 @@ fn the_pypi_client_manages_groups() {
 }
 
 #[test]
+fn the_pypi_client_makes_the_leader_abdicate() {
+    drive(Client::python, "leader.py");
+}
+
+#[test]
 fn the_pypi_client_hears_every_event() {
     drive(Client::python, "events.py");
 }

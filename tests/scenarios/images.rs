@@ -8,12 +8,6 @@ fn fetch(node: &Node, url: &str) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).to_string())
 }
 
-fn load(node: &Node, image: &BusyboxImage) {
-    let archive = image.save(node.root());
-    let output = node.bramble(&["load", &archive.display().to_string()]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
 fn web() -> BusyboxImage {
     BusyboxImage::new("bramble-test/web:1", &["httpd", "-f", "-p", "80", "-h", "/www"])
         .file("www/index.html", b"it answers\n")
@@ -25,7 +19,7 @@ fn a_loaded_web_server_answers_on_its_host_port() {
         return;
     }
     let node = Node::start();
-    load(&node, &web());
+    node.load(&web());
     let listed = node.bramble(&["images"]);
     let listed = String::from_utf8_lossy(&listed.stdout).to_string();
     assert!(listed.contains("bramble-test/web:1"), "{listed}");
@@ -77,7 +71,7 @@ fn published_ports_outlive_a_killed_bramble() {
         return;
     }
     let mut node = Node::start();
-    load(&node, &web());
+    node.load(&web());
     let app = json!({"id": "web", "cpus": 0.1, "mem": 16, "container": {
         "type": "DOCKER", "docker": {"image": "bramble-test/web:1"},
         "portMappings": [{"containerPort": 80, "hostPort": 0}]},
@@ -112,7 +106,7 @@ fn image_settings_are_taken_as_docker_takes_them() {
     image.environment.push("FROM_IMAGE=image".into());
     image.user = "web".into();
     image.working_directory = "/www".into();
-    load(&node, &image);
+    node.load(&image);
     let container = json!({"type": "DOCKER", "docker": {"image": "settings:1"}});
     let with_args = json!({"id": "args", "args": ["one", "two"], "env": {"FROM_APP": "app"}, "cpus": 0.1, "mem": 16, "container": container});
     let plain = json!({"id": "plain", "cpus": 0.1, "mem": 16, "container": container});

@@ -2,7 +2,7 @@
 
 use crate::leftovers::{Leftovers, sweep};
 use crate::process::cgroup_directories;
-use crate::{Answer, PATIENCE, bramble, eventually, within};
+use crate::{Answer, BusyboxImage, PATIENCE, bramble, eventually, within};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -225,6 +225,13 @@ impl Node {
         let mut child = command.spawn().expect("a verb starts");
         child.stdin.take().expect("it has an input").write_all(input).expect("it reads");
         child.wait_with_output().expect("a verb ends")
+    }
+
+    /// Load an image into the node.
+    pub fn load(&self, image: &BusyboxImage) {
+        let archive = image.save(self.root());
+        let output = self.bramble(&["load", &archive.display().to_string()]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// A client verb, not yet started.

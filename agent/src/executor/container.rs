@@ -4,9 +4,10 @@
 
 use super::error::ExecutorError;
 use super::rootfs;
+use super::secrets;
 use super::users::{self, Identity};
 use super::workload::Workload;
-use bramble_protocol::executor::{CONSOLE_FILE, ExecutorSpec, ProcessKey};
+use bramble_protocol::executor::{CONSOLE_FILE, ExecutorSecrets, ExecutorSpec, ProcessKey};
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::oci_spec::runtime::Spec;
@@ -41,15 +42,23 @@ pub struct Created {
 ///
 /// # Errors
 /// Anything the kernel or the image refuses, by step.
-pub fn create(spec: &ExecutorSpec, task_dir: &Path) -> Result<Created, ExecutorError> {
+pub fn create(
+    spec: &ExecutorSpec,
+    secrets: ExecutorSecrets,
+    task_dir: &Path,
+) -> Result<Created, ExecutorError> {
     let root = rootfs::mount_root(&spec.rootfs, task_dir)?;
     let identity = identity(spec, &root)?;
-    let config = complete(spec, &identity, &root)?;
+    let files = secrets::place(&secrets, &identity, task_dir)?;
+    let config = complete(spec, &identity, &root, files)?;
     let bundle = task_dir.join(BUNDLE_DIR);
     write_bundle(&bundle, &config)?;
     drop(config);
     give_sandbox(&spec.sandbox, &identity);
-    let workload = Workload::new(read_filter(spec.seccomp_bpf.as_deref())?);
+    for volume in &spec.volumes {
+        give(Path::new(volume), &identity);
+    }
+    let workload = Workload::new(read_filter(spec.seccomp_bpf.as_deref())?, secrets.env);
     let state = task_dir.join(STATE_DIR);
     fs::create_dir_all(&state)
         .map_err(|source| ExecutorError::Write { path: state.clone(), source })?;
@@ -164,11 +173,19 @@ fn identity(spec: &ExecutorSpec, root: &Path) -> Result<Identity, ExecutorError>
     Ok(users::resolve(spec.user.as_deref(), &spec.groups, &passwd, &group)?)
 }
 
-/// Fill in what only the mounted root tells: root path, user, home, working directory.
-fn complete(spec: &ExecutorSpec, identity: &Identity, root: &Path) -> Result<Spec, ExecutorError> {
+/// Fill in what only the mounted root tells (root path, user, home, working directory), and the
+/// mounts of secret files.
+fn complete(
+    spec: &ExecutorSpec,
+    identity: &Identity,
+    root: &Path,
+    files: Vec<Value>,
+) -> Result<Spec, ExecutorError> {
     let mut config: Value =
         serde_json::from_str(&spec.oci_config).map_err(ExecutorError::OciConfig)?;
     config["root"]["path"] = Value::from(root.to_string_lossy().as_ref());
+    let mounts = config["mounts"].as_array_mut().ok_or(ExecutorError::OciPart("mounts"))?;
+    mounts.extend(files);
     let process = config.get_mut("process").ok_or(ExecutorError::OciPart("process"))?;
     process["user"]["uid"] = identity.uid.into();
     process["user"]["gid"] = identity.gid.into();
@@ -217,21 +234,24 @@ fn give_sandbox(sandbox: &str, identity: &Identity) {
     if identity.uid == 0 && identity.gid == 0 {
         return;
     }
-    // A file system without owners (FAT, some network disks) still serves root tasks.
-    let give = |path: &Path| {
-        let _unsupported = std::os::unix::fs::lchown(path, Some(identity.uid), Some(identity.gid));
-    };
     let mut directories = vec![PathBuf::from(sandbox)];
-    give(Path::new(sandbox));
+    give(Path::new(sandbox), identity);
     while let Some(directory) = directories.pop() {
         let Ok(entries) = fs::read_dir(&directory) else { continue };
         for entry in entries.flatten() {
-            give(&entry.path());
+            give(&entry.path(), identity);
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 directories.push(entry.path());
             }
         }
     }
+}
+
+/// Of a volume only the directory itself changes hands (as in Mesos): what is in it keeps the
+/// owners that earlier tasks gave it.
+fn give(path: &Path, identity: &Identity) {
+    // A file system without owners (FAT, some network disks) still serves root tasks.
+    let _unsupported = std::os::unix::fs::lchown(path, Some(identity.uid), Some(identity.gid));
 }
 
 /// Read a compiled filter; none = unconfined.

@@ -4,6 +4,7 @@
 
 use super::container::{BUNDLE_DIR, CONTAINER_ID, STATE_DIR, read_filter};
 use super::error::{ExecutorError, chain};
+use super::secrets;
 use super::session;
 use super::workload::Workload;
 use bramble_protocol::codec;
@@ -48,9 +49,13 @@ fn join(exec_dir: &Path) -> Result<Pid, ExecutorError> {
     let process = exec_dir.join("process.json");
     let text = process_of(&task_dir.join(BUNDLE_DIR).join("config.json"), &exec)?;
     session::write_renamed(&process, text.as_bytes())?;
+    let secret_env = match task.secrets {
+        true => secrets::env_of_running(task_dir)?,
+        false => Vec::new(),
+    };
     let filter = read_filter(task.seccomp_bpf.as_deref())?;
     let mut builder = ContainerBuilder::new(CONTAINER_ID.to_string(), SyscallType::default())
-        .with_executor(Workload::new(filter))
+        .with_executor(Workload::new(filter, secret_env))
         .with_root_path(task_dir.join(STATE_DIR))
         .map_err(|e| ExecutorError::Exec(Box::new(e)))?;
     if exec.tty {

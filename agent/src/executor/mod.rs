@@ -9,6 +9,7 @@ mod exec;
 mod logs;
 mod peers;
 mod rootfs;
+mod secrets;
 mod serve;
 mod session;
 mod stop;
@@ -23,7 +24,8 @@ pub use session::LOG_FILE;
 use crate::runtime::cgroup::{Hierarchies, TaskCgroup};
 use bramble_protocol::codec;
 use bramble_protocol::executor::{
-    EXECUTOR_PROTOCOL, EXIT_FILE, ExecutorSpec, ExitRecord, FromExecutor, SPEC_FILE,
+    EXECUTOR_PROTOCOL, EXIT_FILE, ExecutorSecrets, ExecutorSpec, ExitRecord, FromExecutor,
+    SPEC_FILE,
 };
 use nix::sys::signalfd::SignalFd;
 use peers::Peers;
@@ -40,7 +42,7 @@ const CODE_NEVER_RAN: i32 = 128;
 /// specification and receives socket and exit record (see `bramble_protocol::executor`).
 pub fn main(task_dir: &Path) -> i32 {
     match prepare(task_dir) {
-        Ok((signals, peers, spec)) => run(task_dir, signals, peers, &spec),
+        Ok((session, spec)) => run(task_dir, session, &spec),
         Err(e) => {
             // Without a socket there is nobody to tell but the file.
             let _unwritable = write_exit(task_dir, &never_ran(error::chain(&e)));
@@ -49,23 +51,32 @@ pub fn main(task_dir: &Path) -> i32 {
     }
 }
 
-fn prepare(task_dir: &Path) -> Result<(SignalFd, Peers, ExecutorSpec), ExecutorError> {
+/// What an executor begins with.
+struct Session {
+    signals: SignalFd,
+    peers: Peers,
+    secrets: ExecutorSecrets,
+}
+
+fn prepare(task_dir: &Path) -> Result<(Session, ExecutorSpec), ExecutorError> {
     let signals = session::begin()?;
     session::write_pid(task_dir)?;
     let spec = read_spec(task_dir)?;
+    let secrets = secrets::receive(&spec)?;
     let peers = Peers::bind(task_dir)?;
     session::quiet(task_dir)?;
     session::own_mounts()?;
-    Ok((signals, peers, spec))
+    Ok((Session { signals, peers, secrets }, spec))
 }
 
-fn run(task_dir: &Path, signals: SignalFd, mut peers: Peers, spec: &ExecutorSpec) -> i32 {
+fn run(task_dir: &Path, session: Session, spec: &ExecutorSpec) -> i32 {
+    let Session { signals, mut peers, secrets } = session;
     let hierarchies = match Hierarchies::detect() {
         Ok(found) => found,
         Err(e) => return fail(task_dir, &mut peers, &e.into()),
     };
     let cgroup = hierarchies.task(&spec.cgroup);
-    let created = match container::create(spec, task_dir) {
+    let created = match container::create(spec, secrets, task_dir) {
         Ok(created) => created,
         Err(e) => {
             clean(task_dir, &cgroup, spec);
@@ -108,6 +119,7 @@ fn clean(task_dir: &Path, cgroup: &TaskCgroup<'_>, spec: &ExecutorSpec) {
     session::reap_children();
     let _retried = killed.and_then(|()| cgroup.remove());
     rootfs::unmount_root(&spec.rootfs);
+    secrets::remove(task_dir);
     let _removed_with_the_task = fs::remove_dir_all(task_dir.join(STATE_DIR));
 }
 

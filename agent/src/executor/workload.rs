@@ -2,9 +2,14 @@
 //! (or exec'd) process. Owns the seccomp filter, signal dispositions, the parent-death signal and
 //! execve; must never allocate noticeably, since it runs under the container's memory limit.
 
+use bramble_protocol::secret::Secret;
 use libcontainer::oci_spec::runtime::Spec;
-use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
+use libcontainer::workload::default::DefaultExecutor;
+use libcontainer::workload::{
+    Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
+};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -23,11 +28,13 @@ const INSTRUCTION_BYTES: usize = 8;
 pub struct Workload {
     /// Raw `sock_filter` array; empty = unconfined.
     filter: Rc<Vec<u8>>,
+    /// Variables of the environment that are written nowhere.
+    secrets: Rc<Vec<(String, Secret)>>,
 }
 
 impl Workload {
-    pub fn new(filter: Vec<u8>) -> Self {
-        Self { filter: Rc::new(filter) }
+    pub fn new(filter: Vec<u8>, secrets: Vec<(String, Secret)>) -> Self {
+        Self { filter: Rc::new(filter), secrets: Rc::new(secrets) }
     }
 }
 
@@ -50,6 +57,14 @@ impl Executor for Workload {
             }
             Found::Nothing => Err(invalid(format!("no {:?} in PATH ({path})", args[0]))),
         }
+    }
+
+    fn setup_envs(&self, mut envs: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
+        for (name, value) in self.secrets.iter() {
+            let value = String::from_utf8_lossy(value.expose()).into_owned();
+            envs.insert(name.clone(), value);
+        }
+        DefaultExecutor {}.setup_envs(envs)
     }
 
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {

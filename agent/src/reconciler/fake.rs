@@ -112,6 +112,15 @@ impl Performer for Fake {
     type Image = ();
     type Container = FakeContainer;
 
+    fn seal(
+        &self,
+        set: &mut AssignmentSet,
+        _: &BTreeMap<TaskId, Arc<Assignment>>,
+    ) -> Result<(), SealError> {
+        set.secrets.clear();
+        Ok(())
+    }
+
     async fn fetch(&self, task: &Assignment, progress: Progress<'_>) -> Result<(), Refusal> {
         if let Some(image) = &task.spec.image {
             progress(format!("pulling {}", image.reference));
@@ -167,6 +176,15 @@ impl Performer for Fake {
     }
 
     async fn sweep(&self, _: BTreeSet<TaskId>) {}
+
+    async fn remove_volumes(&self, ids: BTreeSet<VolumeId>) -> BTreeSet<VolumeId> {
+        let (stuck, gone): (BTreeSet<_>, BTreeSet<_>) =
+            ids.into_iter().partition(|id| id.as_str().starts_with("stuck"));
+        for id in stuck.iter().chain(&gone) {
+            self.0.note("remove", &TaskId::new(id.as_str()));
+        }
+        gone
+    }
 
     async fn run_inside(&self, _: &TaskId, line: &str) -> Result<i32, Refusal> {
         Ok(i32::from(line == "false"))

@@ -4,9 +4,9 @@ use super::book::Held;
 use super::outbox::Outbox;
 use super::{Event, Followed, ReconcileError};
 use bramble_core::converge::Seen;
-use bramble_core::model::TaskId;
+use bramble_core::model::{TaskId, VolumeId};
 use bramble_protocol::message::{AssignmentSet, StatusKey};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -45,6 +45,8 @@ pub struct Reconciling {
     pub outbox: Arc<Outbox>,
     pub held: watch::Receiver<Held>,
     pub roster: Arc<Roster>,
+    /// Volumes given up whose data is gone.
+    pub removed: watch::Receiver<BTreeSet<VolumeId>>,
 }
 
 impl Reconciling {
@@ -63,6 +65,12 @@ impl Reconciling {
     pub async fn acknowledge(&self, keys: Vec<StatusKey>) {
         // Without a reconciler the next life of the agent sends them again.
         let _ = self.events.send(Event::Acknowledged(keys)).await;
+    }
+
+    /// The cluster gave these volumes up, and no others.
+    pub async fn give_up(&self, ids: BTreeSet<VolumeId>) {
+        // Without a reconciler the next session orders it again.
+        let _ = self.events.send(Event::GivenUp(ids)).await;
     }
 
     /// Stop every task with its grace and start no more; resolves when all have ended and their

@@ -1,8 +1,10 @@
 //! What the reconciler can have done to the machine, as traits: the real thing is libcontainer,
 //! images and networks, a test brings its own.
 
-use bramble_core::model::{Assignment, TaskId, TaskSpec, TaskState};
+use bramble_core::model::{Assignment, TaskId, TaskSpec, TaskState, VolumeId};
 use bramble_protocol::executor::ExitRecord;
+use bramble_protocol::message::AssignmentSet;
+use bramble_protocol::net::SealError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
@@ -73,6 +75,14 @@ pub trait Performer: Send + Sync + 'static {
     type Image: Send;
     type Container: Container;
 
+    /// Seal the secrets that came with a set, before anything of it is written. Tasks that are
+    /// `held` keep the values they have.
+    fn seal(
+        &self,
+        set: &mut AssignmentSet,
+        held: &BTreeMap<TaskId, Arc<Assignment>>,
+    ) -> Result<(), SealError>;
+
     /// Bring what the task needs from elsewhere (its image). May be dropped at any point.
     fn fetch(
         &self,
@@ -102,6 +112,12 @@ pub trait Performer: Send + Sync + 'static {
 
     /// Drop sandboxes of ended tasks that are old, many or large; never those of `keep`.
     fn sweep(&self, keep: BTreeSet<TaskId>) -> impl Future<Output = ()> + Send;
+
+    /// Remove volumes with their data; gives those that are gone.
+    fn remove_volumes(
+        &self,
+        ids: BTreeSet<VolumeId>,
+    ) -> impl Future<Output = BTreeSet<VolumeId>> + Send;
 
     /// Run a shell line inside the task (a COMMAND check); gives its exit code.
     fn run_inside(

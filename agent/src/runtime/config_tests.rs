@@ -4,6 +4,8 @@ use super::*;
 use crate::runtime::cgroup::{Hierarchies, V1Mount};
 use crate::samples;
 use bramble_core::model::{Resources, TaskImage, TaskNetwork, Volume, VolumeMode};
+use bramble_protocol::executor::ExecutorSecrets;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 fn v1_host() -> Host {
@@ -45,8 +47,10 @@ fn launch(image: bool) -> Launch {
         }),
         sandbox: "/data/sandboxes/web".into(),
         work_dir: "/data/work/web".into(),
+        volumes: BTreeMap::new(),
         resolv_conf: None,
         hostname: "box".into(),
+        secrets: ExecutorSecrets::default(),
         allow_host_volumes: false,
         allow_privileged: false,
     }
@@ -265,5 +269,40 @@ fn a_volume_cannot_replace_the_root() {
         }];
         let refused = configure(&launch, &v1_host());
         assert!(matches!(refused, Err(ConfigError::VolumeTarget { .. })), "{path}: {refused:?}");
+    }
+}
+
+#[test]
+fn persistent_volumes_lie_in_the_sandbox_and_where_a_host_volume_shows_them() {
+    for image in [false, true] {
+        let mut launch = launch(image);
+        launch.volumes.insert("data".into(), "/data/volumes/db#data#1".into());
+        let shown = |host_path: &str| Volume::Host {
+            container_path: "/var/lib/db".into(),
+            host_path: host_path.into(),
+            mode: VolumeMode::ReadOnly,
+        };
+        let persistent = Volume::Persistent {
+            container_path: "data".into(),
+            mode: VolumeMode::ReadWrite,
+            kind: "root".into(),
+            size_mib: 1,
+            max_size_mib: None,
+            profile_name: None,
+            constraints: vec![],
+        };
+        launch.assignment.spec.volumes = vec![persistent, shown("data")];
+        let config = json_of(&launch, &v1_host());
+        let mounts = config["mounts"].as_array().expect("mounts");
+        let of = |path: &str| {
+            let mount = mounts.iter().find(|m| m["destination"] == path).expect("mounted");
+            assert_eq!(mount["source"], "/data/volumes/db#data#1");
+            strings(&mount["options"]).contains(&"rw")
+        };
+        assert!(of("/mnt/mesos/sandbox/data") && !of("/var/lib/db"), "image {image}");
+        assert_eq!(crate::runtime::view::absent_volume(&launch, &Parameters::default()), None);
+        // What is in a volume the task has written: a path through it could lead anywhere.
+        launch.assignment.spec.volumes[1] = shown("data/link");
+        assert!(configure(&launch, &v1_host()).is_err());
     }
 }

@@ -2,6 +2,8 @@
 
 use super::cgroup::Hierarchies;
 use bramble_core::model::Assignment;
+use bramble_protocol::executor::ExecutorSecrets;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// One task to create, with everything resolved but the user's name.
@@ -14,9 +16,13 @@ pub struct Launch {
     pub sandbox: PathBuf,
     /// An own directory on the data disk for what the task writes outside its sandbox.
     pub work_dir: PathBuf,
+    /// Directory on the host of each persistent volume, by the container path the app gives it.
+    pub volumes: BTreeMap<String, PathBuf>,
     /// Text of `/etc/resolv.conf`; `None` = the host's.
     pub resolv_conf: Option<String>,
     pub hostname: String,
+    /// What it gets besides, kept off every disk.
+    pub secrets: ExecutorSecrets,
     /// The node lets apps mount its directories (DESIGN 2.15).
     pub allow_host_volumes: bool,
     /// The node lets apps be privileged (DESIGN 2.15).

@@ -25,8 +25,10 @@ pub use view::SANDBOX;
 use bramble_core::model::TaskSpec;
 use bramble_protocol::codec;
 use bramble_protocol::executor::{
-    EXECUTOR_PROTOCOL, EXIT_FILE, ExecutorSpec, ExitRecord, PID_FILE, ProcessKey, RootFs, SPEC_FILE,
+    EXECUTOR_PROTOCOL, EXIT_FILE, ExecutorSecrets, ExecutorSpec, ExitRecord, PID_FILE, ProcessKey,
+    RootFs, SPEC_FILE,
 };
+use bramble_protocol::secret::Secret;
 use handle::{Greeting, read_file};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -36,7 +38,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -129,10 +131,11 @@ impl Runtime {
             return Err(RuntimeError::Exists(task_id));
         }
         let shared = self.shared.clone();
+        let secrets = view::secrets(&launch)?;
         let prepare_dir = dir.clone();
         let prepared = run_blocking(move || shared.prepare(&launch, &prepare_dir)).await;
         let created = match prepared {
-            Ok(()) => self.launch_executor(&dir).await,
+            Ok(()) => self.launch_executor(&dir, &secrets).await,
             Err(e) => Err(e),
         };
         if let Err(error) = &created {
@@ -144,22 +147,32 @@ impl Runtime {
         created
     }
 
-    async fn launch_executor(&self, dir: &Path) -> Result<TaskHandle, RuntimeError> {
+    async fn launch_executor(
+        &self,
+        dir: &Path,
+        secrets: &ExecutorSecrets,
+    ) -> Result<TaskHandle, RuntimeError> {
         let executable = &self.shared.config.executable;
         let mut child = Command::new(executable)
             .arg("executor")
             .arg(dir)
             .env_clear()
             .current_dir("/")
-            .stdin(Stdio::null())
+            .stdin(if secrets.is_empty() { Stdio::null() } else { Stdio::piped() })
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .map_err(|source| RuntimeError::Spawn { executable: executable.clone(), source })?;
         let ready = child.stdout.take();
+        let feed = child.stdin.take();
+        let secrets = Secret::new(codec::to_bytes(secrets).map_err(RuntimeError::Frame)?);
         // Reaps the executor whenever it ends; the handle hears of it through its connection.
         tokio::spawn(async move { child.wait().await });
         let greeting = timeout(Duration::from_secs(CREATE_LIMIT_S), async {
+            if let Some(mut feed) = feed {
+                // An executor that is gone already says why below.
+                let _broken = feed.write_all(secrets.expose()).await;
+            }
             // Ends when the executor has bound its socket, or is gone: no polling for a file.
             if let Some(mut ready) = ready {
                 let _nothing_is_written = ready.read_u8().await;
@@ -333,6 +346,8 @@ impl Shared {
             user: configured.user,
             groups: configured.groups,
             stop_signal: configured.stop_signal,
+            secrets: !launch.secrets.is_empty(),
+            volumes: launch.volumes.values().map(|directory| text(directory)).collect(),
         };
         let bytes = codec::to_bytes(&spec).map_err(RuntimeError::Frame)?;
         let path = dir.join(SPEC_FILE);

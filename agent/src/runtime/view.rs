@@ -5,6 +5,7 @@ use super::config::ConfigError;
 use super::launch::{Host, Launch};
 use super::parameters::Parameters;
 use bramble_core::model::{TaskNetwork, Volume, VolumeMode};
+use bramble_protocol::executor::ExecutorSecrets;
 use serde_json::{Value, json};
 use std::path::{Component, Path, PathBuf};
 
@@ -163,11 +164,23 @@ fn cgroup_view(host: &Host, cgroup: &str) -> Vec<Value> {
 fn volumes(launch: &Launch, parameters: &Parameters) -> Result<Vec<Value>, ConfigError> {
     let mut mounts = Vec::new();
     for volume in &launch.assignment.spec.volumes {
-        let Volume::Host { container_path, host_path, mode } = volume else {
-            return Err(ConfigError::VolumeKind(kind_of(volume)));
-        };
-        let writable = *mode == VolumeMode::ReadWrite;
-        mounts.push(host_volume(launch, host_path, container_path, writable)?);
+        mounts.push(match volume {
+            Volume::Host { container_path, host_path, mode } => {
+                let writable = *mode == VolumeMode::ReadWrite;
+                match own_volume(launch, host_path) {
+                    Some(directory) => bind_volume(directory, container_path, writable)?,
+                    None => host_volume(launch, host_path, container_path, writable)?,
+                }
+            }
+            Volume::Persistent { container_path, mode, .. } => {
+                let directory = launch.volumes.get(container_path);
+                let directory = directory.ok_or(ConfigError::VolumeKind("persistent"))?;
+                bind_volume(directory, container_path, *mode == VolumeMode::ReadWrite)?
+            }
+            Volume::External { .. } => return Err(ConfigError::VolumeKind("external")),
+            // The executor mounts them ([`secrets`]), once it knows the task's user.
+            Volume::Secret { .. } => continue,
+        });
     }
     for (host_path, container_path, writable) in &parameters.volumes {
         mounts.push(host_volume(launch, host_path, container_path, *writable)?);
@@ -175,24 +188,23 @@ fn volumes(launch: &Launch, parameters: &Parameters) -> Result<Vec<Value>, Confi
     Ok(mounts)
 }
 
+/// One of the task's own volumes, which a relative host path shows a second time (as in Mesos).
+/// Only as a whole: what is in it the task has written, and a link there could lead anywhere.
+fn own_volume<'a>(launch: &'a Launch, host_path: &str) -> Option<&'a PathBuf> {
+    launch.volumes.get(host_path).filter(|_| !host_path.starts_with('/'))
+}
+
 /// Find a volume whose host path is missing. The container's creation would fail too, without
 /// naming it.
 pub fn absent_volume(launch: &Launch, parameters: &Parameters) -> Option<String> {
     let of_app = launch.assignment.spec.volumes.iter().filter_map(|volume| match volume {
-        Volume::Host { host_path, .. } => Some(host_path),
+        Volume::Host { host_path, .. } => {
+            own_volume(launch, host_path).is_none().then_some(host_path)
+        }
         _ => None,
     });
     let all = of_app.chain(parameters.volumes.iter().map(|(host_path, ..)| host_path));
     all.into_iter().find(|path| !Path::new(path).exists()).cloned()
-}
-
-fn kind_of(volume: &Volume) -> &'static str {
-    match volume {
-        Volume::Host { .. } => "host",
-        Volume::Persistent { .. } => "persistent",
-        Volume::External { .. } => "external",
-        Volume::Secret { .. } => "secret",
-    }
 }
 
 fn host_volume(
@@ -207,7 +219,22 @@ fn host_volume(
     if !host_path.starts_with('/') {
         return Err(ConfigError::VolumePath { path: host_path.to_string() });
     }
-    // A relative container path lies in the sandbox, as in Mesos.
+    bind_volume(Path::new(host_path), container_path, writable)
+}
+
+fn bind_volume(
+    directory: &Path,
+    container_path: &str,
+    writable: bool,
+) -> Result<Value, ConfigError> {
+    let destination = destination(container_path)?;
+    let mut options = vec!["rbind", "nosuid", "nodev"];
+    options.push(if writable { "rw" } else { "rro" });
+    Ok(bind(directory, &destination, &options))
+}
+
+/// Where a container finds a path. A relative one lies in the sandbox, as in Mesos.
+fn destination(container_path: &str) -> Result<String, ConfigError> {
     let destination = match container_path.starts_with('/') {
         true => container_path.to_string(),
         false => format!("{SANDBOX}/{container_path}"),
@@ -215,9 +242,18 @@ fn host_volume(
     if !Path::new(&destination).components().any(|c| matches!(c, Component::Normal(_))) {
         return Err(ConfigError::VolumeTarget { path: container_path.to_string() });
     }
-    let mut options = vec!["rbind", "nosuid", "nodev"];
-    options.push(if writable { "rw" } else { "rro" });
-    Ok(bind(Path::new(host_path), &destination, &options))
+    Ok(destination)
+}
+
+/// Secrets with the files where the container finds them.
+///
+/// # Errors
+/// A file would take the place of the root.
+pub fn secrets(launch: &Launch) -> Result<ExecutorSecrets, ConfigError> {
+    let files = launch.secrets.files.iter();
+    let files = files.map(|(path, content)| Ok((destination(path)?, content.clone())));
+    let files = files.collect::<Result<_, ConfigError>>()?;
+    Ok(ExecutorSecrets { env: launch.secrets.env.clone(), files })
 }
 
 /// Paths below `/proc` and `/sys` that tell about or reach the host (Docker's lists).

@@ -3,7 +3,7 @@
 use super::SessionError;
 use crate::offers::Offers;
 use crate::reconciler::{Followed, Reconciling};
-use bramble_core::model::Agent;
+use bramble_core::model::{Agent, VolumeId};
 use bramble_protocol::message::{ToAgent, ToMaster};
 use bramble_protocol::net::{FrameError, read_frame, write_frame};
 use std::collections::BTreeSet;
@@ -58,6 +58,7 @@ async fn listen(
         match said {
             ToAgent::Welcome => return Err(SessionError::OutOfTurn),
             ToAgent::Acknowledge(keys) => reconciling.acknowledge(keys).await,
+            ToAgent::RemoveVolumes(ids) => reconciling.give_up(ids.into_iter().collect()).await,
             ToAgent::Assignments(set) => {
                 let generation = set.generation;
                 match reconciling.follow(set).await? {
@@ -90,6 +91,8 @@ async fn tell(
     let mut held = reconciling.held.clone();
     let mut offers = Offers::new(agent.clone());
     let mut sent = BTreeSet::new();
+    let mut removed = reconciling.removed.clone();
+    let mut told_removed = BTreeSet::new();
     let mut looks = tokio::time::interval(LOOK_PAUSE);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first look is taken here, not by the interval.
@@ -104,6 +107,12 @@ async fn tell(
             }
             write_frame(&mut send, &ToMaster::Statuses(unsent)).await?;
         }
+        let gone = removed.borrow_and_update().clone();
+        let news: Vec<VolumeId> = gone.difference(&told_removed).cloned().collect();
+        if !news.is_empty() {
+            write_frame(&mut send, &ToMaster::VolumesRemoved(news)).await?;
+        }
+        told_removed = gone;
         let offer = offers.next(&held.borrow_and_update());
         if let Some(offer) = offer {
             write_frame(&mut send, &ToMaster::Offer(offer)).await?;
@@ -113,6 +122,7 @@ async fn tell(
         tokio::select! {
             Ok(()) = statuses.changed() => {}
             Ok(()) = held.changed() => {}
+            Ok(()) = removed.changed() => {}
             Some(()) = resyncs.recv() => write_frame(&mut send, &ToMaster::Resync).await?,
             _ = looks.tick() => offers.look_at_ports(),
         }

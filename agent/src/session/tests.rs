@@ -2,7 +2,9 @@ use super::*;
 use crate::reconciler::fake::{Agent as FakeAgent, exited, within};
 use crate::reconciler::{Ending, key_of};
 use crate::samples::assignment;
-use bramble_core::model::{AgentId, Assignment, Offer, Resources, TaskId, TaskState, TaskStatus};
+use bramble_core::model::{
+    AgentId, Assignment, Offer, Resources, TaskId, TaskState, TaskStatus, VolumeId,
+};
 use bramble_protocol::message::AssignmentSet;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -166,6 +168,29 @@ async fn a_gap_is_answered_by_asking_for_everything_and_older_sets_change_nothin
     let seen = |id| agent.handle.roster.seen(&TaskId::new(id));
     assert!(seen("b").is_some());
     assert!(!leader.speaking.is_finished());
+    agent.leave().await;
+}
+
+#[tokio::test]
+async fn that_volumes_are_gone_is_told_on_every_session_that_orders_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let agent = FakeAgent::start(directory.path(), &Arc::default(), "boot").await;
+    let ids = vec![VolumeId::new("v1"), VolumeId::new("v2")];
+    for _ in 0..2 {
+        let mut leader = Leader::of(&agent);
+        leader.say(ToAgent::RemoveVolumes(ids.clone())).await;
+        let mut gone = Vec::new();
+        while gone != ids {
+            gone.extend(
+                leader
+                    .hear_until(|said| match said {
+                        ToMaster::VolumesRemoved(ids) => Some(ids),
+                        _ => None,
+                    })
+                    .await,
+            );
+        }
+    }
     agent.leave().await;
 }
 

@@ -8,6 +8,7 @@ use bramble_core::model::{
     AppId, Assignment, InstanceId, Resources, TaskCommand, TaskId, TaskImage, TaskNetwork,
     TaskSpec, Time,
 };
+use bramble_protocol::executor::ExecutorSecrets;
 use bramble_protocol::executor::ExitRecord;
 use std::fs;
 use std::future::Future;
@@ -102,9 +103,11 @@ impl Ground {
             assignment: assignment(id, command, task_image),
             image,
             sandbox,
+            volumes: std::collections::BTreeMap::new(),
             work_dir,
             resolv_conf: Some("nameserver 192.0.2.1\n".into()),
             hostname: "box".into(),
+            secrets: ExecutorSecrets::default(),
             allow_host_volumes: true,
             allow_privileged: false,
         }
@@ -211,6 +214,7 @@ fn assignment(id: &str, command: TaskCommand, image: Option<TaskImage>) -> Assig
             fetch: vec![],
             readiness: vec![],
             check: None,
+            local_volumes: Vec::new(),
             pod: Vec::new(),
             secrets: Vec::new(),
         },

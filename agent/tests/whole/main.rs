@@ -81,8 +81,7 @@ impl Serving {
     async fn begin(parts: &Parts, at: At) -> Outcome<Serving> {
         let local = ([127, 0, 0, 1], 0).into();
         let endpoint = Endpoint::bind(local, Some(parts.agent.clone())).map_err(text)?;
-        let node_id = parts.agent.key.node_id();
-        let agent = Agent::open(parts.config(), &node_id).await.map_err(text)?;
+        let agent = Agent::open(parts.config(), &parts.agent.key).await.map_err(text)?;
         let handle = agent.handle();
         let leave = CancellationToken::new();
         let (leaders, named) = watch::channel(vec![at]);
@@ -135,7 +134,7 @@ async fn scenario(parts: &Parts) -> Outcome {
     expect(logs.starts_with("to be heard\n"), format!("logs outlive their task: {logs:?}"))?;
     drop(session);
     serving.leave().await?;
-    let stopped = Agent::stop_all(parts.config(), &parts.agent.key.node_id()).await;
+    let stopped = Agent::stop_all(parts.config(), &parts.agent.key).await;
     expect(stopped.map_err(text)? == 0, "nothing was left to stop")
 }
 

@@ -172,6 +172,7 @@ pub fn command_task(id: &str, line: &str) -> Assignment {
             fetch: vec![],
             readiness: vec![],
             check: None,
+            local_volumes: Vec::new(),
             pod: Vec::new(),
             secrets: Vec::new(),
         },

@@ -45,8 +45,7 @@ impl AgentPart {
     /// # Errors
     /// A setting is wrong, or something the agent owns cannot be opened.
     pub async fn start(config: &NodeConfig, identity: Identity, masters: Masters) -> Result<Self> {
-        let node_id = identity.key.node_id();
-        let opened = Agent::open(agent_config(config)?, &node_id).await?;
+        let opened = Agent::open(agent_config(config)?, &identity.key).await?;
         let dialling = match &masters {
             Masters::At(leader) if leader.address.is_ipv6() => "[::]:0",
             _ => "0.0.0.0:0",
@@ -224,7 +223,7 @@ async fn admitted(
 pub async fn stop_tasks(config: &NodeConfig) -> Result<usize> {
     let directory = bramble_master::founding::identity_dir(&config.data_dir);
     let Some(identity) = Identity::load(&directory)? else { return Ok(0) };
-    Ok(Agent::stop_all(agent_config(config)?, &identity.key.node_id()).await?)
+    Ok(Agent::stop_all(agent_config(config)?, &identity.key).await?)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod agent;
 mod banner;
 mod down;
 mod finder;
+mod levels;
 mod place;
 
 pub use agent::run as agent;
@@ -15,48 +16,38 @@ use anyhow::{Context, Result};
 use bramble_agent::Leader;
 use bramble_core::model::NodeRole;
 use bramble_master::api::{self, ApiConfig};
+use bramble_master::artifacts::Artifacts;
 use bramble_master::founding::Keys;
 use bramble_master::server::{Master, MasterConfig};
 use bramble_protocol::net::{Announced, Announcement, Discovery, Endpoint};
+use levels::Levels;
 use std::future::Future;
-use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::prelude::*;
 
 /// Threads of a node's runtime: enough to keep two cores busy, few enough to stay small.
 const WORKER_THREADS: usize = 2;
 
-/// What is logged unless `BRAMBLE_LOG` says otherwise. What openraft says while it is shut down
-/// reads like a failure and is none; when it really stops, the consensus room says so.
-const LOG_DEFAULT: &str = "info,openraft=warn,openraft::raft=off,mdns_sd=error,quinn=warn";
-
 /// Run a node's main task on a runtime of its own, with logging to standard error.
-pub fn serve<F>(start: impl FnOnce() -> F) -> Result<u8>
+pub fn serve<F>(start: impl FnOnce(Arc<Levels>) -> F) -> Result<u8>
 where
     F: Future<Output = Result<u8>>,
 {
-    let wanted = std::env::var("BRAMBLE_LOG").unwrap_or_else(|_| LOG_DEFAULT.into());
-    let filter: Targets = wanted.parse().with_context(|| format!("BRAMBLE_LOG is {wanted:?}"))?;
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+    let levels = Levels::begin()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    let ended = runtime.block_on(start());
+    let ended = runtime.block_on(start(levels));
     // Blocking work (an image being unpacked) must not hold up the end; it is safe to cut off.
     runtime.shutdown_background();
     ended
 }
 
 /// `bramble up`: master and agent in one process.
-pub async fn up(config: NodeConfig) -> Result<u8> {
+pub async fn up(config: NodeConfig, levels: Arc<Levels>) -> Result<u8> {
     let mut signals = EndSignals::listen()?;
     let _claim = place::claim(&config)?;
     // Ports first: a taken one must be known before anything is written.
@@ -65,6 +56,9 @@ pub async fn up(config: NodeConfig) -> Result<u8> {
         socket: config.run_dir.join("bramble.sock"),
         open_api: config.open_api,
         hostname: config.name.clone(),
+        allow_origins: config.allow_origins.clone(),
+        artifacts: artifacts(&config)?,
+        settings: config.settings.clone(),
     };
     let listeners = api::bind(&api_config).await?;
     let http = listeners.http();
@@ -79,6 +73,7 @@ pub async fn up(config: NodeConfig) -> Result<u8> {
         listeners,
         endpoint: Arc::new(endpoint),
         keys: keys.clone(),
+        levels,
     })
     .await?;
     let own = Leader { node_id: Some(keys.identity.key.node_id()), address: reachable(quic) };
@@ -94,6 +89,16 @@ pub async fn up(config: NodeConfig) -> Result<u8> {
     agent.stop(&config).await;
     master.stop().await;
     ended.map(|()| 0)
+}
+
+/// Open the store of artifacts, if this node is to keep some.
+fn artifacts(config: &NodeConfig) -> Result<Option<Arc<Artifacts>>> {
+    if !config.artifact_store {
+        return Ok(None);
+    }
+    let dir = config.data_dir.join("artifacts");
+    let store = Artifacts::open(&dir).with_context(|| format!("opening {}", dir.display()))?;
+    Ok(Some(Arc::new(store)))
 }
 
 /// Where this machine's own processes reach a socket bound to `bound`.

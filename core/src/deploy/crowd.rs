@@ -11,8 +11,10 @@ pub(super) struct Crowd<'a> {
     pub new: Vec<&'a Instance>,
     /// Goal Running, of an earlier configuration.
     pub old: Vec<&'a Instance>,
-    /// Told to stop, not gone yet.
+    /// Told to stop, not gone or parked yet.
     pub stopping: u32,
+    /// At rest with their volumes.
+    parked: Vec<&'a Instance>,
     /// Instances of `new` and `old` that do their work.
     ready: Vec<&'a InstanceId>,
 }
@@ -21,9 +23,14 @@ impl<'a> Crowd<'a> {
     pub fn of(state: &'a State, app_id: &'a AppId) -> Self {
         let app = state.apps.get(app_id).map(|r| &r.app);
         let config = app.map(|a| a.last_config_change).unwrap_or_default();
-        let mut crowd = Crowd { app, new: vec![], old: vec![], stopping: 0, ready: vec![] };
+        let mut crowd =
+            Crowd { app, new: vec![], old: vec![], stopping: 0, parked: vec![], ready: vec![] };
         for instance in state.instances_of(app_id) {
-            if instance.goal == Goal::Decommissioned {
+            if instance.is_parked() {
+                crowd.parked.push(instance);
+                continue;
+            }
+            if instance.goal != Goal::Running {
                 crowd.stopping += 1;
                 continue;
             }
@@ -58,13 +65,16 @@ impl<'a> Crowd<'a> {
         count(&self.new) + count(&self.old)
     }
 
-    /// Everything stops; done when nothing is left.
+    /// Everything stops and nothing is kept; done when nothing is left.
     pub fn stop_all(&self) -> Moves {
+        // While the app is there they are its own.
+        let parked = if self.app.is_none() { self.parked.as_slice() } else { &[] };
+        let all = self.new.iter().chain(&self.old).chain(parked);
         Moves {
             add: 0,
             resize: Vec::new(),
-            stop: self.new.iter().chain(&self.old).map(|i| i.id.clone()).collect(),
-            done: self.wanted_count() == 0 && self.stopping == 0,
+            stop: all.map(|i| i.id.clone()).collect(),
+            done: self.wanted_count() == 0 && self.stopping == 0 && parked.is_empty(),
         }
     }
 }

@@ -192,6 +192,7 @@ fn state_with(app: App, rows: &[Row]) -> State {
             since: Time(0),
             incarnation: 1,
             task,
+            reservation: None,
         };
         state.instances.insert(id, instance);
     }

@@ -20,6 +20,8 @@ impl Bounds {
         let single = app.labels.get(LABEL_SINGLE_INSTANCE).is_some_and(|v| v == "true");
         let (min_ppm, over_ppm) = match single {
             true => (0, 0),
+            // Data is in one place: there is nothing that one more instance could start from.
+            false if app.is_resident() => (app.upgrade.min_health_ppm.min(PPM), 0),
             false => (app.upgrade.min_health_ppm.min(PPM), app.upgrade.max_over_ppm),
         };
         let n = u128::from(app.instances);

@@ -191,7 +191,7 @@ fn create(state: &mut State, app: App, events: &mut Vec<Event>) {
         });
         let ids: Vec<InstanceId> = state
             .instances_of(&id)
-            .filter(|i| i.goal == Goal::Running)
+            .filter(|i| i.goal != Goal::Decommissioned)
             .map(|i| i.id.clone())
             .collect();
         events.extend(instances::decommission(state, &ids));

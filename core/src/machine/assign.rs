@@ -6,8 +6,8 @@
 use crate::command::Placed;
 use crate::event::{Event, RefusedAssignment};
 use crate::model::{
-    Agent, AgentId, App, Goal, Protocol, State, Task, TaskContainer, TaskId, TaskProbes, TaskState,
-    Usage,
+    Agent, AgentId, App, Goal, Protocol, Reservation, State, Task, TaskContainer, TaskId,
+    TaskProbes, TaskState, Usage,
 };
 use crate::place;
 use std::collections::BTreeMap;
@@ -19,12 +19,15 @@ pub(super) fn assign(state: &mut State, assignments: &[Placed]) -> Vec<Event> {
         let agent_id = placed.agent_id.clone();
         let used = usage.entry(agent_id.clone()).or_insert_with(|| state.used_on(&agent_id));
         match check(state, placed, used) {
-            Ok(task) => {
+            Ok((task, reservation)) => {
                 used.resources = used.resources.plus(&task.resources);
+                let volumes = reservation.as_ref().map(Reservation::resources);
+                used.resources = used.resources.plus(&volumes.unwrap_or_default());
                 used.ports.extend(task.ports.iter().copied());
                 let task_id = task.id.clone();
                 if let Some(instance) = state.instances.get_mut(&placed.instance_id) {
                     instance.task = Some(task);
+                    instance.reservation = reservation.or(instance.reservation.take());
                     let instance = Box::new(instance.clone());
                     events.push(Event::TaskAssigned { task_id, agent_id, instance });
                 }
@@ -39,7 +42,12 @@ pub(super) fn assign(state: &mut State, assignments: &[Placed]) -> Vec<Event> {
     events
 }
 
-fn check(state: &State, placed: &Placed, used: &Usage) -> Result<Task, RefusedAssignment> {
+/// The task that an instance gets, and what is reserved with it where it is its first.
+fn check(
+    state: &State,
+    placed: &Placed,
+    used: &Usage,
+) -> Result<(Task, Option<Reservation>), RefusedAssignment> {
     let instance =
         state.instances.get(&placed.instance_id).ok_or(RefusedAssignment::InstanceGone)?;
     if instance.task.is_some() {
@@ -64,7 +72,13 @@ fn check(state: &State, placed: &Placed, used: &Usage) -> Result<Task, RefusedAs
     if judge.broken(app, &agent.name).is_some() {
         return Err(RefusedAssignment::Unsuitable);
     }
-    if !agent.total.holds(&used.resources.plus(&app.resources)) {
+    let fresh = match &instance.reservation {
+        Some(kept) if kept.agent_id != agent.id => return Err(RefusedAssignment::NotReserved),
+        Some(_) => None,
+        None => Reservation::of(app, &instance.id, agent),
+    };
+    let volumes = fresh.as_ref().map(Reservation::resources).unwrap_or_default();
+    if !agent.total.holds(&used.resources.plus(&app.resources).plus(&volumes)) {
         return Err(RefusedAssignment::NotEnough);
     }
     if !ports_hold(app, agent, used, &placed.ports) {
@@ -74,7 +88,7 @@ fn check(state: &State, placed: &Placed, used: &Usage) -> Result<Task, RefusedAs
         Some(_) => instance.id.pod_task(instance.incarnation),
         None => instance.id.task(instance.incarnation),
     };
-    Ok(task(state, id, agent, app, placed))
+    Ok((task(state, id, agent, app, placed), fresh))
 }
 
 fn task(state: &State, id: TaskId, agent: &Agent, app: &App, placed: &Placed) -> Task {

@@ -1,11 +1,15 @@
-//! Instances come and go.
+//! Instances come and go, and some rest in between: those whose volumes shall outlive their tasks.
 
 use crate::command::Rejection;
 use crate::event::Event;
-use crate::model::{AppId, Goal, Instance, InstanceId, State};
-use std::collections::BTreeSet;
+use crate::model::{
+    AgentId, App, AppId, AppRecord, Goal, Instance, InstanceId, Reservation, State, VolumeId,
+};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Add waiting instances, at most as many as the app's current configuration still lacks.
+/// Add waiting instances, at most as many as the app's current configuration still lacks. Parked
+/// ones are woken before new ones are made.
 ///
 /// The deployer counts before it proposes; between the two a user may have scaled down. So the
 /// bound is enforced here, where nothing can come between, and surplus ids stay unused.
@@ -31,53 +35,128 @@ pub(super) fn add(
         // Its replacement comes before it goes.
         .filter(|i| i.task.as_ref().is_none_or(|task| task.misplaced.is_none()))
         .count();
-    let room = (record.app.instances as usize).saturating_sub(current);
+    let room = (record.app.instances as usize).saturating_sub(current).min(ids.len());
+    let woken = parked(state, &record.app, room);
+    let fresh = fresh_room(state, &record.app).min(room - woken.len());
     let mut events = Vec::new();
-    for id in ids.iter().take(room) {
-        let instance = Instance {
+    for id in woken.iter().chain(ids.iter().take(fresh)) {
+        let now = state.now;
+        let instance = state.instances.entry(id.clone()).or_insert_with(|| Instance {
             id: id.clone(),
             app_id: app_id.clone(),
             version,
             goal: Goal::Running,
-            since: state.now,
+            since: now,
             incarnation: 1,
             task: None,
-        };
-        state.instances.insert(id.clone(), instance);
+            reservation: None,
+        });
+        (instance.version, instance.goal, instance.since) = (version, Goal::Running, now);
         let (instance_id, app_id) = (id.clone(), app_id.clone());
         events.push(Event::InstanceAdded { instance_id, app_id, version });
     }
     Ok(events)
 }
 
-/// Set the goal of instances to decommissioned; one without a task is gone at once. Ids that are
-/// not known any more are passed over: their end was wanted anyway.
+/// Parked instances whose volumes an app can use again, at most `count`: those whose agent is
+/// here first, among them the last ones parked, whose data is the latest.
+fn parked(state: &State, app: &App, count: usize) -> Vec<InstanceId> {
+    let fits = |r: &Reservation| r.fits(app);
+    let here = |i: &Instance| {
+        let agent = i.reservation.as_ref().and_then(|r| state.agents.get(&r.agent_id));
+        agent.is_some_and(|agent| agent.reachable)
+    };
+    let usable = |i: &&Instance| i.is_parked() && i.reservation.as_ref().is_some_and(fits);
+    let mut parked: Vec<&Instance> = state.instances_of(&app.id).filter(usable).collect();
+    parked.sort_by_key(|i| (!here(i), Reverse(i.since), &i.id));
+    parked.into_iter().take(count).map(|i| i.id.clone()).collect()
+}
+
+/// How many instances an app may have that never were. One with volumes has no more of them than
+/// it wants instances: those that still stop are woken when they have.
+fn fresh_room(state: &State, app: &App) -> usize {
+    if !app.is_resident() {
+        return usize::MAX;
+    }
+    let counts = |i: &&Instance| match i.goal {
+        Goal::Running => true,
+        Goal::Stopped => i.reservation.as_ref().is_some_and(|r| r.fits(app)),
+        Goal::Decommissioned => false,
+    };
+    let have = state.instances_of(&app.id).filter(counts).count();
+    (app.instances as usize).saturating_sub(have)
+}
+
+/// Stop instances. One with volumes is kept with them while its app is; another is forgotten once
+/// its task has ended. Ids that are not known any more are passed over: their end was wanted
+/// anyway.
 pub(super) fn decommission(state: &mut State, ids: &[InstanceId]) -> Vec<Event> {
+    stop(state, ids, false)
+}
+
+/// Stop instances and forget them with their volumes, also those that are parked.
+pub(super) fn wipe(state: &mut State, ids: &[InstanceId]) -> Vec<Event> {
+    stop(state, ids, true)
+}
+
+fn stop(state: &mut State, ids: &[InstanceId], wipe: bool) -> Vec<Event> {
     let mut events = Vec::new();
     for id in ids {
         let Some(instance) = state.instances.get_mut(id) else { continue };
-        if instance.goal == Goal::Decommissioned {
+        let parks = !wipe && keeps_volumes(instance, &state.apps);
+        let goal = if parks { Goal::Stopped } else { Goal::Decommissioned };
+        if instance.goal == Goal::Decommissioned || instance.goal == goal {
             continue;
         }
-        instance.goal = Goal::Decommissioned;
+        instance.goal = goal;
         events.push(Event::InstanceDecommissioned {
             instance_id: id.clone(),
             app_id: instance.app_id.clone(),
         });
-        if instance.task.is_none() {
+        if instance.task.is_none() && !parks {
             remove(state, id, &mut events);
         }
     }
     events
 }
 
-/// Forget an instance, and its app when that was leaving and this was its last.
+fn keeps_volumes(instance: &Instance, apps: &BTreeMap<AppId, AppRecord>) -> bool {
+    instance.reservation.is_some() && apps.contains_key(&instance.app_id)
+}
+
+/// The last task of an instance that shall not run has ended: park it, or forget it.
+pub(super) fn retire(state: &mut State, id: &InstanceId, events: &mut Vec<Event>) {
+    match state.instances.get_mut(id) {
+        Some(instance)
+            if instance.goal != Goal::Decommissioned && keeps_volumes(instance, &state.apps) =>
+        {
+            instance.goal = Goal::Stopped;
+        }
+        _ => remove(state, id, events),
+    }
+}
+
+/// Forget an instance, and its app when that was leaving and this was its last. Its volumes are
+/// given up: the one way by which data goes.
 pub(super) fn remove(state: &mut State, id: &InstanceId, events: &mut Vec<Event>) {
     let Some(instance) = state.instances.remove(id) else { return };
+    if let Some(reservation) = instance.reservation {
+        let given_up = state.given_up.entry(reservation.agent_id).or_default();
+        given_up.extend(reservation.volumes.into_iter().map(|v| (v.id, v.size_bytes)));
+    }
     let app_id = instance.app_id;
     events.push(Event::InstanceRemoved { instance_id: id.clone(), app_id: app_id.clone() });
     if state.leaving.contains_key(&app_id) && state.instances_of(&app_id).next().is_none() {
         state.leaving.remove(&app_id);
         events.push(Event::AppTerminated { app_id });
+    }
+}
+
+/// The data of these volumes is gone; what they took is free again.
+pub(super) fn forget_volumes(state: &mut State, agent_id: &AgentId, ids: &[VolumeId]) {
+    let Some(given_up) = state.given_up.get_mut(agent_id) else { return };
+    given_up.retain(|id, _| !ids.contains(id));
+    if given_up.is_empty() {
+        state.given_up.remove(agent_id);
     }
 }

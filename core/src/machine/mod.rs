@@ -72,5 +72,10 @@ pub fn apply(state: &mut State, entry: &Entry) -> Result<Vec<Event>, Rejection> 
         Command::RemoveSecret { name } => secrets::remove(state, name),
         Command::ChangeAgent { agent_id, change } => agents::change(state, agent_id, change),
         Command::Resize { app_id, ids } => resize::begin(state, app_id, ids),
+        Command::Wipe { ids } => Ok(instances::wipe(state, ids)),
+        Command::ForgetVolumes { agent_id, ids } => {
+            instances::forget_volumes(state, agent_id, ids);
+            Ok(Vec::new())
+        }
     }
 }

@@ -121,7 +121,7 @@ fn end(state: &mut State, id: &InstanceId, task: &Task, events: &mut Vec<Event>)
     let outdated = version < record.app.last_config_change && !later_restart;
     let Some(app) = record.at_version(version).filter(|_| goal == Goal::Running && !outdated)
     else {
-        return instances::remove(state, id, events);
+        return instances::retire(state, id, events);
     };
     if task.state.delays_launch() {
         let strategy = app.backoff;

@@ -1,8 +1,8 @@
 //! What an agent is told to run: everything it needs without asking back.
 
 use super::{
-    AppId, Check, Fetch, HealthCheck, InstanceId, ReadinessCheck, Resources, TaskId, TaskSecret,
-    Time, Volume, VolumeMode,
+    AppId, Check, Fetch, HealthCheck, InstanceId, LocalVolume, ReadinessCheck, Resources, TaskId,
+    TaskSecret, Time, Volume, VolumeMode,
 };
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +46,9 @@ pub struct TaskSpec {
     /// The generic check: its result is shown, nothing follows from it.
     #[serde(default)]
     pub check: Option<Check>,
+    /// The persistent volumes among `volumes`: which directory of the agent each one is.
+    #[serde(default)]
+    pub local_volumes: Vec<LocalVolume>,
     /// Containers of a pod, in definition order; empty for an app. Where there are some, this
     /// specification holds what they share (network, ports, resources in sum, grace) and each of
     /// them the rest.

@@ -66,6 +66,11 @@ string_id!(
     DeploymentId
 );
 
+string_id!(
+    /// A persistent volume of one instance (Marathon's `persistenceId`).
+    VolumeId
+);
+
 impl GroupId {
     /// The group that holds everything.
     pub fn root() -> Self {

@@ -1,8 +1,8 @@
 //! Instances and their tasks.
 
 use super::{
-    AgentId, AppId, InstanceId, ProbeReport, Resize, Resources, SizeReport, TaskId, TaskProbes,
-    Time,
+    AgentId, AppId, InstanceId, ProbeReport, Reservation, Resize, Resources, SizeReport, TaskId,
+    TaskProbes, Time,
 };
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,10 @@ pub struct Instance {
     pub incarnation: u32,
     /// `None`: waits for a place.
     pub task: Option<Task>,
+    /// Set with its first task where the app has persistent volumes; from then on it runs there
+    /// and nowhere else.
+    #[serde(default)]
+    pub reservation: Option<Reservation>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +31,8 @@ pub enum Goal {
     Running,
     /// To be stopped and then forgotten.
     Decommissioned,
+    /// To be stopped, and kept with what is reserved for it until it is wanted again.
+    Stopped,
 }
 
 /// One run on one agent. Its state never goes back.

@@ -1,6 +1,6 @@
 //! Offers and demands: what an agent has free now, and what wants to run. Never stored in Raft.
 
-use super::{AgentId, App, InstanceId, PortRange, Resources};
+use super::{AgentId, App, InstanceId, PortRange, Reservation, Resources};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,8 @@ pub struct Offer {
     pub id: String,
     pub agent_id: AgentId,
     pub hostname: String,
-    /// Everything the agent lends, minus what its assignments up to `generation` take.
+    /// Everything the agent lends, minus what its assignments up to `generation` take. What is
+    /// reserved besides, the state knows.
     pub free: Resources,
     /// Free host ports: those of the range that no assignment holds and nothing listens on.
     pub ports: Vec<PortRange>,
@@ -31,8 +32,20 @@ pub type TaskPlace = (String, BTreeMap<String, String>);
 pub struct Demand<'a> {
     pub instance_id: InstanceId,
     pub app: &'a App,
+    /// Where its volumes are; `None` before its first task, and for apps without volumes.
+    pub reservation: Option<&'a Reservation>,
     /// Agents of the app's tasks of the same or a later configuration, first placed first.
     pub placed: Vec<TaskPlace>,
     /// Secrets that the app needs and the cluster does not have, by name.
     pub missing_secrets: Vec<String>,
+}
+
+impl Demand<'_> {
+    /// What it takes of an offer. Volumes that are reserved already take nothing more.
+    pub fn need(&self) -> Resources {
+        match self.reservation {
+            Some(_) => self.app.resources,
+            None => self.app.resources.plus(&self.app.volume_resources()),
+        }
+    }
 }

@@ -13,7 +13,7 @@ pub struct TaskCounts {
     pub unhealthy: u32,
 }
 
-/// What the tasks of one agent take.
+/// What is taken of one agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     pub resources: Resources,
@@ -99,9 +99,10 @@ impl State {
         (task.host.clone(), self.attributes_of(&task.agent_id))
     }
 
-    /// Add up what the tasks of an agent take.
+    /// Add up what the tasks of an agent take, and what is reserved on it.
     pub fn used_on(&self, agent_id: &AgentId) -> Usage {
-        let mut usage = Usage::default();
+        let resources = self.reserved().get(agent_id).copied().unwrap_or_default();
+        let mut usage = Usage { resources, ..Usage::default() };
         for (_, task) in self.tasks_on(agent_id) {
             usage.resources = usage.resources.plus(&task.resources);
             usage.ports.extend(task.ports.iter().copied());
@@ -154,7 +155,8 @@ impl State {
         counts
     }
 
-    /// Instances that wait for a place and may launch at `now`, longest waiting first.
+    /// Instances that wait for a place and may launch at `now`: first those that have only one
+    /// place to go to, then the longest waiting.
     pub fn demands(&self, now: Time) -> Vec<Demand<'_>> {
         let mut waiting: Vec<(&Instance, &App)> = self
             .instances
@@ -166,7 +168,7 @@ impl State {
                 Some((i, record.at_version(i.version)?))
             })
             .collect();
-        waiting.sort_by_key(|(i, _)| i.since);
+        waiting.sort_by_key(|(i, _)| (i.reservation.is_none(), i.since));
         let apps: BTreeSet<&AppId> = waiting.iter().map(|(i, _)| &i.app_id).collect();
         let places = self.places_of(&apps);
         waiting
@@ -174,6 +176,7 @@ impl State {
             .map(|(instance, app)| Demand {
                 instance_id: instance.id.clone(),
                 app,
+                reservation: instance.reservation.as_ref(),
                 missing_secrets: self.missing_secrets(app),
                 placed: places
                     .get(&instance.app_id)
@@ -261,6 +264,7 @@ mod tests {
                 since: Time(1),
                 incarnation: 1,
                 task: None,
+                reservation: None,
             };
             state.instances.insert(id, instance);
         }

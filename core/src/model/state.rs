@@ -3,7 +3,7 @@
 use super::{
     Agent, AgentId, AgentSettings, App, AppId, Cluster, DataKey, Deployment, DeploymentId,
     GroupChangeRecord, GroupId, GroupRecord, Instance, InstanceId, Node, NodeId, SecretRecord,
-    TaskFailure, Time,
+    TaskFailure, Time, VolumeId,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +42,10 @@ pub struct State {
     /// By name.
     #[serde(default)]
     pub secrets: BTreeMap<String, SecretRecord>,
+    /// Volumes given up, with their bytes, that their agents have yet to remove. Only what is
+    /// named here is ever removed; it is never wanted again, so an old copy of this is harmless.
+    #[serde(default)]
+    pub given_up: BTreeMap<AgentId, BTreeMap<VolumeId, u64>>,
     /// Log index of the last applied entry.
     pub applied_index: u64,
     /// Latest leader time seen: cluster time never goes back.

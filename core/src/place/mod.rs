@@ -8,6 +8,7 @@ mod outlook;
 mod paper;
 mod ports;
 mod reason;
+mod reserved;
 
 pub use crate::command::Placed;
 pub(crate) use constraint::field_value;
@@ -15,6 +16,7 @@ pub use outlook::{INSTANCES_CONSIDERED_MAX, Outlook, outlook};
 pub(crate) use paper::{Judge, has_room};
 pub use ports::with_what_is_known;
 pub use reason::Reason;
+pub use reserved::without_reserved;
 
 use crate::model::{
     AgentId, App, AppId, Demand, InstanceId, Offer, ROLE_ANY, Resources, TaskPlace, Time,
@@ -79,7 +81,7 @@ pub fn place(offers: &[Offer], demands: &[Demand<'_>], policy: &Policy) -> Place
         match choose(&open, demand, tally, &mut rules) {
             Ok(index) => {
                 let chosen = &mut open[index];
-                chosen.free = chosen.free.minus(&demand.app.resources);
+                chosen.free = chosen.free.minus(&demand.need());
                 tally.add(&chosen.offer.hostname, &chosen.offer.attributes);
                 placement.decisions.push(Placed {
                     instance_id: demand.instance_id.clone(),
@@ -182,7 +184,10 @@ fn reasons_against(
     }
     let missing = demand.missing_secrets.iter();
     reasons.extend(missing.map(|name| Reason::SecretMissing { name: name.clone() }));
-    let (need, free) = (&app.resources, &open.free);
+    if let Some(kept) = demand.reservation.filter(|r| r.agent_id != open.offer.agent_id) {
+        reasons.push(Reason::NoCorrespondingReservationFound { host: kept.host.clone() });
+    }
+    let (need, free) = (demand.need(), &open.free);
     if need.cpus_milli > free.cpus_milli {
         let (need_milli, free_milli) = (need.cpus_milli, free.cpus_milli);
         reasons.push(Reason::InsufficientCpus { need_milli, free_milli });

@@ -3,9 +3,10 @@
 //! Owns how an answer to "where would it land?" and "why is it not running?" is found. It places
 //! with the placer's own rules and must never have rules of its own, nor change anything.
 
-use super::{Offer, Policy, Reason, place, with_what_is_known};
+use super::{Offer, Policy, Reason, place, with_what_is_known, without_reserved};
 use crate::model::{
-    AgentId, App, AppId, Demand, Goal, Instance, InstanceId, PortRange, State, TaskPlace,
+    AgentId, App, AppId, Demand, Goal, Instance, InstanceId, PortRange, Reservation, State,
+    TaskPlace,
 };
 use std::collections::BTreeMap;
 
@@ -30,18 +31,21 @@ pub struct Outlook {
 
 /// Work out where `app`, as defined here, would go. What it replaces counts as gone: tasks of
 /// another configuration give back what they hold.
-pub fn outlook(state: &State, mut offers: Vec<Offer>, app: &App) -> Outlook {
+pub fn outlook(state: &State, offers: Vec<Offer>, app: &App) -> Outlook {
+    let mut offers = without_reserved(state, offers);
     let silent = state.agents.keys().filter(|id| !offers.iter().any(|o| o.agent_id == **id));
     let mut outlook = Outlook { silent: silent.cloned().collect(), ..Outlook::default() };
     let (kept, replaced) = split(state, app);
     give_back(&mut offers, &replaced);
     outlook.wanted = app.instances.saturating_sub(count(&kept));
     let placed = places(state, &kept);
+    let mut reservations = idle(state, app, &kept);
     let missing = state.missing_secrets(app);
     let demands: Vec<Demand<'_>> = (0..outlook.wanted.min(INSTANCES_CONSIDERED_MAX))
         .map(|number| Demand {
             instance_id: InstanceId::compose(&app.id, &number.to_string()),
             app,
+            reservation: reservations.next(),
             placed: placed.clone(),
             missing_secrets: missing.clone(),
         })
@@ -68,6 +72,20 @@ fn split<'a>(state: &'a State, app: &'a App) -> (Vec<&'a Instance>, Vec<&'a Inst
         let young = same.is_some_and(|current| i.assigned_version() >= current.last_config_change);
         i.goal == Goal::Running && young
     })
+}
+
+/// What is reserved for the app and used by none of `kept`: its next tasks go there.
+fn idle<'a>(
+    state: &'a State,
+    app: &'a App,
+    kept: &[&Instance],
+) -> impl Iterator<Item = &'a Reservation> {
+    let kept: Vec<InstanceId> = kept.iter().map(|i| i.id.clone()).collect();
+    state
+        .instances_of(&app.id)
+        .filter(move |i| i.goal != Goal::Decommissioned && !kept.contains(&i.id))
+        .filter_map(|i| i.reservation.as_ref())
+        .filter(|r| r.fits(app))
 }
 
 fn give_back(offers: &mut [Offer], instances: &[&Instance]) {

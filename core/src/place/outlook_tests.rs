@@ -74,6 +74,7 @@ fn running(state: &mut State, app: &App, agents: &[&str]) {
             since: Time(0),
             incarnation: 1,
             task: Some(task),
+            reservation: None,
         };
         state.instances.insert(id, instance);
     }

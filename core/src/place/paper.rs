@@ -48,6 +48,7 @@ pub(crate) fn has_room(state: &State, app: &App) -> bool {
     let demand = Demand {
         instance_id: InstanceId::compose(&app.id, "paper"),
         app,
+        reservation: None,
         placed,
         missing_secrets: state.missing_secrets(app),
     };

@@ -17,7 +17,10 @@ pub enum Reason {
     SecretMissing {
         name: String,
     },
-    NoCorrespondingReservationFound,
+    /// The instance's volumes are on the agent `host`.
+    NoCorrespondingReservationFound {
+        host: String,
+    },
     AgentMaintenance,
     InsufficientCpus {
         need_milli: u64,
@@ -65,7 +68,7 @@ impl Reason {
             Reason::UnfulfilledConstraint { .. } | Reason::SecretMissing { .. } => {
                 "UnfulfilledConstraint"
             }
-            Reason::NoCorrespondingReservationFound => "NoCorrespondingReservationFound",
+            Reason::NoCorrespondingReservationFound { .. } => "NoCorrespondingReservationFound",
             Reason::AgentMaintenance => "AgentMaintenance",
             Reason::InsufficientCpus { .. } => "InsufficientCpus",
             Reason::InsufficientMemory { .. } => "InsufficientMemory",
@@ -84,7 +87,9 @@ impl Reason {
             }
             Reason::UnfulfilledConstraint { rule } => format!("constraint [{rule}] does not hold"),
             Reason::SecretMissing { name } => format!("secret '{name}' does not exist"),
-            Reason::NoCorrespondingReservationFound => "no reservation matches".to_string(),
+            Reason::NoCorrespondingReservationFound { host } => {
+                format!("the instance's volumes are on {host}")
+            }
             Reason::AgentMaintenance => "the agent is in maintenance".to_string(),
             Reason::InsufficientCpus { need_milli, free_milli } => {
                 short("cpus", *need_milli, *free_milli, 1000, "")
@@ -120,7 +125,9 @@ impl Reason {
                 format!("change or drop the constraint [{rule}]")
             }
             Reason::SecretMissing { name } => format!("bramble secret put {name}"),
-            Reason::NoCorrespondingReservationFound => "drop the reservation".to_string(),
+            Reason::NoCorrespondingReservationFound { host } => {
+                format!("bring {host} back, or give the data up: DELETE its tasks with wipe=true")
+            }
             Reason::AgentMaintenance => "end the agent's maintenance".to_string(),
             Reason::InsufficientCpus { need_milli, free_milli } => {
                 less("cpus", *need_milli, *free_milli, 1000, "")
@@ -208,6 +215,10 @@ mod tests {
             (
                 Reason::InsufficientPorts { wanted: 3, missing: vec![] },
                 "3 host ports are wanted, fewer are free",
+            ),
+            (
+                Reason::NoCorrespondingReservationFound { host: "n1".into() },
+                "the instance's volumes are on n1",
             ),
             (
                 Reason::UnfulfilledConstraint { rule: "rack LIKE r1".into() },

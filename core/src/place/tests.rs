@@ -223,6 +223,7 @@ fn demands(apps: &[&'static App]) -> Vec<Demand<'static>> {
     let demand = |(at, app): (usize, &&'static App)| Demand {
         instance_id: InstanceId(format!("i{at}")),
         app,
+        reservation: None,
         placed: vec![],
         missing_secrets: vec![],
     };

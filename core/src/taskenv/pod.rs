@@ -3,17 +3,17 @@
 
 use super::{KILL_GRACE_DEFAULT_MS, common, limit, resource_variables, variable_name};
 use crate::model::{
-    App, Check, CheckProbe, EnvValue, HealthCheck, HealthCheckKind, Pod, PodCheck, PodContainer,
-    PodHealthCheck, PodProbe, PodTask, PodVolume, Protocol, PublishedPort, ResourceLimits,
-    SharedMount, Task, TaskCommand, TaskImage, TaskNetwork, TaskSpec, Volume, VolumeMount,
-    VolumeSource,
+    App, Check, CheckProbe, EnvValue, HealthCheck, HealthCheckKind, LocalVolume, Pod, PodCheck,
+    PodContainer, PodHealthCheck, PodProbe, PodTask, PodVolume, Protocol, PublishedPort,
+    ResourceLimits, SharedMount, Task, TaskCommand, TaskImage, TaskNetwork, TaskSpec, Volume,
+    VolumeMount, VolumeSource,
 };
 use std::collections::BTreeMap;
 
 /// Everything an agent needs to run one instance of a pod.
-pub(super) fn spec(app: &App, pod: &Pod, task: &Task) -> TaskSpec {
+pub(super) fn spec(app: &App, pod: &Pod, kept: &[LocalVolume], task: &Task) -> TaskSpec {
     let containers: Vec<PodTask> =
-        pod.containers.iter().filter_map(|c| container(app, pod, c, task)).collect();
+        pod.containers.iter().filter_map(|c| container(app, pod, c, kept, task)).collect();
     let grace = containers.iter().map(|c| c.spec.kill_grace_ms).max();
     TaskSpec {
         user: app.user.clone(),
@@ -53,12 +53,19 @@ fn blank() -> TaskSpec {
         fetch: Vec::new(),
         readiness: Vec::new(),
         check: None,
+        local_volumes: Vec::new(),
         pod: Vec::new(),
         secrets: Vec::new(),
     }
 }
 
-fn container(app: &App, pod: &Pod, container: &PodContainer, task: &Task) -> Option<PodTask> {
+fn container(
+    app: &App,
+    pod: &Pod,
+    container: &PodContainer,
+    kept: &[LocalVolume],
+    task: &Task,
+) -> Option<PodTask> {
     // Ids of tasks are made here and always have the form that names containers.
     let task_id = task.id.of_container(&container.name)?;
     let limits: ResourceLimits = container.resource_limits.unwrap_or_default();
@@ -76,6 +83,7 @@ fn container(app: &App, pod: &Pod, container: &PodContainer, task: &Task) -> Opt
         cpu_limit_milli: limit(limits.cpus, container.resources.cpus_milli),
         mem_limit_bytes: limit(limits.mem, container.resources.mem_bytes),
         volumes: volumes(pod, container),
+        local_volumes: local_volumes(container, kept),
         kill_grace_ms: container.kill_grace_ms.unwrap_or(KILL_GRACE_DEFAULT_MS),
         health_checks: container.health_check.iter().filter_map(|c| probes.health(c)).collect(),
         tty: container.tty.unwrap_or(false),
@@ -159,6 +167,15 @@ fn volumes(pod: &Pod, container: &PodContainer) -> Vec<Volume> {
         }
     };
     mounted.filter_map(volume).collect()
+}
+
+/// The pod's persistent volumes, each at every path where the container mounts it.
+fn local_volumes(container: &PodContainer, kept: &[LocalVolume]) -> Vec<LocalVolume> {
+    let mounted = |mount: &VolumeMount| {
+        let volume = kept.iter().find(|volume| volume.container_path == mount.name)?;
+        Some(LocalVolume { container_path: mount.mount_path.clone(), ..volume.clone() })
+    };
+    container.volume_mounts.iter().filter_map(mounted).collect()
 }
 
 fn shared(pod: &Pod, container: &PodContainer) -> Vec<SharedMount> {

@@ -87,6 +87,7 @@ fn told(app: &App, ports: &[u16]) -> Assignment {
         since: Time(1),
         incarnation: 2,
         task: Some(task),
+        reservation: None,
     };
     assignment(app, &instance).expect("it has a task")
 }

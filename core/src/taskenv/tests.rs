@@ -43,6 +43,7 @@ fn instance(app: &App, ports: &[u16]) -> Instance {
         since: Time(1),
         incarnation: 2,
         task: Some(task),
+        reservation: None,
     }
 }
 

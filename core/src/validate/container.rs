@@ -1,7 +1,7 @@
-//! The container: its image, volumes and Linux settings, and what persistent volumes ask for.
+//! The container: its image, volumes and Linux settings.
 
-use super::{Violations, all_unique, constraints};
-use crate::model::{App, Container, ContainerKind, DockerImage, Operator, Volume, VolumeMode};
+use super::{Violations, all_unique, volume};
+use crate::model::{App, Container, ContainerKind, DockerImage, Volume};
 
 pub(super) fn check(app: &App, found: &mut Violations) {
     found.require(
@@ -46,11 +46,11 @@ fn image(app: &App, kind: ContainerKind, docker: &DockerImage, found: &mut Viola
 }
 
 fn volumes(app: &App, container: &Container, found: &mut Violations) {
-    let names = container.volumes.iter().filter_map(|v| match v {
-        Volume::External { name, .. } => name.as_ref(),
-        _ => None,
-    });
-    found.require(all_unique(names), "/container/volumes", "Volume names must be unique");
+    found.require(
+        all_unique(app.local_volumes().map(|(path, _)| path)),
+        "/container/volumes",
+        "persistent volumes must have different container paths",
+    );
     for (i, volume) in container.volumes.iter().enumerate() {
         one_volume(app, volume, &format!("/container/volumes({i})"), found);
     }
@@ -65,12 +65,8 @@ fn one_volume(app: &App, volume: &Volume, path: &str, found: &mut Violations) {
             not_empty(found, "containerPath", container_path);
             not_empty(found, "hostPath", host_path);
         }
-        Volume::Persistent { .. } => persistent(volume, path, found),
-        Volume::External { container_path, name, provider, .. } => {
-            not_empty(found, "containerPath", container_path);
-            not_empty(found, "external/name", name.as_deref().unwrap_or(""));
-            not_empty(found, "external/provider", provider.as_deref().unwrap_or(""));
-        }
+        Volume::Persistent { .. } => volume::persistent(app, volume, path, found),
+        Volume::External { .. } => found.add(format!("{path}/external"), volume::EXTERNAL),
         Volume::Secret { container_path, secret } => {
             not_empty(found, "containerPath", container_path);
             found.require(
@@ -79,47 +75,6 @@ fn one_volume(app: &App, volume: &Volume, path: &str, found: &mut Violations) {
                 "volume.secret must refer to an existing secret",
             );
         }
-    }
-}
-
-fn persistent(volume: &Volume, path: &str, found: &mut Violations) {
-    let Volume::Persistent {
-        container_path, mode, kind, size_mib, max_size_mib, constraints, ..
-    } = volume
-    else {
-        return;
-    };
-    let inside = format!("{path}/containerPath");
-    found.require(!container_path.contains('/'), &inside, "value must not contain \"/\"");
-    found.require(
-        !matches!(container_path.as_str(), "" | "." | ".."),
-        &inside,
-        "must not be empty or a dot path",
-    );
-    found.require(*mode == VolumeMode::ReadWrite, format!("{path}/mode"), "must be equal to RW");
-    let at = format!("{path}/persistent");
-    found.require(*size_mib > 0, format!("{at}/size"), "must be greater than 0");
-    found.require(
-        max_size_mib.is_none() || kind == "mount",
-        format!("{at}/maxSize"),
-        "Only mount volumes can have maxSize",
-    );
-    found.require(
-        max_size_mib.is_none_or(|max| max > *size_mib),
-        format!("{at}/maxSize"),
-        "Max size must be larger than size",
-    );
-    found.require(
-        constraints.is_empty() || kind != "root",
-        format!("{at}/constraints"),
-        "Constraints on root volumes are not supported",
-    );
-    for (i, constraint) in constraints.iter().enumerate() {
-        let path = format!("{at}/constraints({i})");
-        found.require(constraint.field == "path", &path, "Unsupported constraint: must be on path");
-        let is_like = matches!(constraint.operator, Operator::Like | Operator::Unlike);
-        found.require(is_like, &path, "Operator must be one of LIKE, UNLIKE");
-        constraints::one(constraint, &path, found);
     }
 }
 

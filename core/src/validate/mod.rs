@@ -12,6 +12,7 @@ mod id;
 mod network;
 mod ports;
 mod strategy;
+mod volume;
 
 pub use id::{APP_ID_BYTES_MAX, id_violations, resolve, resolve_path};
 

@@ -39,6 +39,28 @@ pub fn app(id: &str, instances: u32) -> App {
     app
 }
 
+/// An app with one volume of so many MiB.
+pub fn resident(id: &str, instances: u32, size_mib: u64) -> App {
+    let mut app = app(id, instances);
+    app.upgrade = UpgradeStrategy { min_health_ppm: PPM / 2, max_over_ppm: 0 };
+    app.container = Some(Container {
+        kind: ContainerKind::Mesos,
+        docker: None,
+        port_mappings: None,
+        volumes: vec![Volume::Persistent {
+            container_path: "data".into(),
+            mode: VolumeMode::ReadWrite,
+            kind: "root".into(),
+            size_mib,
+            max_size_mib: None,
+            profile_name: None,
+            constraints: vec![],
+        }],
+        linux_info: None,
+    });
+    app
+}
+
 pub fn health_check() -> HealthCheck {
     HealthCheck {
         kind: HealthCheckKind::Http,
@@ -174,13 +196,15 @@ impl Bench {
             .values()
             .filter(|a| a.reachable)
             .map(|a| {
-                let used = self.state.used_on(&a.id);
-                let taken: Vec<u16> = used.ports.iter().copied().collect();
+                // Like an agent, which knows its tasks and nothing of what is reserved besides.
+                let tasks = || self.state.tasks_on(&a.id).map(|(_, task)| task);
+                let used = tasks().fold(Resources::default(), |sum, t| sum.plus(&t.resources));
+                let taken: Vec<u16> = tasks().flat_map(|t| t.ports.clone()).collect();
                 Offer {
                     id: format!("offer-{}", a.name),
                     agent_id: a.id.clone(),
                     hostname: a.name.clone(),
-                    free: a.total.minus(&used.resources),
+                    free: a.total.minus(&used),
                     ports: without_ports(&a.ports, &taken),
                     attributes: a.attributes.clone(),
                     roles: <_>::default(),
@@ -193,7 +217,8 @@ impl Bench {
     /// Run the placer once.
     pub fn place(&mut self) -> place::Placement {
         let demands = self.state.demands(Time(self.clock));
-        let offers = place::with_what_is_known(&self.state, self.offers(), &demands);
+        let offers = place::without_reserved(&self.state, self.offers());
+        let offers = place::with_what_is_known(&self.state, offers, &demands);
         let placement = place::place(&offers, &demands, &Policy { port_seed: self.clock });
         if !placement.decisions.is_empty() {
             let assignments = placement.decisions.clone();
@@ -244,7 +269,7 @@ impl Bench {
         let instances: Vec<Instance> = self.state.instances.values().cloned().collect();
         for instance in instances {
             let Some(task) = &instance.task else { continue };
-            if instance.goal == Goal::Decommissioned {
+            if instance.goal != Goal::Running {
                 self.report(&instance.id, TaskState::Killed, None);
             } else if task.state != TaskState::Running
                 || task.healthy != Some(true)
@@ -263,7 +288,7 @@ impl Bench {
             self.obey();
             // Longer than any backoff.
             self.clock += 400_000;
-            let resting = self.state.instances.values().all(|i| i.task.is_some());
+            let resting = self.state.instances.values().all(|i| i.task.is_some() || i.is_parked());
             if self.state.deployments.is_empty() && self.deployer().is_empty() && resting {
                 return;
             }

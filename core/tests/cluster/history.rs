@@ -1,11 +1,11 @@
 //! Random histories: whatever is proposed, in whatever order, the state stays sound.
 
-use crate::bench::{Bench, agent, app};
+use crate::bench::{Bench, agent, app, resident};
 use bramble_core::command::{AppChange, Command, Placed, Rejection};
 use bramble_core::machine::apply;
 use bramble_core::model::*;
 use proptest::prelude::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 const AGENTS: [&str; 3] = ["n1", "n2", "gone"];
 const APPS: [&str; 5] = ["/a", "/b", "/b/c", "/d", "/e"];
@@ -30,6 +30,9 @@ enum Step {
         count: u8,
     },
     Decommission(usize),
+    Wipe(usize),
+    /// An agent has removed what was given up.
+    Removed(usize),
     Assign(Vec<(usize, usize, Vec<u16>)>),
     Report {
         nth: usize,
@@ -61,18 +64,24 @@ struct Definition {
     ports: Vec<u16>,
     fixed: bool,
     cmd: u8,
+    /// MiB; 0 = none.
+    volume: u64,
 }
 
 fn definition() -> impl Strategy<Value = Definition> {
-    (0..6u32, 0..1500u64, 0..600u64, prop::collection::vec(ports(), 0..3), any::<bool>(), 0..3u8)
-        .prop_map(|(instances, cpus_milli, mem_mib, ports, fixed, cmd)| Definition {
+    let ports = (prop::collection::vec(ports(), 0..3), any::<bool>());
+    let volume = prop_oneof![2 => Just(0), 2 => Just(5), 1 => Just(8)];
+    (0..6u32, 0..1500u64, 0..600u64, ports, 0..3u8, volume).prop_map(
+        |(instances, cpus_milli, mem_mib, (ports, fixed), cmd, volume)| Definition {
             instances,
             cpus_milli,
             mem_mib,
             ports,
             fixed,
             cmd,
-        })
+            volume,
+        },
+    )
 }
 
 fn ports() -> impl Strategy<Value = u16> {
@@ -91,6 +100,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => n().prop_map(Step::Cancel),
         1 => (0..APPS.len(), 0..4u8).prop_map(|(app, count)| Step::Add { app, count }),
         1 => n().prop_map(Step::Decommission),
+        1 => n().prop_map(Step::Wipe),
+        1 => (0..AGENTS.len()).prop_map(Step::Removed),
         3 => prop::collection::vec(placed, 1..4).prop_map(Step::Assign),
         4 => (n(), 0..8u8, any::<Option<bool>>(), 0..3u32)
             .prop_map(|(nth, state, healthy, skip)| Step::Report { nth, state, healthy, skip }),
@@ -106,7 +117,10 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn build(name: usize, d: &Definition) -> App {
-    let mut app = app(APPS[name], d.instances);
+    let mut app = match d.volume {
+        0 => app(APPS[name], d.instances),
+        size => resident(APPS[name], d.instances, size),
+    };
     app.cmd = Some(format!("sleep {}", d.cmd));
     app.resources.cpus_milli = d.cpus_milli;
     app.resources.mem_bytes = d.mem_mib * BYTES_PER_MIB;
@@ -154,10 +168,18 @@ fn commands(bench: &mut Bench, step: &Step) -> Vec<Command> {
         }
         Step::Cancel(n) => Command::CancelDeployment { id: deployment(*n) },
         Step::Add { app, count } => {
-            let ids = (0..*count).map(|k| InstanceId::compose(&id(*app), &k.to_string())).collect();
-            Command::AddInstances { app_id: id(*app), ids }
+            // As UUIDs are, never the same again: what is named by them is given up for good.
+            let name =
+                |k: u8| InstanceId::compose(&id(*app), &format!("{}-{k}", bench.entries.len()));
+            Command::AddInstances { app_id: id(*app), ids: (0..*count).map(name).collect() }
         }
         Step::Decommission(n) => Command::Decommission { ids: vec![instance(*n)] },
+        Step::Wipe(n) => Command::Wipe { ids: vec![instance(*n)] },
+        Step::Removed(n) => {
+            let agent_id = AgentId::new(AGENTS[*n]);
+            let ids = state.given_up.get(&agent_id).into_iter().flat_map(|v| v.keys().cloned());
+            Command::ForgetVolumes { ids: ids.collect(), agent_id }
+        }
         Step::Assign(placed) => {
             let placed = placed.iter().map(|(n, agent, ports)| Placed {
                 instance_id: instance(*n),
@@ -235,9 +257,11 @@ fn sound(state: &State) -> Result<(), TestCaseError> {
             prop_assert!(!task.state.is_terminal());
             prop_assert_eq!(&task.id, &instance.id.task(instance.incarnation));
         } else {
-            prop_assert_eq!(instance.goal, Goal::Running);
+            let rests = instance.goal == Goal::Stopped && instance.reservation.is_some();
+            prop_assert!(instance.goal == Goal::Running || rests, "{} idles", instance.id);
         }
     }
+    bound(state)?;
     for id in state.leaving.keys() {
         prop_assert!(!state.apps.contains_key(id));
         prop_assert!(state.instances_of(id).next().is_some());
@@ -259,6 +283,59 @@ fn sound(state: &State) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Instances run where their volumes are, and no volume is two instances'.
+fn bound(state: &State) -> Result<(), TestCaseError> {
+    let mut volumes: BTreeSet<&VolumeId> = state.given_up.values().flat_map(|v| v.keys()).collect();
+    prop_assert!(state.given_up.values().all(|volumes| !volumes.is_empty()));
+    for instance in state.instances.values() {
+        for volume in instance.reservation.iter().flat_map(|r| &r.volumes) {
+            prop_assert!(volumes.insert(&volume.id), "{} is reserved twice", volume.id);
+        }
+        let Some(task) = &instance.task else { continue };
+        let app = state.app_of(instance).expect("checked above");
+        prop_assert_eq!(app.is_resident(), instance.reservation.is_some());
+        if let Some(reservation) = &instance.reservation {
+            prop_assert_eq!(&task.agent_id, &reservation.agent_id);
+            prop_assert!(reservation.fits(app));
+        }
+    }
+    Ok(())
+}
+
+/// Who holds which volume.
+fn holders(state: &State) -> BTreeMap<InstanceId, Reservation> {
+    let kept = |i: &Instance| Some((i.id.clone(), i.reservation.clone()?));
+    state.instances.values().filter_map(kept).collect()
+}
+
+/// No command takes a volume from an instance that stays; one that goes leaves its volumes to be
+/// removed on their agent; and what was removed is never wanted again.
+fn nothing_is_lost(
+    before: &State,
+    after: &State,
+    removed: &mut BTreeSet<VolumeId>,
+) -> Result<(), TestCaseError> {
+    let now = holders(after);
+    for (id, reservation) in holders(before) {
+        if let Some(kept) = now.get(&id) {
+            prop_assert_eq!(kept, &reservation);
+            continue;
+        }
+        prop_assert!(!after.instances.contains_key(&id), "{} lost its volumes", id);
+        let given_up = &after.given_up[&reservation.agent_id];
+        prop_assert!(reservation.volumes.iter().all(|v| given_up.contains_key(&v.id)));
+    }
+    for (agent, volumes) in &before.given_up {
+        let left = after.given_up.get(agent);
+        let gone = volumes.keys().filter(|id| left.is_none_or(|left| !left.contains_key(*id)));
+        removed.extend(gone.cloned());
+    }
+    for volume in now.values().flat_map(|r| &r.volumes) {
+        prop_assert!(!removed.contains(&volume.id), "{} is wanted again", volume.id);
+    }
+    Ok(())
+}
+
 /// The state but for what a rejection may touch.
 fn content(state: &State) -> State {
     State { applied_index: 0, now: Time(0), ..state.clone() }
@@ -269,7 +346,11 @@ fn bytes(state: &State) -> Vec<u8> {
 }
 
 fn start() -> Bench {
-    Bench::with(vec![agent("n1", 2000, 1024), agent("n2", 1500, 700)])
+    let with_disk = |agent: Agent| Agent {
+        total: Resources { disk_bytes: 24 * BYTES_PER_MIB, ..agent.total },
+        ..agent
+    };
+    Bench::with([agent("n1", 2000, 1024), agent("n2", 1500, 700)].map(with_disk).to_vec())
 }
 
 proptest! {
@@ -278,6 +359,7 @@ proptest! {
     #[test]
     fn every_history_is_sound(steps in prop::collection::vec(step(), 0..150)) {
         let mut bench = start();
+        let mut removed = BTreeSet::new();
         for step in &steps {
             for command in commands(&mut bench, step) {
                 let before = content(&bench.state);
@@ -286,6 +368,7 @@ proptest! {
                 if result.is_err() {
                     prop_assert!(content(&bench.state) == before, "{result:?} changed something");
                 }
+                nothing_is_lost(&before, &bench.state, &mut removed)?;
                 prop_assert!(bench.state.now >= clock);
                 prop_assert_eq!(bench.state.applied_index, bench.entries.len() as u64);
             }
@@ -321,7 +404,7 @@ proptest! {
         rest(&mut bench)?;
         prop_assert!(bench.state.leaving.is_empty());
         for (id, record) in &bench.state.apps {
-            let count = bench.state.instances_of(id).count();
+            let count = bench.state.instances_of(id).filter(|i| !i.is_parked()).count();
             // Two machines hold two of an app with fixed ports.
             prop_assert_eq!(count, record.app.instances as usize, "{}", id);
         }

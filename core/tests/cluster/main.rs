@@ -8,6 +8,7 @@ mod groups;
 mod history;
 mod instances;
 mod placing;
+mod resident;
 mod resizing;
 mod rolling;
 mod secrets;

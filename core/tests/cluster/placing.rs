@@ -144,6 +144,7 @@ proptest! {
             .map(|(at, app)| Demand {
                 instance_id: InstanceId::new(format!("i{at:02}")),
                 app: &apps[*app],
+                reservation: None,
                 placed: if *app == 0 { earlier.clone() } else { vec![] },
                 missing_secrets: vec![],
             })

@@ -1,6 +1,6 @@
 //! Rolling changes against tasks that start, fail and stop as chance has it.
 
-use crate::bench::{Bench, agent, app, health_check};
+use crate::bench::{Bench, agent, app, health_check, resident};
 use bramble_core::command::{AppChange, Command};
 use bramble_core::model::*;
 use proptest::prelude::*;
@@ -59,7 +59,10 @@ fn change() -> impl Strategy<Value = Change> {
 
 impl Change {
     fn app(&self, instances: u32, cmd: &str) -> App {
-        let mut app = app("/a", instances);
+        let mut app = match self.resident {
+            true => resident("/a", instances, 1),
+            false => app("/a", instances),
+        };
         match self.vertical {
             true => app.resources.mem_bytes += cmd.len() as u64 * BYTES_PER_MIB,
             false => app.cmd = Some(cmd.into()),
@@ -67,23 +70,6 @@ impl Change {
         app.upgrade = UpgradeStrategy { min_health_ppm: self.min_ppm, max_over_ppm: self.over_ppm };
         if self.checked {
             app.health_checks = vec![health_check()];
-        }
-        if self.resident {
-            app.container = Some(Container {
-                kind: ContainerKind::Mesos,
-                docker: None,
-                port_mappings: None,
-                volumes: vec![Volume::Persistent {
-                    container_path: "data".into(),
-                    mode: VolumeMode::ReadWrite,
-                    kind: "root".into(),
-                    size_mib: 1,
-                    max_size_mib: None,
-                    profile_name: None,
-                    constraints: vec![],
-                }],
-                linux_info: None,
-            });
         }
         app
     }
@@ -99,6 +85,11 @@ impl Change {
             (true, true) => (min - 1, max),
         }
     }
+}
+
+/// Instances that run, stop, or wait for a place.
+fn awake(state: &State) -> usize {
+    state.instances.values().filter(|i| !i.is_parked()).count()
 }
 
 fn working(state: &State) -> usize {
@@ -122,9 +113,9 @@ fn judge(change: &Change, before: &State, command: &Command, after: &State) {
             assert!(have >= min.min(had), "{had} -> {have} working, at least {min}");
         }
         Command::AddInstances { ids, .. } => {
-            let have = after.instances.len();
+            let have = awake(after);
             assert!(have <= max, "{have} instances, at most {max}");
-            assert_eq!(have, before.instances.len() + ids.len(), "no id is in vain");
+            assert_eq!(have, awake(before) + ids.len(), "no id is in vain");
             let new = after
                 .instances
                 .values()
@@ -161,7 +152,7 @@ fn take(bench: &mut Bench, change: &Change, turn: &Turn) {
             let Some(instance) = nth(bench, *n, |_, _| true) else { return };
             let task = instance.task.as_ref().expect("chosen by its task");
             let (state, healthy) = match (instance.goal, task.state) {
-                (Goal::Decommissioned, _) => (TaskState::Killed, None),
+                (Goal::Decommissioned | Goal::Stopped, _) => (TaskState::Killed, None),
                 (_, TaskState::Staging) => (TaskState::Starting, None),
                 (_, TaskState::Starting) => (TaskState::Running, None),
                 _ => (TaskState::Running, Some(true)),
@@ -216,9 +207,13 @@ proptest! {
         }
         prop_assert!(bench.state.deployments.is_empty(), "it never ends");
         let config = bench.stored("/a").app.last_config_change;
-        let instances = bench.instances("/a");
-        prop_assert_eq!(instances.len(), change.after as usize);
-        prop_assert!(instances.iter().all(|i| i.version >= config));
+        prop_assert_eq!(awake(&bench.state), change.after as usize);
+        let mut awake = bench.instances("/a");
+        awake.retain(|i| !i.is_parked());
+        prop_assert!(awake.iter().all(|i| i.version >= config));
+        // What rests has data of earlier instances; there are never more than were wanted at once.
+        let most = if change.resident { change.before.max(change.after) } else { change.after };
+        prop_assert!(bench.instances("/a").len() <= most as usize);
     }
 
     #[test]

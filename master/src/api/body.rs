@@ -1,5 +1,6 @@
 //! Reading request bodies: bounded in bytes and in silence, never buffered beyond the bound.
 
+use super::accept;
 use super::error::ApiError;
 use super::limits::{BODY_BYTES_MAX, BODY_IDLE_MAX, DISCARD_BYTES_MAX, DISCARD_TIME_MAX};
 use axum::body::Body;
@@ -7,6 +8,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http_body_util::BodyExt;
+use serde_json::Value;
 
 /// Read a whole body of at most [`BODY_BYTES_MAX`].
 ///
@@ -33,6 +35,28 @@ pub(crate) async fn read(headers: &HeaderMap, mut body: Body) -> Result<Vec<u8>,
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes)
+}
+
+/// Read a whole body as JSON.
+///
+/// # Errors
+/// As [`read`]; 415 for a body that says it is something else; 400 when it is no JSON, or JSON
+/// that is neither an object nor an array.
+pub(crate) async fn json(headers: &HeaderMap, body: Body) -> Result<Value, ApiError> {
+    accept::body_is_json(headers)?;
+    let bytes = read(headers, body).await?;
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err(ApiError::NoJson { details: "the request has no body".into() });
+    }
+    let value: Value = serde_json::from_slice(&bytes)
+        .map_err(|error| ApiError::BrokenJson { details: error.to_string() })?;
+    match value {
+        Value::Object(_) | Value::Array(_) => Ok(value),
+        other => {
+            let details = format!("{other} is neither an object nor an array");
+            Err(ApiError::NoJson { details })
+        }
+    }
 }
 
 /// The next piece of a body; `None` at its end.

@@ -9,8 +9,10 @@ use super::query::Query;
 use super::reply::{self, Reply};
 use super::route::{Route, route};
 use super::{
-    Api, ApiConfig, accept, apps, deployments, events, groups, native, queue, system, tasks,
+    Api, ApiConfig, accept, apps, artifacts, compress, cors, deployments, events, groups, logging,
+    native, pages, queue, system, tasks,
 };
+use crate::artifacts::Artifacts;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
@@ -26,6 +28,11 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Shared {
     pub(crate) api: Api,
     pub(crate) open_api: bool,
+    /// Pages that may read answers.
+    pub(crate) allow_origins: Vec<String>,
+    pub(crate) artifacts: Option<Arc<Artifacts>>,
+    /// Every setting of the node, for `/config`.
+    pub(crate) settings: serde_json::Value,
     /// The node's name.
     pub(crate) hostname: String,
     /// Bound HTTP port.
@@ -94,6 +101,12 @@ impl Call {
         &self.shared.api
     }
 
+    /// `host:port` under which the client knows this node.
+    pub(crate) fn host(&self) -> String {
+        let host = self.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        host.map_or_else(|| self.shared.address(), str::to_string)
+    }
+
     /// Where the client is, as events name it.
     pub(crate) fn client_ip(&self) -> String {
         match self.peer {
@@ -113,6 +126,9 @@ pub(crate) fn router(
     let shared = Shared {
         api,
         open_api: config.open_api,
+        allow_origins: config.allow_origins.clone(),
+        artifacts: config.artifacts.clone(),
+        settings: config.settings.clone(),
         hostname: config.hostname.clone(),
         port: http.port(),
         started: Instant::now(),
@@ -129,6 +145,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
     shared.counts.requests.fetch_add(1, Ordering::Relaxed);
     let method = request.method().clone();
     let path = request.uri().path().to_string();
+    let headers = request.headers().clone();
     let outcome = admit(shared.clone(), request).await;
     let mut answer = outcome.unwrap_or_else(|error| error.reply());
     let status = answer.status();
@@ -140,7 +157,9 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
     tracing::debug!(%method, path, status = status.as_u16(), "answered");
     let leader = shared.leads().then(|| format!("http://{}", shared.address()));
     reply::decorate(answer.headers_mut(), leader.as_deref());
-    answer
+    cors::allow(&shared.allow_origins, &headers, answer.headers_mut());
+    // Nobody reads the body of a HEAD: its length is told, and that is the plain one's.
+    if method == Method::HEAD { answer } else { compress::gzip(&headers, answer).await }
 }
 
 async fn admit(shared: Arc<Shared>, mut request: Request<Body>) -> Result<Reply, ApiError> {
@@ -183,13 +202,23 @@ fn methods(target: &Route) -> &'static str {
         Route::AppTasks(_) => "DELETE, GET, HEAD, OPTIONS",
         Route::Group(_) => "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT",
         Route::EventSubscriptions => "DELETE, GET, HEAD, OPTIONS, POST",
+        Route::Leader => "DELETE, GET, HEAD, OPTIONS",
+        Route::Logging => "GET, HEAD, OPTIONS, POST",
+        Route::Artifact(path) if path.is_empty() => "OPTIONS, POST",
+        Route::Artifact(_) => "DELETE, GET, HEAD, OPTIONS, POST, PUT",
+        Route::Plugin(_) => "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT",
         Route::Images => "GET, OPTIONS, POST",
         Route::Logs(_) | Route::Events => "GET, OPTIONS",
         Route::Secret(_) => "DELETE, OPTIONS, PUT",
         Route::Agent(_) => "GET, HEAD, OPTIONS, PATCH",
         Route::AppTask(..) | Route::Deployment(_) | Route::QueueDelay(_) => "DELETE, OPTIONS",
         Route::Restart(_) | Route::TasksDelete | Route::Exec(_) => "OPTIONS, POST",
-        Route::Ping
+        Route::Root
+        | Route::Page
+        | Route::Help
+        | Route::Config
+        | Route::Plugins
+        | Route::Ping
         | Route::Metrics
         | Route::MetricsText
         | Route::Versions(_)
@@ -204,7 +233,6 @@ fn methods(target: &Route) -> &'static str {
         | Route::Deployments
         | Route::Queue
         | Route::Info
-        | Route::Leader
         | Route::Status
         | Route::Agents
         | Route::Secrets
@@ -214,6 +242,10 @@ fn methods(target: &Route) -> &'static str {
 
 async fn handle(target: Route, call: &Call, content: Content) -> Result<Reply, ApiError> {
     match target {
+        Route::Root if reads(&call.method) => Ok(pages::root()),
+        Route::Page if reads(&call.method) => Ok(pages::page()),
+        Route::Help if reads(&call.method) => Ok(pages::help()),
+        Route::Artifact(path) => artifact(path, call, content.body).await,
         Route::Ping if reads(&call.method) => Ok(system::ping(call)),
         Route::Metrics if reads(&call.method) => Ok(system::metrics(call, false)),
         Route::MetricsText if reads(&call.method) => Ok(system::metrics(call, true)),
@@ -228,6 +260,17 @@ async fn handle(target: Route, call: &Call, content: Content) -> Result<Reply, A
             accept::need_json(&call.headers)?;
             json(target, call, content.body).await
         }
+    }
+}
+
+async fn artifact(path: String, call: &Call, body: Body) -> Result<Reply, ApiError> {
+    match &call.method {
+        &Method::POST => artifacts::put(call, path, body).await,
+        _ if path.is_empty() => Err(ApiError::MethodNotAllowed),
+        &Method::PUT => artifacts::put(call, path, body).await,
+        &Method::DELETE => artifacts::delete(call, &path).await,
+        method if reads(method) => artifacts::get(call, &path).await,
+        _ => Err(ApiError::MethodNotAllowed),
     }
 }
 
@@ -271,6 +314,14 @@ async fn json(target: Route, call: &Call, body: Body) -> Result<Reply, ApiError>
         (Route::EventSubscriptions, Method::DELETE) => events::unsubscribe(call).await,
         (Route::Info, Method::GET) => system::info(call),
         (Route::Leader, Method::GET) => system::leader(call),
+        (Route::Leader, Method::DELETE) => system::abdicate(call),
+        (Route::Config, Method::GET) => Ok(system::config(call)),
+        (Route::Logging, Method::GET) => Ok(logging::list(call)),
+        (Route::Logging, Method::POST) => logging::set(call, body).await,
+        (Route::Plugins, Method::GET) => Ok(system::plugins()),
+        (Route::Plugin(id), method) if method != Method::OPTIONS => {
+            Err(ApiError::PluginUnknown(id))
+        }
         (Route::Status, Method::GET) => native::status(call),
         (Route::Why(id), Method::GET) => native::why(call, &id),
         (Route::Agents, Method::GET) => native::agents(call),

@@ -4,6 +4,7 @@
 //! The texts are Marathon's own, so they start upper-case where its do.
 
 use super::reply::{self, Reply};
+use crate::artifacts::ArtifactError;
 use crate::propose::ProposeError;
 use crate::streams::StreamError;
 use crate::vault::VaultError;
@@ -20,6 +21,10 @@ use thiserror::Error;
 pub(crate) enum ApiError {
     #[error("Invalid JSON")]
     BrokenJson { details: String },
+    #[error("Please specify data in JSON format")]
+    NoJson { details: String },
+    #[error("the body must be multipart/form-data with a file in the field 'file': {0}")]
+    Multipart(String),
     #[error("Invalid JSON")]
     WrongType { details: Vec<FieldError> },
     #[error("Object is not valid")]
@@ -53,6 +58,10 @@ pub(crate) enum ApiError {
     SecretUnknown(String),
     #[error("There is no leader")]
     NoLeader,
+    #[error("Plugin '{0}' does not exist")]
+    PluginUnknown(String),
+    #[error("this node keeps no artifacts; start bramble with --artifact-store")]
+    NoArtifactStore,
     #[error("this node holds no join token")]
     NoToken,
     #[error("URI not found")]
@@ -104,6 +113,8 @@ pub(crate) enum ApiError {
     #[error("agent did not answer in time")]
     AgentTimeout,
     #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    #[error(transparent)]
     Vault(VaultError),
     #[error(transparent)]
     Propose(#[from] ProposeError),
@@ -115,9 +126,12 @@ impl ApiError {
     pub(crate) fn status(&self) -> StatusCode {
         use ApiError as E;
         match self {
-            E::BrokenJson { .. } | E::ScaleAndWipe | E::TaskIdUnparsable(_) | E::BodyCut => {
-                StatusCode::BAD_REQUEST
-            }
+            E::BrokenJson { .. }
+            | E::NoJson { .. }
+            | E::Multipart(_)
+            | E::ScaleAndWipe
+            | E::TaskIdUnparsable(_)
+            | E::BodyCut => StatusCode::BAD_REQUEST,
             E::WrongType { .. } | E::NotValid { .. } | E::Argument(_) => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
@@ -132,6 +146,8 @@ impl ApiError {
             | E::SecretUnknown(_)
             | E::NoLeader
             | E::NoToken
+            | E::PluginUnknown(_)
+            | E::NoArtifactStore
             | E::NoRoute => StatusCode::NOT_FOUND,
             E::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             E::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
@@ -148,6 +164,7 @@ impl ApiError {
             | E::NoAgent
             | E::ProposeTimeout
             | E::AgentTimeout => StatusCode::SERVICE_UNAVAILABLE,
+            E::Artifact(error) => artifact_status(error),
             E::Vault(_) => StatusCode::INTERNAL_SERVER_ERROR,
             E::Propose(ProposeError::Rejected(rejection)) => rejection_status(rejection),
             E::Propose(ProposeError::NotLeader | ProposeError::Unavailable(_)) => {
@@ -175,6 +192,7 @@ impl ApiError {
             ApiError::BrokenJson { details } => {
                 reply::json(status, &ErrorBody::broken_json(details))
             }
+            ApiError::NoJson { details } => reply::json(status, &ErrorBody::no_json(details)),
             ApiError::WrongType { details } => {
                 reply::json(status, &ErrorBody::invalid_json(details.clone()))
             }
@@ -206,6 +224,17 @@ impl ApiError {
             _ => {}
         }
         answer
+    }
+}
+
+fn artifact_status(error: &ArtifactError) -> StatusCode {
+    match error {
+        ArtifactError::Path(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        ArtifactError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ArtifactError::Full => StatusCode::INSUFFICIENT_STORAGE,
+        ArtifactError::Unknown(_) => StatusCode::NOT_FOUND,
+        ArtifactError::Taken(_) => StatusCode::CONFLICT,
+        ArtifactError::Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

@@ -28,6 +28,10 @@ pub(crate) const AGENT_TIME_MAX: Duration = Duration::from_secs(10);
 pub(crate) const AGENT_ARRIVES_MAX: Duration = Duration::from_secs(3);
 /// Pause between two looks for it.
 pub(crate) const AGENT_LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Answers shorter than this in bytes are not compressed: the headers would outweigh it.
+pub(crate) const GZIP_BYTES_MIN: u64 = 1024;
+/// Nor are longer ones: a processor would be busy with them for a second.
+pub(crate) const GZIP_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// Time open requests get to end once the node shuts down.
 pub(crate) const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(3);
 /// Silence on an event stream before an empty line says that it stands.

@@ -240,6 +240,9 @@ mod tests {
             socket: directory.join("bramble.sock"),
             open_api: false,
             hostname: "node".into(),
+            allow_origins: Vec::new(),
+            artifacts: None,
+            settings: serde_json::Value::Null,
         }
     }
 

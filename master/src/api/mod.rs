@@ -6,8 +6,11 @@
 mod accept;
 mod access;
 mod apps;
+mod artifacts;
 mod body;
 mod change;
+mod compress;
+mod cors;
 mod deployments;
 mod dispatch;
 mod error;
@@ -15,7 +18,9 @@ mod events;
 mod groups;
 mod limits;
 mod listen;
+mod logging;
 mod native;
+mod pages;
 mod query;
 mod queue;
 mod reply;
@@ -26,7 +31,9 @@ mod tasks;
 
 pub use listen::{BindError, Listeners, bind};
 
+use crate::artifacts::Artifacts;
 use crate::events::Hub;
+use crate::levels::LogLevels;
 use crate::offers::OfferBook;
 use crate::propose::Propose;
 use crate::queue_view::QueueView;
@@ -51,6 +58,12 @@ pub struct ApiConfig {
     pub open_api: bool,
     /// The node's name, as the leader's address shows it.
     pub hostname: String,
+    /// Origins of web pages that may read answers (`--access-control-allow-origin`).
+    pub allow_origins: Vec<String>,
+    /// Where artifacts are kept, if they are.
+    pub artifacts: Option<Arc<Artifacts>>,
+    /// Every setting of the node, as `/config` shows it.
+    pub settings: serde_json::Value,
 }
 
 #[derive(Debug, Error)]
@@ -68,6 +81,9 @@ pub type TokenSource = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 /// Says whether this master leads now.
 pub type LeadSource = Arc<dyn Fn() -> bool + Send + Sync>;
 
+/// Makes this master let go of its leadership, soon.
+pub type Abdicate = Arc<dyn Fn() + Send + Sync>;
+
 /// The rooms the API reads and calls.
 #[derive(Clone)]
 pub struct Api {
@@ -80,6 +96,8 @@ pub struct Api {
     pub vault: Arc<Vault>,
     pub token: TokenSource,
     pub leads: LeadSource,
+    pub abdicate: Abdicate,
+    pub levels: Arc<dyn LogLevels>,
 }
 
 /// Answer requests on `listeners` until `shutdown`; requests under way get a few seconds more.

@@ -10,6 +10,11 @@ use http::Method;
 /// What a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
+    Root,
+    Page,
+    Help,
+    Config,
+    Logging,
     Ping,
     Metrics,
     MetricsText,
@@ -37,6 +42,11 @@ pub(crate) enum Route {
     EventSubscriptions,
     Info,
     Leader,
+    Plugins,
+    /// Something of a plugin, whose id this is.
+    Plugin(String),
+    /// A path below `/v2/artifacts`; `""` is the place itself.
+    Artifact(String),
     Status,
     Agents,
     Agent(String),
@@ -54,6 +64,11 @@ pub(crate) fn route(method: &Method, path: &str) -> Option<Route> {
     let path = decode(path);
     let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
     match segments.as_slice() {
+        [] => Some(Route::Root),
+        ["ui"] => Some(Route::Page),
+        ["help"] | ["api-console"] => Some(Route::Help),
+        ["config"] => Some(Route::Config),
+        ["logging"] => Some(Route::Logging),
         ["ping"] => Some(Route::Ping),
         ["metrics"] => Some(Route::Metrics),
         ["metrics", "prometheus"] => Some(Route::MetricsText),
@@ -69,6 +84,9 @@ pub(crate) fn route(method: &Method, path: &str) -> Option<Route> {
         ["v2", "eventSubscriptions"] => Some(Route::EventSubscriptions),
         ["v2", "info"] => Some(Route::Info),
         ["v2", "leader"] => Some(Route::Leader),
+        ["v2", "plugins"] => Some(Route::Plugins),
+        ["v2", "plugins", id, ..] => Some(Route::Plugin((*id).to_string())),
+        ["v2", "artifacts", path @ ..] => Some(Route::Artifact(path.join("/"))),
         ["v1", "bramble", rest @ ..] => native(rest),
         _ => None,
     }
@@ -215,9 +233,18 @@ mod tests {
             ("/v1/bramble/tasks/a/b/logs", Some(Route::Logs("a/b".into()))),
             ("/v1/bramble/tasks/t/exec", Some(Route::Exec("t".into()))),
             ("/v1/bramble/tasks/logs", None),
+            ("/", Some(Route::Root)),
+            ("/ui/", Some(Route::Page)),
+            ("/ui/x", None),
+            ("/help", Some(Route::Help)),
+            ("/config/", Some(Route::Config)),
+            ("/logging", Some(Route::Logging)),
+            ("/v2/plugins", Some(Route::Plugins)),
+            ("/v2/plugins/p/x/y", Some(Route::Plugin("p".into()))),
+            ("/v2/artifacts/", Some(Route::Artifact("".into()))),
+            ("/v2/artifacts//a/%2e%2e/b", Some(Route::Artifact("a/../b".into()))),
             ("/v1/bramble/secrets/", Some(Route::Secrets)),
             ("/v1/bramble/secrets/prod/db", Some(Route::Secret("prod/db".into()))),
-            ("/", None),
             ("/v2", None),
             ("/v3/apps", None),
         ];

@@ -1,4 +1,4 @@
-//! Info, leader, ping, metrics (Marathon's contract, section 2.6).
+//! Info, leader, ping, metrics, settings, plugins (Marathon's contract, section 2.6).
 
 use super::accept::{self, HTML, JSON, TEXT};
 use super::dispatch::Call;
@@ -28,6 +28,30 @@ pub(crate) fn leader(call: &Call) -> Result<Reply, ApiError> {
     Ok(reply::json(StatusCode::OK, &LeaderJson { leader: call.shared.address() }))
 }
 
+/// Let go of the leadership, a moment after the answer.
+pub(crate) fn abdicate(call: &Call) -> Result<Reply, ApiError> {
+    if !call.shared.leads() {
+        return Err(ApiError::NoLeader);
+    }
+    // Marathon would write its store to the one and read it from the other while nobody leads.
+    if let Some(key) = ["backup", "restore"].into_iter().find(|key| call.query.get(key).is_some()) {
+        let message = format!("{key} is not supported: the log is on the masters' own disks");
+        return Err(ApiError::Argument(message));
+    }
+    (call.api().abdicate)();
+    Ok(reply::json(StatusCode::OK, &json!({ "message": "Leadership abdicated" })))
+}
+
+/// Every setting of this node, with where it comes from.
+pub(crate) fn config(call: &Call) -> Reply {
+    reply::json(StatusCode::OK, &call.shared.settings)
+}
+
+/// There are none, and there cannot be any.
+pub(crate) fn plugins() -> Reply {
+    reply::json(StatusCode::OK, &json!({ "plugins": [] }))
+}
+
 pub(crate) fn info(call: &Call) -> Result<Reply, ApiError> {
     let shared = &call.shared;
     let elected = shared.leads();
@@ -42,6 +66,7 @@ pub(crate) fn info(call: &Call) -> Result<Reply, ApiError> {
         leader: elected.then_some(address.as_str()),
         framework_id: cluster.as_deref(),
         hostname: &shared.hostname,
+        allow_origins: &shared.allow_origins,
         http_port: shared.port,
         service_ports: (SERVICE_PORT_BEGIN, SERVICE_PORT_END),
         features: &[],

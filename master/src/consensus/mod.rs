@@ -15,6 +15,7 @@
 //! resolves so that the process can be restarted. A disk that is full or read-only is noticed
 //! before that and only fails proposals until there is room.
 
+mod abdicate;
 mod disk;
 mod error;
 mod lock;
@@ -32,6 +33,7 @@ mod types;
 #[cfg(test)]
 mod tests;
 
+pub use abdicate::AbdicateError;
 pub use error::ConsensusError;
 pub use lock::LockError;
 pub use network::{
@@ -202,6 +204,14 @@ impl Consensus {
     /// Whether this master leads and its store is up to date.
     pub fn is_leader(&self) -> bool {
         self.leadership.borrow().here
+    }
+
+    /// Stop leading; the only voter leads again in a later term.
+    ///
+    /// # Errors
+    /// This master does not lead, or raft did not follow.
+    pub async fn abdicate(&self) -> Result<(), AbdicateError> {
+        abdicate::abdicate(&self.raft, self.id).await
     }
 
     /// Who leads, and word of every change.

@@ -79,6 +79,7 @@ fn look(control: &Control, turn: u64) -> Look {
         // A launch delay ends by the clock although nothing is applied meanwhile.
         let now = state.now.max(clock::now());
         let demands = state.demands(now);
+        let offers = place::without_reserved(state, offers);
         let offers = place::with_what_is_known(state, offers, &demands);
         let placement = place::place(&offers, &demands, &Policy { port_seed: turn });
         let needs = demands

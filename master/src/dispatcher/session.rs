@@ -4,7 +4,7 @@
 use super::assignments::Told;
 use super::{DispatchError, Dispatcher};
 use bramble_core::command::Command;
-use bramble_core::model::{Agent, AgentId};
+use bramble_core::model::{Agent, AgentId, State, VolumeId};
 use bramble_protocol::message::{StatusKey, ToAgent, ToMaster};
 use bramble_protocol::net as frame;
 use quinn::{Connection, RecvStream, SendStream};
@@ -12,6 +12,8 @@ use tokio::sync::mpsc;
 
 /// Frames waiting to go down besides assignment sets (acknowledgements, resync requests).
 const OUTBOX_FRAMES_MAX: usize = 64;
+/// Volumes named by one order to remove them; the next are told when these are gone.
+const VOLUMES_TOLD_MAX: usize = 1000;
 
 enum Down {
     Acknowledge(Vec<StatusKey>),
@@ -72,6 +74,11 @@ async fn listen(
                     return Ok(());
                 }
             }
+            ToMaster::VolumesRemoved(ids) => {
+                tracing::info!(%agent_id, volumes = ids.len(), "given up volumes are gone");
+                let agent_id = agent_id.clone();
+                dispatcher.propose.propose(Command::ForgetVolumes { agent_id, ids }).await?;
+            }
             ToMaster::Resync => {
                 if outbox.send(Down::Resync).await.is_err() {
                     return Ok(());
@@ -91,6 +98,7 @@ async fn tell(
 ) -> Result<(), DispatchError> {
     let mut changes = dispatcher.store.watch();
     let mut told = Told::default();
+    let mut told_given_up = Vec::new();
     loop {
         changes.mark_unchanged();
         let vault = &dispatcher.vault;
@@ -98,6 +106,15 @@ async fn tell(
             tracing::debug!(%agent_id, generation = set.generation, put = set.put.len(),
                 remove = set.remove.len(), "assignments go down");
             frame::write_frame(&mut send, &ToAgent::Assignments(set)).await?;
+        }
+        // After the assignments: a task that used such a volume is known to be over.
+        let given_up = dispatcher.store.read(|state| given_up(state, agent_id));
+        if given_up != told_given_up {
+            if !given_up.is_empty() {
+                tracing::info!(%agent_id, volumes = ?given_up, "volumes are given up");
+                frame::write_frame(&mut send, &ToAgent::RemoveVolumes(given_up.clone())).await?;
+            }
+            told_given_up = given_up;
         }
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return Ok(()) },
@@ -110,4 +127,10 @@ async fn tell(
             },
         }
     }
+}
+
+/// Volumes that this agent has yet to remove.
+fn given_up(state: &State, agent_id: &AgentId) -> Vec<VolumeId> {
+    let volumes = state.given_up.get(agent_id);
+    volumes.into_iter().flat_map(|v| v.keys()).take(VOLUMES_TOLD_MAX).cloned().collect()
 }

@@ -62,6 +62,12 @@ impl ErrorBody {
         Self { details, ..Self::message("Invalid JSON") }
     }
 
+    /// JSON of a kind that nothing is defined by, or none at all (400).
+    pub fn no_json(details: impl Into<String>) -> Self {
+        let details = Some(Details::Text(details.into()));
+        Self { details, ..Self::message("Please specify data in JSON format") }
+    }
+
     /// Wrong types or schema limits (422).
     pub fn invalid_json(fields: Vec<FieldError>) -> Self {
         Self { details: Some(Details::Fields(fields)), ..Self::message("Invalid JSON") }

@@ -28,6 +28,8 @@ pub struct System<'a> {
     pub framework_id: Option<&'a str>,
     pub hostname: &'a str,
     pub http_port: u16,
+    /// Origins of web pages that may read answers.
+    pub allow_origins: &'a [String],
     pub service_ports: (u16, u16),
     /// Marathon's `features` that are on.
     pub features: &'a [&'a str],
@@ -36,8 +38,7 @@ pub struct System<'a> {
 }
 
 /// Keys of `marathon_config` that have no meaning here.
-const UNSET: [&str; 15] = [
-    "access_control_allow_origin",
+const UNSET: [&str; 14] = [
     "decline_offer_duration",
     "default_network_name",
     "env_vars_prefix",
@@ -79,7 +80,9 @@ pub fn info(system: &System<'_>) -> Value {
 }
 
 fn marathon_config(system: &System<'_>) -> Map<String, Value> {
+    let origins = Some(system.allow_origins).filter(|origins| !origins.is_empty());
     let set = json!({
+        "access_control_allow_origin": origins,
         "checkpoint": true,
         "executor": "//cmd",
         "failover_timeout": null,
@@ -128,6 +131,7 @@ mod tests {
             framework_id: Some("id"),
             hostname: "node",
             http_port: 8080,
+            allow_origins: &[],
             service_ports: (10_000, 20_000),
             features: &[],
             masters: 1,
@@ -147,6 +151,7 @@ mod tests {
             task_launch_confirm_timeout task_launch_timeout task_lost_expunge_initial_delay \
             task_lost_expunge_interval task_reservation_timeout webui_url";
         assert_eq!(keys, expected.split_whitespace().collect::<Vec<_>>());
+        assert!(info["marathon_config"]["access_control_allow_origin"].is_null());
         assert_eq!(info["leader"], "node:8080");
         assert_eq!(info["http_config"]["http_port"], 8080);
         assert_eq!(info["marathon_config"]["local_port_min"], 10_000);

@@ -2,7 +2,7 @@
 
 use super::probing::{CheckResultJson, HealthCheckResultJson, check_result, health_results};
 use crate::timestamp;
-use bramble_core::model::{App, AppId, Instance, Task, TaskFailure, Time};
+use bramble_core::model::{App, AppId, Instance, LocalVolume, Task, TaskFailure, Time};
 use serde::Serialize;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -29,6 +29,18 @@ pub struct TaskJson {
     pub health_check_results: Vec<HealthCheckResultJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check_result: Option<CheckResultJson>,
+    /// Only of apps with persistent volumes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub local_volumes: Vec<LocalVolumeJson>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalVolumeJson {
+    pub run_spec_id: String,
+    pub container_path: String,
+    pub uuid: String,
+    pub persistence_id: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -87,7 +99,20 @@ pub fn task(
         version: time(instance.version),
         health_check_results: health_results(instance, task, checks),
         check_result: task.probes.check.map(check_result),
+        local_volumes: local_volumes(instance),
     }
+}
+
+/// Write the volumes that an instance keeps.
+pub fn local_volumes(instance: &Instance) -> Vec<LocalVolumeJson> {
+    let volumes = instance.reservation.iter().flat_map(|r| &r.volumes);
+    let json = |volume: &LocalVolume| LocalVolumeJson {
+        run_spec_id: instance.app_id.0.clone(),
+        container_path: volume.container_path.clone(),
+        uuid: volume.id.uuid().to_string(),
+        persistence_id: volume.id.0.clone(),
+    };
+    volumes.map(json).collect()
 }
 
 /// Write the task of `instance`, if it has one, with the service ports of `app`.
@@ -120,7 +145,7 @@ pub fn ip_address(ip: &str) -> IpAddressJson {
 mod tests {
     use super::*;
     use bramble_core::model::{
-        AgentId, Goal, InstanceId, Resources, TaskId, TaskProbes, TaskState,
+        AgentId, Goal, InstanceId, Reservation, Resources, TaskId, TaskProbes, TaskState, VolumeId,
     };
 
     fn sample(state: TaskState) -> (Instance, Task) {
@@ -150,6 +175,7 @@ mod tests {
             since: Time(0),
             incarnation: 1,
             task: Some(task.clone()),
+            reservation: None,
         };
         (instance, task)
     }
@@ -161,8 +187,19 @@ mod tests {
             serde_json::to_string(&task(&instance, &one, 1, Some(vec![10000]))).unwrap(),
             r#"{"appId":"/a","id":"a.instance-1._app.1","host":"node","ports":[31000],"servicePorts":[10000],"ipAddresses":[{"ipAddress":"172.20.0.2","protocol":"IPv4"}],"slaveId":"agent","state":"TASK_RUNNING","stagedAt":"1970-01-01T00:00:00.001Z","startedAt":"1970-01-01T00:00:00.002Z","version":"1970-01-01T00:00:00.000Z","healthCheckResults":[{"alive":true,"consecutiveFailures":0,"instanceId":"a.instance-1"}]}"#
         );
-        let (instance, one) = sample(TaskState::Failed);
+        let (mut instance, one) = sample(TaskState::Failed);
+        let volume = LocalVolume {
+            id: VolumeId::new("a#data#7-8"),
+            container_path: "data".into(),
+            size_bytes: 1,
+        };
+        let (agent_id, host) = (one.agent_id.clone(), one.host.clone());
+        instance.reservation = Some(Reservation { agent_id, host, volumes: vec![volume] });
         let json = task(&instance, &one, 0, None);
+        assert_eq!(
+            serde_json::to_string(&json.local_volumes).unwrap(),
+            r#"[{"runSpecId":"/a","containerPath":"data","uuid":"7-8","persistenceId":"a#data#7-8"}]"#
+        );
         assert_eq!((json.staged_at, json.started_at, json.version), (None, None, None));
         assert!(json.health_check_results.is_empty());
     }

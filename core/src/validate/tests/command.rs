@@ -149,11 +149,56 @@ fn containers_and_volumes_are_checked() {
             "/container/volumes(0)",
             "volume.secret must refer to an existing secret",
         ),
-        (volume(external("")), "/container/volumes(0)/external/name", "must not be empty"),
         (
-            with(bridged(vec![]), |a| container(a).volumes = vec![external("v"), external("v")]),
+            volume(external("v")),
+            "/container/volumes(0)/external",
+            "Feature external_volumes is not enabled",
+        ),
+        (
+            with(resident(), |a| container(a).volumes.push(persistent())),
             "/container/volumes",
-            "Volume names must be unique",
+            "persistent volumes must have different container paths",
+        ),
+        (
+            durable(|v| {
+                let Volume::Persistent { container_path, .. } = v else { return };
+                *container_path = "a\nb".into();
+            }),
+            "/container/volumes(0)/containerPath",
+            "must not contain control characters",
+        ),
+        (
+            durable(|v| {
+                let Volume::Persistent { container_path, .. } = v else { return };
+                *container_path = "x".repeat(217);
+            }),
+            "/container/volumes(0)/containerPath",
+            "must be at most 216 bytes long",
+        ),
+        (
+            durable(|v| {
+                let Volume::Persistent { kind, .. } = v else { return };
+                *kind = "path".into();
+            }),
+            "/container/volumes(0)/persistent/type",
+            "must be root",
+        ),
+        (
+            durable(|v| {
+                let Volume::Persistent { profile_name, .. } = v else { return };
+                *profile_name = Some("ssd".into());
+            }),
+            "/container/volumes(0)/persistent/profileName",
+            "disk profiles are not supported",
+        ),
+        (
+            durable(|v| {
+                let Volume::Persistent { constraints, .. } = v else { return };
+                *constraints = constrained(Operator::Like, Some("x")).constraints;
+                constraints[0].field = "path".into();
+            }),
+            "/container/volumes(0)/persistent/constraints",
+            "Constraints on root volumes are not supported",
         ),
         (
             durable(|v| {
@@ -188,23 +233,6 @@ fn containers_and_volumes_are_checked() {
             "Only mount volumes",
         ),
         (
-            durable(|v| {
-                let Volume::Persistent { kind, max_size_mib, .. } = v else { return };
-                (*kind, *max_size_mib) = ("mount".into(), Some(10));
-            }),
-            "/container/volumes(0)/persistent/maxSize",
-            "Max size must be larger",
-        ),
-        (
-            durable(|v| {
-                let Volume::Persistent { kind, constraints, .. } = v else { return };
-                *kind = "path".into();
-                *constraints = constrained(Operator::Like, Some("x")).constraints;
-            }),
-            "/container/volumes(0)/persistent/constraints(0)",
-            "Unsupported constraint",
-        ),
-        (
             with(resident(), |a| a.residency = None),
             "/residency",
             "App must contain persistent volumes and define residency",
@@ -227,4 +255,36 @@ fn containers_and_volumes_are_checked() {
             "can only be set when mode is PRIVATE",
         ),
     ]);
+}
+
+/// Disks that no agent lends are refused as such, and for what is wrong with them besides.
+#[test]
+fn volumes_of_other_disks_are_refused() {
+    let other = |disk: &str, most: Option<u64>, rules: Vec<Constraint>| {
+        with(resident(), |a| {
+            let Volume::Persistent { kind, max_size_mib, constraints, .. } =
+                &mut container(a).volumes[0]
+            else {
+                return;
+            };
+            (*kind, *max_size_mib, *constraints) = (disk.into(), most, rules);
+        })
+    };
+    let on = |field: &str, operator| Constraint {
+        field: field.into(),
+        operator,
+        value: Some("x".into()),
+    };
+    let at = |app: &App| -> Vec<String> {
+        let prefix = "/container/volumes(0)/persistent/";
+        validate(app).into_iter().map(|v| v.path.replace(prefix, "")).collect()
+    };
+    assert_eq!(at(&other("mount", Some(11), vec![on("path", Operator::Like)])), ["type"]);
+    assert_eq!(at(&other("mount", Some(10), vec![])), ["type", "maxSize"]);
+    assert_eq!(at(&other("path", Some(20), vec![])), ["type", "maxSize"]);
+    let rules = vec![on("hostname", Operator::Like), on("path", Operator::Unique)];
+    let paths = at(&other("path", None, rules));
+    assert_eq!(paths[0], "type");
+    assert!(paths.contains(&"constraints(0)".to_string()), "{paths:?}");
+    assert!(paths.contains(&"constraints(1)".to_string()), "{paths:?}");
 }

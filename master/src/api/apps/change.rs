@@ -12,7 +12,7 @@ use crate::propose::ProposeError;
 use axum::body::Body;
 use bramble_core::command::{AppChange, Rejection};
 use bramble_core::model::{App, AppId, AppRecord};
-use bramble_core::validate;
+use bramble_core::validate::{self, Violation};
 use bramble_protocol::rest::app::AppView;
 use bramble_protocol::rest::classic::{classic, is_classic};
 use bramble_protocol::rest::error::{FieldError, fields};
@@ -34,10 +34,7 @@ struct Request<'a> {
 
 impl<'a> Request<'a> {
     async fn read(call: &'a Call, body: Body) -> Result<Request<'a>, ApiError> {
-        accept::body_is_json(&call.headers)?;
-        let bytes = body::read(&call.headers, body).await?;
-        let body = serde_json::from_slice(&bytes)
-            .map_err(|error| ApiError::BrokenJson { details: error.to_string() })?;
+        let body = body::json(&call.headers, body).await?;
         Ok(Request {
             call,
             force: call.query.flag("force", false),
@@ -73,9 +70,14 @@ impl<'a> Request<'a> {
 /// `POST /v2/apps`.
 pub(crate) async fn create(call: &Call, body: Body) -> Result<Reply, ApiError> {
     let request = Request::read(call, body).await?;
-    let update = parse::app_update(&request.body).map_err(wrong_type)?;
-    let id = own_id(&update, "")?;
-    let app = definition(&update, id.clone(), None, "")?;
+    let update = parse::app_update(&request.body).map_err(|mut details| {
+        if request.body.is_object() && request.body.get("id").is_none() {
+            details.push(no_id(""));
+        }
+        wrong_type(details)
+    })?;
+    let app = named(&update)?;
+    let id = app.id.clone();
     let api = request.call.api();
     if call.query.flag("dryRun", false) {
         if request.record(&id).is_some() {
@@ -101,9 +103,7 @@ pub(crate) async fn create(call: &Call, body: Body) -> Result<Reply, ApiError> {
 
 /// The app's URL, by the name under which the client knows this node.
 fn location(request: &Request<'_>, id: &AppId) -> Option<HeaderValue> {
-    let host = request.call.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let host = host.map_or_else(|| request.call.shared.address(), str::to_string);
-    HeaderValue::try_from(format!("http://{host}/v2/apps{id}")).ok()
+    HeaderValue::try_from(format!("http://{}/v2/apps{id}", request.call.host())).ok()
 }
 
 /// `PUT /v2/apps/{id}`: create, update, or with a bare `version` go back to it.
@@ -157,12 +157,19 @@ fn many(request: &Request<'_>, may_create: bool) -> Result<Vec<AppChange>, ApiEr
     let partial = request.partial || !may_create;
     let mut changes: Vec<AppChange> = Vec::new();
     let mut latest = BTreeMap::new();
+    let mut wrong = Vec::new();
     for (index, update) in updates.iter().enumerate() {
         let path = format!("/({index})");
         if !update.id.is_given() {
             return Err(ApiError::Argument("App Update must have app id set".into()));
         }
-        let id = own_id(update, &path)?;
+        let id = match own_id(update, &path) {
+            Err(ApiError::NotValid { details }) => {
+                wrong.extend(details);
+                continue;
+            }
+            id => id?,
+        };
         let record = request.record(&id);
         // An id given twice is changed twice, the second time from where the first led.
         let drafted = latest.get(&id).and_then(|at: &usize| match &changes[*at] {
@@ -173,11 +180,16 @@ fn many(request: &Request<'_>, may_create: bool) -> Result<Vec<AppChange>, ApiEr
         if current.is_none() && !may_create {
             return Err(ApiError::AppUnknown(id));
         }
-        let change = next(update, id.clone(), record.as_ref(), current, partial, &path)?;
-        latest.insert(id, changes.len());
-        changes.push(change);
+        match next(update, id.clone(), record.as_ref(), current, partial, &path) {
+            Ok(change) => {
+                latest.insert(id, changes.len());
+                changes.push(change);
+            }
+            Err(ApiError::NotValid { details }) => wrong.extend(details),
+            Err(other) => return Err(other),
+        }
     }
-    Ok(changes)
+    if wrong.is_empty() { Ok(changes) } else { Err(ApiError::NotValid { details: wrong }) }
 }
 
 /// `POST /v2/apps/{id}/restart`.
@@ -207,6 +219,7 @@ fn next(
         let record = record.ok_or_else(|| ApiError::AppUnknown(id.clone()))?;
         let earlier = record.at_version(version).cloned();
         let earlier = earlier.ok_or(ApiError::VersionUnknown(id, version))?;
+        check_change(current, &earlier, path)?;
         return Ok(AppChange::Update(earlier));
     }
     if update.version.is_given() {
@@ -216,6 +229,7 @@ fn next(
     }
     let base = current.filter(|_| partial);
     let app = definition(update, id, base, path)?;
+    check_change(current, &app, path)?;
     Ok(if current.is_some() { AppChange::Update(app) } else { AppChange::Create(app) })
 }
 
@@ -226,19 +240,49 @@ fn definition(
     base: Option<&App>,
     path: &str,
 ) -> Result<App, ApiError> {
-    let not_valid = |details: Vec<FieldError>| ApiError::NotValid {
-        details: details.into_iter().map(|field| below(field, path)).collect(),
-    };
-    let app = normalize(update, id, base, clock::now()).map_err(not_valid)?;
-    let violations = validate::validate(&app);
-    if violations.is_empty() { Ok(app) } else { Err(not_valid(fields(&violations))) }
+    let app = normalize(update, id, base, clock::now());
+    let app = app.map_err(|details| not_valid(details, path))?;
+    refuse(&validate::validate(&app), path)?;
+    Ok(app)
+}
+
+/// Refuse what an app that has volumes may not change.
+fn check_change(current: Option<&App>, app: &App, path: &str) -> Result<(), ApiError> {
+    let broken = current.map(|current| validate::validate_change(current, app));
+    refuse(&broken.unwrap_or_default(), path)
+}
+
+fn refuse(broken: &[Violation], path: &str) -> Result<(), ApiError> {
+    if broken.is_empty() { Ok(()) } else { Err(not_valid(fields(broken), path)) }
+}
+
+fn not_valid(details: Vec<FieldError>, path: &str) -> ApiError {
+    ApiError::NotValid { details: details.into_iter().map(|field| below(field, path)).collect() }
+}
+
+/// The new app that a definition with an id means.
+fn named(update: &AppUpdate) -> Result<App, ApiError> {
+    match own_id(update, "") {
+        Err(ApiError::NotValid { mut details }) => {
+            // All that is wrong is named in one answer: with an id that is right, the rest shows.
+            let rest = definition(update, AppId::new("/x"), None, "");
+            if let Err(ApiError::NotValid { details: rest }) = rest {
+                details.extend(rest);
+            }
+            Err(ApiError::NotValid { details })
+        }
+        id => definition(update, id?, None, ""),
+    }
+}
+
+fn no_id(path: &str) -> FieldError {
+    FieldError::new(format!("{path}/id"), "error.path.missing")
 }
 
 /// The id a definition gives itself, from the root.
 fn own_id(update: &AppUpdate, path: &str) -> Result<AppId, ApiError> {
     let Some(text) = update.id.given() else {
-        let missing = FieldError::new(format!("{path}/id"), "error.path.missing");
-        return Err(wrong_type(vec![missing]));
+        return Err(wrong_type(vec![no_id(path)]));
     };
     resolve_id(text, "/").map_err(|error| ApiError::NotValid { details: vec![below(error, path)] })
 }

@@ -8,7 +8,7 @@ use crate::api::change::{self, Started};
 use crate::api::dispatch::Call;
 use crate::api::error::ApiError;
 use crate::api::reply::{self, Reply};
-use crate::api::{Api, accept, body};
+use crate::api::{Api, body};
 use crate::clock;
 use crate::normalize::group::{GroupWork, check_alone, define, resolve_group_id, restore, scale};
 use axum::body::Body;
@@ -47,9 +47,7 @@ pub(crate) async fn create(call: &Call, base: GroupId, body: Body) -> Result<Rep
     }
     let started = start(call, &id, work).await?;
     let mut answer = change::result(StatusCode::CREATED, &started);
-    let host = call.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let host = host.map_or_else(|| call.shared.address(), str::to_string);
-    if let Ok(location) = HeaderValue::try_from(format!("http://{host}/v2/groups{id}")) {
+    if let Ok(location) = HeaderValue::try_from(format!("http://{}/v2/groups{id}", call.host())) {
         answer.headers_mut().insert(header::LOCATION, location);
     }
     Ok(answer)
@@ -99,10 +97,7 @@ pub(crate) async fn enforce_role(call: &Call, id: GroupId, body: Body) -> Result
 }
 
 async fn value(call: &Call, body: Body) -> Result<Value, ApiError> {
-    accept::body_is_json(&call.headers)?;
-    let bytes = body::read(&call.headers, body).await?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| ApiError::BrokenJson { details: error.to_string() })
+    body::json(&call.headers, body).await
 }
 
 async fn read(call: &Call, body: Body) -> Result<GroupUpdate, ApiError> {

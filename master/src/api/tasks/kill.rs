@@ -4,10 +4,10 @@ use super::active;
 use crate::api::dispatch::Call;
 use crate::api::error::ApiError;
 use crate::api::reply::{self, Reply};
-use crate::api::{accept, body, change};
+use crate::api::{body, change};
 use axum::body::Body;
 use bramble_core::command::{AppChange, Command, Rejection};
-use bramble_core::model::{App, AppId, Goal, InstanceId, State, TaskId};
+use bramble_core::model::{App, AppId, Goal, Instance, InstanceId, State, Task, TaskId};
 use bramble_protocol::rest::error::FieldError;
 use bramble_protocol::rest::task::{OneTask, TaskJson, TaskList};
 use http::StatusCode;
@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy)]
 struct Manner {
     scale: bool,
+    /// Give the volumes up, too.
+    wipe: bool,
     force: bool,
 }
 
@@ -27,7 +29,7 @@ impl Manner {
         if flag("scale") && flag("wipe") {
             return Err(ApiError::ScaleAndWipe);
         }
-        Ok(Manner { scale: flag("scale"), force: flag("force") })
+        Ok(Manner { scale: flag("scale"), wipe: flag("wipe"), force: flag("force") })
     }
 }
 
@@ -39,10 +41,16 @@ pub(crate) async fn kill_of_app(call: &Call, id: &AppId) -> Result<Reply, ApiErr
         if !state.apps.contains_key(id) {
             return Err(ApiError::AppUnknown(id.clone()));
         }
-        Ok(Victims::choose(state, |app_id, task_id| {
-            let here = |host: &str| state.task(task_id).is_some_and(|(_, t)| t.host == host);
-            app_id == id && host.is_none_or(here)
-        }))
+        let own = |app_id: &AppId, at: &str| app_id == id && host.is_none_or(|host| host == at);
+        let mut victims = Victims::choose(state, |i, task| own(&i.app_id, &task.host));
+        if manner.wipe {
+            // Those without a task, which hold nothing but their volumes.
+            let idle = state.instances_of(id).filter(|i| i.task.is_none());
+            let kept = idle.filter_map(|i| Some((i, i.reservation.as_ref()?)));
+            let kept = kept.filter(|(i, reservation)| own(&i.app_id, &reservation.host));
+            victims.ids.extend(kept.map(|(i, _)| i.id.clone()));
+        }
+        Ok(victims)
     })?;
     kill_many(call, victims, manner).await
 }
@@ -54,7 +62,7 @@ pub(crate) async fn kill_one(call: &Call, id: &AppId, task: &str) -> Result<Repl
         if !state.apps.contains_key(id) {
             return Err(ApiError::AppUnknown(id.clone()));
         }
-        Ok(Victims::choose(state, |app_id, task_id| app_id == id && task_id.as_str() == task))
+        Ok(Victims::choose(state, |i, t| i.app_id == *id && t.id.as_str() == task))
     })?;
     let Some(shown) = victims.shown.first().cloned() else {
         return Err(ApiError::TaskUnknown(task.to_string()));
@@ -62,28 +70,24 @@ pub(crate) async fn kill_one(call: &Call, id: &AppId, task: &str) -> Result<Repl
     if manner.scale {
         return kill_many(call, victims, manner).await;
     }
-    victims.end(call).await?;
+    victims.end(call, manner).await?;
     Ok(reply::json(StatusCode::OK, &OneTask { task: shown }))
 }
 
 /// `POST /v2/tasks/delete`.
 pub(crate) async fn delete(call: &Call, body: Body) -> Result<Reply, ApiError> {
     let manner = Manner::of(call)?;
-    accept::body_is_json(&call.headers)?;
-    let bytes = body::read(&call.headers, body).await?;
-    let ids = task_ids(&bytes)?;
+    let ids = task_ids(&body::json(&call.headers, body).await?)?;
     let victims =
-        call.api().store.read(|state| Victims::choose(state, |_, task_id| ids.contains(task_id)));
+        call.api().store.read(|state| Victims::choose(state, |_, task| ids.contains(&task.id)));
     kill_many(call, victims, manner).await
 }
 
 /// Read `{"ids":[...]}`. Ids that no task has are fine; text that can be no id is not.
-fn task_ids(bytes: &[u8]) -> Result<Vec<TaskId>, ApiError> {
+fn task_ids(body: &Value) -> Result<Vec<TaskId>, ApiError> {
     let wrong = |path: String, code: &str| ApiError::WrongType {
         details: vec![FieldError::new(path, code)],
     };
-    let body: Value = serde_json::from_slice(bytes)
-        .map_err(|error| ApiError::BrokenJson { details: error.to_string() })?;
     let ids = match body.get("ids") {
         Some(Value::Array(ids)) => ids,
         Some(_) => return Err(wrong("/ids".into(), "error.expected.jsarray")),
@@ -102,13 +106,13 @@ fn task_ids(bytes: &[u8]) -> Result<Vec<TaskId>, ApiError> {
 
 async fn kill_many(call: &Call, victims: Victims, manner: Manner) -> Result<Reply, ApiError> {
     if !manner.scale {
-        victims.end(call).await?;
+        victims.end(call, manner).await?;
         return Ok(reply::json(StatusCode::OK, &TaskList { tasks: victims.shown }));
     }
     let _turn = call.shared.editing.lock().await;
     let smaller = call.api().store.read(|state| victims.smaller(state, manner.force))?;
     // The tasks end first: were the apps to shrink before, the deployer would choose others.
-    victims.end(call).await?;
+    victims.end(call, manner).await?;
     let started = change::apps(call.api(), smaller, manner.force).await?;
     Ok(change::result(StatusCode::OK, &started))
 }
@@ -121,9 +125,9 @@ struct Victims {
 }
 
 impl Victims {
-    fn choose(state: &State, wanted: impl Fn(&AppId, &TaskId) -> bool) -> Victims {
+    fn choose(state: &State, wanted: impl Fn(&Instance, &Task) -> bool) -> Victims {
         let mut victims = Victims { ids: vec![], by_app: BTreeMap::new(), shown: vec![] };
-        for (instance, task) in active(state).filter(|(i, t)| wanted(&i.app_id, &t.id)) {
+        for (instance, task) in active(state).filter(|(i, t)| wanted(i, t)) {
             victims.ids.push(instance.id.clone());
             // One that stops already was taken off its app's count before.
             if instance.goal == Goal::Running {
@@ -134,12 +138,18 @@ impl Victims {
         victims
     }
 
-    async fn end(&self, call: &Call) -> Result<(), ApiError> {
-        if !self.ids.is_empty() {
-            let command = Command::Decommission { ids: self.ids.clone() };
-            change::commit(call.api(), command).await?;
+    async fn end(&self, call: &Call, manner: Manner) -> Result<(), ApiError> {
+        let ids = self.ids.clone();
+        if ids.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let command = if manner.wipe {
+            tracing::info!(instances = ?ids, "a request gives up instances and their volumes");
+            Command::Wipe { ids }
+        } else {
+            Command::Decommission { ids }
+        };
+        change::commit(call.api(), command).await.map(drop)
     }
 
     /// The apps without the victims; refused here already when one is locked, so that nothing is
@@ -180,7 +190,7 @@ mod tests {
             (r#"{"ids":["x"]}"#, "unparsable x"),
         ];
         for (body, want) in rows {
-            let got = match task_ids(body.as_bytes()) {
+            let got = match task_ids(&serde_json::from_str(body).unwrap()) {
                 Ok(ids) => format!("ok {}", ids.len()),
                 Err(ApiError::WrongType { details }) => format!("{details:?}"),
                 Err(ApiError::TaskIdUnparsable(id)) => format!("unparsable {id}"),
@@ -188,6 +198,5 @@ mod tests {
             };
             assert_eq!(got, want, "{body}");
         }
-        assert!(matches!(task_ids(b"{"), Err(ApiError::BrokenJson { .. })));
     }
 }

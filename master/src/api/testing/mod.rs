@@ -10,8 +10,10 @@ pub(crate) mod state;
 use bramble_core::machine;
 
 use super::{Api, ApiConfig, Listeners, bind, serve};
+use crate::artifacts::Artifacts;
 use crate::clock;
 use crate::events::{self, Hub};
+use crate::levels::{LogLevel, LogLevels, LogLevelsError, ROOT_LOGGER};
 use crate::offers::OfferBook;
 use crate::propose::{Committed, Propose, ProposeError, ProposeFuture};
 use crate::queue_view::{QueueEntry, QueueView};
@@ -24,7 +26,9 @@ use client::{Answer, Client};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -71,6 +75,41 @@ impl QueueView for Refusals {
     }
 }
 
+/// Levels that are only written down.
+pub(crate) struct Written(pub(crate) Mutex<Vec<(String, LogLevel, Option<Duration>)>>);
+
+impl LogLevels for Written {
+    fn all(&self) -> BTreeMap<String, LogLevel> {
+        [(ROOT_LOGGER.to_string(), LogLevel::Info), ("quinn".to_string(), LogLevel::Off)].into()
+    }
+
+    fn most(&self) -> LogLevel {
+        LogLevel::Info
+    }
+
+    fn set(
+        &self,
+        logger: &str,
+        level: LogLevel,
+        lasting: Option<Duration>,
+    ) -> Result<(), LogLevelsError> {
+        if logger == "full" {
+            return Err(LogLevelsError::Full);
+        }
+        self.0.lock().unwrap().push((logger.to_string(), level, lasting));
+        Ok(())
+    }
+}
+
+/// What a test's node is started with.
+#[derive(Default)]
+pub(crate) struct Setup {
+    pub(crate) agents: agent::Agents,
+    pub(crate) allow_origins: Vec<String>,
+    pub(crate) keeps_artifacts: bool,
+    pub(crate) follows: bool,
+}
+
 /// A served API. Ends with the test's runtime.
 pub(crate) struct Node {
     pub(crate) http: SocketAddr,
@@ -80,6 +119,8 @@ pub(crate) struct Node {
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) offers: Arc<OfferBook>,
     pub(crate) hub: Arc<Hub>,
+    pub(crate) levels: Arc<Written>,
+    pub(crate) abdicated: Arc<AtomicU64>,
     pub(crate) agents: Arc<agent::Agents>,
     pub(crate) stop: CancellationToken,
     pub(crate) served: tokio::task::JoinHandle<()>,
@@ -88,16 +129,25 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) async fn start() -> Node {
-        Node::start_with(agent::Agents::default()).await
+        Node::set_up(Setup::default()).await
     }
 
     pub(crate) async fn start_with(agents: agent::Agents) -> Node {
+        Node::set_up(Setup { agents, ..Setup::default() }).await
+    }
+
+    pub(crate) async fn set_up(setup: Setup) -> Node {
         let directory = tempfile::tempdir().unwrap();
         let config = ApiConfig {
             http: "127.0.0.1:0".parse().unwrap(),
             socket: directory.path().join("bramble.sock"),
             open_api: false,
             hostname: "node1".into(),
+            allow_origins: setup.allow_origins,
+            artifacts: setup
+                .keeps_artifacts
+                .then(|| Arc::new(Artifacts::open(&directory.path().join("artifacts")).unwrap())),
+            settings: serde_json::json!({ "http": { "value": "x", "origin": "flag" } }),
         };
         let listeners: Listeners = bind(&config).await.unwrap();
         let http = listeners.http();
@@ -112,7 +162,10 @@ impl Node {
         let refusals = Arc::new(Refusals::default());
         let offers = Arc::new(OfferBook::default());
         let hub = Arc::new(Hub::default());
-        let agents = Arc::new(agents);
+        let agents = Arc::new(setup.agents);
+        let levels = Arc::new(Written(Mutex::default()));
+        let abdicated = Arc::new(AtomicU64::new(0));
+        let (leads, count) = (!setup.follows, abdicated.clone());
         let key = NodeKey::generate().unwrap();
         let api = Api {
             store: store.clone(),
@@ -123,7 +176,11 @@ impl Node {
             events: hub.clone(),
             vault: Arc::new(Vault::new(&key, store.clone(), memory.clone())),
             token: Arc::new(|| Some("BRAMBLE-1-aa-bb".into())),
-            leads: Arc::new(|| true),
+            leads: Arc::new(move || leads),
+            abdicate: Arc::new(move || {
+                count.fetch_add(1, Ordering::Relaxed);
+            }),
+            levels: levels.clone(),
         };
         let stop = CancellationToken::new();
         tokio::spawn(events::relay(hub.clone(), store.events(), stop.clone()));
@@ -141,6 +198,8 @@ impl Node {
             refusals,
             offers,
             hub,
+            levels,
+            abdicated,
             agents,
             stop,
             served,

@@ -32,6 +32,7 @@ pub(crate) fn waiting(state: &mut State, app: &str, key: &str) -> InstanceId {
         since: Time(2000),
         incarnation: 1,
         task: None,
+        reservation: None,
     };
     state.instances.insert(id.clone(), instance);
     id

@@ -217,7 +217,13 @@ async fn refusals_change_nothing() {
     let missing = r#"{"message":"App '/x' does not exist"}"#;
     let rows: [(&str, &str, &str, u16, &str); 17] = [
         ("POST", "/v2/apps", "{", 400, r#"{"message":"Invalid JSON","details":"#),
-        ("POST", "/v2/apps", "", 400, r#"{"message":"Invalid JSON","details":"#),
+        (
+            "POST",
+            "/v2/apps",
+            "",
+            400,
+            r#"{"message":"Please specify data in JSON format","details":"#,
+        ),
         (
             "POST",
             "/v2/apps",

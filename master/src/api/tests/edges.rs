@@ -13,8 +13,7 @@ async fn paths_methods_and_forms_that_are_none() {
     let node = Node::start().await;
     let json = ("Content-Type", "application/json");
     type Row<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], u16, &'a str);
-    let rows: [Row<'_>; 13] = [
-        ("GET", "/", &[], 404, "URI not found"),
+    let rows: [Row<'_>; 12] = [
         ("GET", "/v2/nope", &[], 404, "URI not found"),
         ("GET", "/v1/bramble/nope", &[], 404, "URI not found"),
         ("POST", "/v2/apps/a", &[json], 405, "Method Not Allowed"),

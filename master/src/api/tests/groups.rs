@@ -221,7 +221,7 @@ async fn unknown_and_odd_requests() {
         ("PATCH", "/v2/groups/no", r#"{"enforceRole":true}"#, 404, "Group '/no' does not exist"),
         ("PATCH", "/v2/groups", r#"{"enforceRole":true}"#, 422, "directly below the root"),
         ("PATCH", "/v2/groups/g", "{}", 422, "error.path.missing"),
-        ("PATCH", "/v2/groups/apps", "", 400, "Invalid JSON"),
+        ("PATCH", "/v2/groups/apps", "", 400, "Please specify data in JSON format"),
         ("DELETE", "/v2/groups/g/apps", "", 404, "Group '/g/apps' does not exist"),
     ];
     for (method, path, body, status, text) in rows {

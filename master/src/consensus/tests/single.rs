@@ -45,6 +45,28 @@ async fn cluster_time_never_goes_back() {
 }
 
 #[tokio::test]
+async fn one_that_abdicates_steps_down_and_leads_again_in_a_later_term() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (voter, store) = single(config(dir.path(), 1)).await;
+    propose(&voter, put("a", 1)).await.expect("commits");
+    let mut leadership = voter.leadership();
+    for name in ["b", "c"] {
+        let before = leadership.borrow_and_update().term;
+        voter.abdicate().await.expect("steps down");
+        let anew = leadership.wait_for(|seen| seen.here && seen.term > before);
+        tokio::time::timeout(PATIENCE, anew).await.expect("in time").expect("raft runs");
+        propose(&voter, put(name, 1)).await.expect("commits");
+    }
+    assert_eq!(names(&store), ["a", "b", "c"]);
+    voter.shutdown().await;
+    let error = voter.abdicate().await.expect_err("nobody leads");
+    assert!(matches!(error, AbdicateError::NotLeading), "{error}");
+    let (again, store) = single(config(dir.path(), 1)).await;
+    assert_eq!(names(&store), ["a", "b", "c"]);
+    again.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_node_without_a_log_knows_no_leader() {
     let dir = tempfile::tempdir().expect("a directory");
     let (voter, _store) =

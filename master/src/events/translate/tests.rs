@@ -56,6 +56,7 @@ fn instance(state: TaskState, healthy: Option<bool>, goal: Goal) -> Box<Instance
         since: Time(1),
         incarnation: 1,
         task: Some(task),
+        reservation: None,
     })
 }
 
