@@ -5,9 +5,11 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 # Containers, cgroups and namespaces need root; a test binary asks for it itself.
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=CI,PATH)
 JOBS ?= 2
+# For each fuzz target.
+FUZZ_SECONDS ?= 600
 ARGS ?=
 
-.PHONY: run test test-vm bench verify fix build lint deny
+.PHONY: run test test-vm bench fuzz verify fix build lint deny
 
 run: build
 	@$(ROOT) $$(cat target/bramble-path) up $(ARGS)
@@ -35,8 +37,13 @@ bench: build
 	@cross/prerequisites.sh bench
 	$(ROOT) python3 tests/bench/run.py $$(cat target/bramble-path)
 
+fuzz:
+	@cross/prerequisites.sh fuzz
+	JOBS=$(JOBS) tests/fuzz/run.sh $(FUZZ_SECONDS)
+
 # Read-only; what CI checks.
-verify: lint deny test
+verify: FUZZ_SECONDS = 30
+verify: lint deny test fuzz
 
 lint:
 	@cross/prerequisites.sh test

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install what this machine lacks for a purpose: run | test | vm | bench.
+# Install what this machine lacks for a purpose: run | test | fuzz | vm | bench.
 # Debian, Ubuntu and Raspberry Pi OS; elsewhere it says exactly what is missing.
 set -euo pipefail
 
@@ -51,6 +51,9 @@ test)
         packages+=(python3-pip)
         missing_for_others+=("  python3-pip: installs a client that is not ours, for the tests alone")
     }
+    ;;
+fuzz)
+    need c++ g++ "compiles the fuzzer"
     ;;
 vm)
     need busybox busybox-static "the guest's userland"

@@ -17,7 +17,9 @@ use crate::runtime::{
 use crate::sandboxes::Sandboxes;
 use crate::secrets::{Safe, SecretsError};
 use crate::volumes::Volumes;
-use bramble_core::model::{Assignment, PublishedPort, TaskId, TaskNetwork, TaskSpec, VolumeId};
+use bramble_core::model::{
+    Assignment, PublishedPort, TaskId, TaskImage, TaskNetwork, TaskSpec, VolumeId,
+};
 use bramble_protocol::message::AssignmentSet;
 use bramble_protocol::net::SealError;
 use std::collections::{BTreeMap, BTreeSet};
@@ -106,7 +108,11 @@ impl Performer for Machine {
         let image = match &assignment.spec.image {
             None => None,
             Some(image) => {
-                let had = self.images.ensure(&image.reference, image.force_pull, progress).await;
+                let login = self.safe.login(&assignment.spec);
+                let login = login.map_err(|error| secrets_refusal(&error))?;
+                let TaskImage { reference, force_pull, .. } = image;
+                let ensuring = self.images.ensure(reference, *force_pull, login.as_ref(), progress);
+                let had = ensuring.await;
                 Some(had.map_err(|error| image_refusal(&image.reference, error.reason()))?)
             }
         };

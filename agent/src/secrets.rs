@@ -4,7 +4,8 @@
 //! The key follows from the node's own key, so that the ledger alone tells nothing and a node can
 //! start its tasks with no master in reach. A value in the clear must never reach a disk here.
 
-use bramble_core::model::{Assignment, SecretUse, TaskId, TaskSecret, TaskSpec};
+use crate::images::Login;
+use bramble_core::model::{Assignment, Sealed, SecretUse, TaskId, TaskSecret, TaskSpec};
 use bramble_protocol::executor::ExecutorSecrets;
 use bramble_protocol::message::AssignmentSet;
 use bramble_protocol::net::{NodeKey, SealError, SealingKey};
@@ -70,11 +71,7 @@ impl Safe {
         Ok(())
     }
 
-    fn sealed(
-        &self,
-        value: Option<&Secret>,
-        source: &str,
-    ) -> Result<Option<bramble_core::model::Sealed>, SealError> {
+    fn sealed(&self, value: Option<&Secret>, source: &str) -> Result<Option<Sealed>, SealError> {
         value.map(|value| self.key.seal(&[source], value.expose())).transpose()
     }
 
@@ -96,6 +93,19 @@ impl Safe {
             }
         }
         Ok(opened)
+    }
+
+    /// Open what the task's image is pulled with.
+    ///
+    /// # Errors
+    /// The secret is missing or does not open.
+    pub fn login(&self, spec: &TaskSpec) -> Result<Option<Login>, SecretsError> {
+        let mut secrets = spec.secrets.iter();
+        let Some(secret) = secrets.find(|secret| secret.usage == SecretUse::PullConfig) else {
+            return Ok(None);
+        };
+        let docker_config = self.value(secret)?.expose().to_vec();
+        Ok(Some(Login { name: format!("secret '{}'", secret.source), docker_config }))
     }
 
     fn value(&self, secret: &TaskSecret) -> Result<Secret, SecretsError> {
@@ -172,6 +182,8 @@ mod tests {
         assert_eq!(exposed(&opened.env), [("DB", &b"hush"[..])]);
         assert_eq!(exposed(&opened.files), [("/k", &b"\0raw"[..])]);
         assert!(!format!("{opened:?}").contains("hush"));
+        let login = safe.login(&set.put[0].spec).expect("opens").expect("is there");
+        assert_eq!((login.name.as_str(), &*login.docker_config), ("secret 'pull'", &b"{}"[..]));
         let other = Safe::new(&NodeKey::generate().expect("a key")).open(&set.put[0].spec);
         assert!(matches!(other, Err(SecretsError::Open { .. })), "another node's ledger");
     }

@@ -75,17 +75,22 @@ impl Keys {
             std::fs::create_dir_all(path)
                 .map_err(|source| FoundingError::Directory { path: path.clone(), source })?;
         }
+        // First of all: the authority's key is sealed with one that follows from it.
+        let key = match &known {
+            Some(identity) => identity.key.clone(),
+            None => NodeKey::load_or_create(&Identity::key_path(&identity_dir))?,
+        };
         let ca = if ca_path.exists() {
-            ClusterCa::load(&ca_path)?
+            ClusterCa::load(&ca_path, &key)?
         } else {
             let ca = ClusterCa::mint(&Uuid::new_v4().to_string())?;
-            ca.save(&ca_path)?;
+            ca.save(&ca_path, &key)?;
             ca
         };
         let token = load_or_mint_token(&data_dir.join(TOKEN_FILE), &ca)?;
         let identity = match known {
             Some(identity) => identity,
-            None => own_identity(&identity_dir, &ca)?,
+            None => own_identity(&identity_dir, key, &ca)?,
         };
         let cluster_id = ca.cluster_id()?;
         Ok(Keys { identity, ca, token, cluster_id })
@@ -113,8 +118,7 @@ impl Keys {
     }
 }
 
-fn own_identity(directory: &Path, ca: &ClusterCa) -> Result<Identity, FoundingError> {
-    let key = NodeKey::load_or_create(&Identity::key_path(directory))?;
+fn own_identity(directory: &Path, key: NodeKey, ca: &ClusterCa) -> Result<Identity, FoundingError> {
     let certificate = ca.issue(key.public_key(), &key.node_id(), NodeRole::Full)?;
     let identity = Identity::new(key, certificate, ca.certificate().to_vec())?;
     identity.save(directory)?;
@@ -156,6 +160,15 @@ mod tests {
         let again = Keys::load_or_make(dir.path()).expect("mends");
         assert_eq!(first.identity.key.node_id(), again.identity.key.node_id());
         assert_eq!(first.cluster_id, again.cluster_id);
+    }
+
+    #[test]
+    fn the_authority_is_of_no_use_without_the_nodes_key() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        Keys::load_or_make(dir.path()).expect("makes keys");
+        std::fs::remove_dir_all(identity_dir(dir.path())).expect("there is an identity");
+        let refused = Keys::load_or_make(dir.path());
+        assert!(matches!(refused, Err(FoundingError::Authority(AuthorityError::Open { .. }))));
     }
 
     #[test]

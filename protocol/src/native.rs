@@ -28,6 +28,8 @@ pub struct Status {
     pub uptime_seconds: u64,
     pub agents: Vec<AgentView>,
     pub apps: u64,
+    #[serde(default)]
+    pub pods: u64,
     /// Tasks that have not ended.
     pub tasks: u64,
     pub deployments: u64,

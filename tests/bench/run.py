@@ -209,6 +209,7 @@ def measure(node, rows):
     node.gone()
     rows.append(("remove 100", f"{time.monotonic() - start:.1f} s", "<= 2 s (Swarm 3.9)"))
 
+    five_hundred_starts(node, rows)
     thousand_apps(node, rows)
 
     for number in range(10):
@@ -226,6 +227,20 @@ def measure(node, rows):
                  "<= 0.3 % of a core"))
     rows.append((f"idle writes, {IDLE_SECONDS} s",
                  f"{written_bytes(node.process.pid) - written} B", "none"))
+
+
+def five_hundred_starts(node, rows):
+    """One app, all its tasks at once."""
+    count = 50 if QUICK else 500
+    start = time.monotonic()
+    node.must("POST", "/v2/apps", {"id": "crowd", "cmd": "sleep 100000", "cpus": 0.01, "mem": 16,
+                                   "instances": count})
+    node.running("crowd", count)
+    rate = count / (time.monotonic() - start)
+    rows.append((f"{count} starts on one machine", f"{rate:.0f} tasks/s",
+                 ">= 25 tasks/s (Marathon 0.15 on 189 nodes 35)"))
+    node.must("DELETE", "/v2/apps/crowd")
+    node.gone()
 
 
 def thousand_apps(node, rows):

@@ -4,6 +4,7 @@
 
 mod agents;
 mod bad_input;
+mod checks;
 mod containers;
 mod events;
 mod fetch;

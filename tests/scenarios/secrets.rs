@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 
 /// What must be found nowhere.
-const PASSWORD: &str = "marker-5e81d0-password";
+pub(crate) const PASSWORD: &str = "marker-5e81d0-password";
 const KEY: &[u8] = b"marker-5e81d0-key\0\xff\n";
 const MARKER: &[u8] = b"marker-5e81d0";
 
@@ -35,7 +35,7 @@ fn told() -> String {
     format!("{password}  -\n{key}  key.pem\n400 nobody {}\n1\n", KEY.len())
 }
 
-fn put(node: &Node, name: &str, value: &[u8]) -> String {
+pub(crate) fn put(node: &Node, name: &str, value: &[u8]) -> String {
     let output = node.bramble_with_input(&["secret", "put", name], value);
     assert!(output.status.success(), "{output:?}");
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -115,7 +115,7 @@ fn hits(directory: &Path, looked_at: &mut usize) -> Vec<String> {
 }
 
 /// Neither the data directory nor the run directory holds a value.
-fn nothing_is_written(node: &Node) {
+pub(crate) fn nothing_is_written(node: &Node) {
     for directory in [node.data_dir(), node.run_dir()] {
         let mut looked_at = 0;
         assert_eq!(hits(&directory, &mut looked_at), Vec::<String>::new());

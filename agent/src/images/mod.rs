@@ -7,7 +7,7 @@
 mod feed;
 mod pulls;
 
-pub use bramble_image_tools::oci::RunConfig;
+pub use bramble_image_tools::oci::{Login, RunConfig};
 
 use bramble_image_tools::oci::{
     ArchiveError, Image, ImageReference, PullError, ReferenceError, Registry, RegistryConfig,
@@ -97,6 +97,7 @@ impl Images {
 
     /// Brings an image here: from the store if it has it, else from its registry.
     ///
+    /// A `login` comes before the node's own credentials; an image that is here needs neither.
     /// With `force_pull` the registry is asked first. If it does not deliver, an image that is
     /// here serves, with a warning: a loaded image and a cut cable must not keep an app down.
     /// (Docker fails there.) Dropped half way, it leaves nothing behind.
@@ -107,6 +108,7 @@ impl Images {
         &self,
         reference: &str,
         force_pull: bool,
+        login: Option<&Login>,
         progress: Progress<'_>,
     ) -> Result<ImageOnDisk, ImageError> {
         let reference: ImageReference = reference.parse()?;
@@ -118,10 +120,13 @@ impl Images {
             if !force_pull && self.local(&reference).await?.is_some() {
                 return Ok(());
             }
-            self.registry.pull(&self.store, &reference, progress).await?;
+            self.registry.pull(&self.store, &reference, login, progress).await?;
             Ok(())
         };
-        let pulled = self.pulls.once(&reference.to_string(), progress, pull).await;
+        // Who comes with other credentials must not share what these are told.
+        let shared = login.map(|login| format!("{reference} as {}", login.name));
+        let shared = shared.unwrap_or_else(|| reference.to_string());
+        let pulled = self.pulls.once(&shared, progress, pull).await;
         match (pulled, self.local(&reference).await?) {
             (Ok(()), Some(image)) => Ok(image),
             (Err(error), Some(image)) => {

@@ -66,7 +66,7 @@ async fn a_loaded_image_needs_no_registry() {
     assert_eq!(images.list(), loaded);
     assert!(lines.lock().unwrap().iter().any(|line| line.contains("layer 1 of 1")));
 
-    let image = images.ensure("hello:1", false, &|_| {}).await.unwrap();
+    let image = images.ensure("hello:1", false, None, &|_| {}).await.unwrap();
     assert_eq!(image.layers.len(), 1);
     assert_eq!(std::fs::read(image.layers[0].join("f")).unwrap(), b"hi");
     assert_eq!((image.config.cmd, image.config.env), (vec!["/f".into()], vec!["A=b".into()]));
@@ -86,12 +86,12 @@ async fn a_forced_pull_that_fails_falls_back_to_what_is_here() {
     }
     let (_dir, images) = open();
     let name = format!("{}/app:1", nobody().await);
-    let error = images.ensure(&name, false, &|_| {}).await.unwrap_err();
+    let error = images.ensure(&name, false, None, &|_| {}).await.unwrap_err();
     assert!(error.reason().contains("cannot be reached"), "{}", error.reason());
     images.load(&archive(&name, "x")[..], &|_| {}).await.unwrap();
     let lines = Mutex::new(Vec::new());
     let progress = |line: String| lines.lock().unwrap().push(line);
-    images.ensure(&name, true, &progress).await.unwrap();
+    images.ensure(&name, true, None, &progress).await.unwrap();
     let lines = lines.into_inner().unwrap();
     assert!(lines.iter().any(|line| line.starts_with("warning: ")), "{lines:?}");
 }
@@ -99,7 +99,7 @@ async fn a_forced_pull_that_fails_falls_back_to_what_is_here() {
 #[tokio::test]
 async fn bad_input_is_named() {
     let (_dir, images) = open();
-    let error = images.ensure("Not A Reference", false, &|_| {}).await.unwrap_err();
+    let error = images.ensure("Not A Reference", false, None, &|_| {}).await.unwrap_err();
     assert!(matches!(error, ImageError::Reference(_)), "{error}");
     let error = images.load(&b"not an archive"[..], &|_| {}).await.unwrap_err();
     assert!(matches!(error, ImageError::Archive(_)), "{error}");

@@ -78,7 +78,9 @@ fn check(
         None => Reservation::of(app, &instance.id, agent),
     };
     let volumes = fresh.as_ref().map(Reservation::resources).unwrap_or_default();
-    if !agent.total.holds(&used.resources.plus(&app.resources).plus(&volumes)) {
+    // As the placer counts: an agent that lends less than it gave out before has none left of
+    // that, which is no reason to refuse what needs none of it.
+    if !agent.total.minus(&used.resources).holds(&app.resources.plus(&volumes)) {
         return Err(RefusedAssignment::NotEnough);
     }
     if !ports_hold(app, agent, used, &placed.ports) {

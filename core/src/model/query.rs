@@ -31,6 +31,26 @@ impl App {
 }
 
 impl State {
+    /// The record of an app that is no pod.
+    pub fn app(&self, id: &AppId) -> Option<&AppRecord> {
+        self.apps.get(id).filter(|record| !record.app.is_pod())
+    }
+
+    /// The record of a pod.
+    pub fn pod(&self, id: &AppId) -> Option<&AppRecord> {
+        self.apps.get(id).filter(|record| record.app.is_pod())
+    }
+
+    /// All apps that are no pods, in order.
+    pub fn only_apps(&self) -> impl Iterator<Item = &AppRecord> {
+        self.apps.values().filter(|record| !record.app.is_pod())
+    }
+
+    /// All pods, in order.
+    pub fn pods(&self) -> impl Iterator<Item = &AppRecord> {
+        self.apps.values().filter(|record| record.app.is_pod())
+    }
+
     /// The record of an app, also while it leaves.
     pub fn record(&self, app_id: &AppId) -> Option<&AppRecord> {
         self.apps.get(app_id).or_else(|| self.leaving.get(app_id))

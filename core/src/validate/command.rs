@@ -1,7 +1,8 @@
 //! What runs, as whom, with which environment, files and amounts.
 
 use super::Violations;
-use crate::model::{App, EnvValue, Limit, secret_name};
+use crate::model::{App, EnvValue, Fetch, Limit, secret_name};
+use std::collections::BTreeMap;
 
 /// Characters of a URI (Marathon).
 const URI_CHARS_MAX: usize = 1024;
@@ -12,24 +13,31 @@ const CMD_CHARS_MIN: usize = 2;
 pub(super) fn check(app: &App, found: &mut Violations) {
     what_runs(app, found);
     no_nul(app, found);
-    environment(app, found);
-    fetch(app, found);
+    environment(&app.env, &app.secrets, "/env", found);
+    secrets(app, found);
+    fetch(&app.fetch, "/fetch", found);
     amounts(app, found);
     found.require(
         is_executor(&app.executor),
         "/executor",
         "must fully match regular expression '^(//cmd)|(/?[^/]+(/[^/]+)*)|$'",
     );
-    found.require(
-        app.user.as_ref().is_none_or(|u| !u.is_empty()),
-        "/user",
-        "must not be an empty string",
-    );
+    user(app.user.as_ref(), "/user", found);
+    roles(app, found);
+}
+
+pub(super) fn roles(app: &App, found: &mut Violations) {
     found.require(
         app.accepted_resource_roles.as_ref().is_none_or(|r| !r.is_empty()),
         "/acceptedResourceRoles",
         "must not be empty",
     );
+}
+
+pub(super) fn user(user: Option<&String>, path: &str, found: &mut Violations) {
+    let Some(user) = user else { return };
+    found.require(!user.is_empty(), path, "must not be an empty string");
+    clean(user, path, found);
 }
 
 fn what_runs(app: &App, found: &mut Violations) {
@@ -50,38 +58,42 @@ fn what_runs(app: &App, found: &mut Violations) {
 }
 
 /// The kernel takes NUL-ended strings: what holds one could never start.
+pub(super) fn clean(text: &str, path: impl Into<String>, found: &mut Violations) {
+    found.require(!text.contains('\0'), path, "must not contain a NUL character");
+}
+
 fn no_nul(app: &App, found: &mut Violations) {
-    const MESSAGE: &str = "must not contain a NUL character";
-    let clean = |text: &str| !text.contains('\0');
-    found.require(app.cmd.as_deref().is_none_or(clean), "/cmd", MESSAGE);
-    found.require(app.user.as_deref().is_none_or(clean), "/user", MESSAGE);
+    clean(app.cmd.as_deref().unwrap_or_default(), "/cmd", found);
     for (i, arg) in app.args.iter().flatten().enumerate() {
-        found.require(clean(arg), format!("/args({i})"), MESSAGE);
-    }
-    for (name, value) in &app.env {
-        let value = match value {
-            EnvValue::Plain(text) | EnvValue::Secret(text) => text,
-        };
-        found.require(clean(name) && clean(value), format!("/env/{name}"), MESSAGE);
+        clean(arg, format!("/args({i})"), found);
     }
 }
 
-fn environment(app: &App, found: &mut Violations) {
-    for (name, value) in &app.env {
-        found.require(!name.is_empty(), "/env", "must not contain an empty name");
-        found.require(
-            !name.contains('='),
-            format!("/env/{name}"),
-            "must not contain '=' in its name",
-        );
+/// The variables of an app, a pod or a container, which stand at `path`.
+pub(super) fn environment(
+    env: &BTreeMap<String, EnvValue>,
+    secrets: &BTreeMap<String, String>,
+    path: &str,
+    found: &mut Violations,
+) {
+    for (name, value) in env {
+        found.require(!name.is_empty(), path, "must not contain an empty name");
+        let (EnvValue::Plain(text) | EnvValue::Secret(text)) = value;
+        let nul = name.contains('\0') || text.contains('\0');
+        let path = format!("{path}/{name}");
+        found.require(!nul, &path, "must not contain a NUL character");
+        found.require(!name.contains('='), &path, "must not contain '=' in its name");
         if let EnvValue::Secret(secret) = value {
             found.require(
-                app.secrets.contains_key(secret),
-                format!("/env/{name}/secret"),
+                secrets.contains_key(secret),
+                format!("{path}/secret"),
                 format!("references an undefined secret '{secret}'"),
             );
         }
     }
+}
+
+pub(super) fn secrets(app: &App, found: &mut Violations) {
     for (name, source) in &app.secrets {
         let at = format!("/secrets/{name}/source");
         if source.is_empty() {
@@ -93,9 +105,9 @@ fn environment(app: &App, found: &mut Violations) {
     }
 }
 
-fn fetch(app: &App, found: &mut Violations) {
-    for (i, fetch) in app.fetch.iter().enumerate() {
-        let uri = format!("/fetch({i})/uri");
+pub(super) fn fetch(files: &[Fetch], path: &str, found: &mut Violations) {
+    for (i, fetch) in files.iter().enumerate() {
+        let uri = format!("{path}({i})/uri");
         let is_clean = !fetch.uri.chars().any(|c| c.is_whitespace() || c.is_control());
         found.require(!fetch.uri.is_empty() && is_clean, &uri, "URI has invalid syntax.");
         found.require(
@@ -103,13 +115,13 @@ fn fetch(app: &App, found: &mut Violations) {
             &uri,
             format!("must be at most {URI_CHARS_MAX} characters long"),
         );
-        if let Some(path) = &fetch.dest_path {
-            let stays_inside = !path.is_empty()
-                && !path.starts_with('/')
-                && path.split('/').all(|part| part != "..");
+        if let Some(dest) = &fetch.dest_path {
+            let stays_inside = !dest.is_empty()
+                && !dest.starts_with('/')
+                && dest.split('/').all(|part| part != "..");
             found.require(
                 stays_inside,
-                format!("/fetch({i})/destPath"),
+                format!("{path}({i})/destPath"),
                 "must be a relative path inside the sandbox",
             );
         }

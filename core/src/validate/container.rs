@@ -1,7 +1,7 @@
 //! The container: its image, volumes and Linux settings.
 
 use super::{Violations, all_unique, volume};
-use crate::model::{App, Container, ContainerKind, DockerImage, Volume};
+use crate::model::{App, Container, ContainerKind, DockerImage, LinuxInfo, Volume};
 
 pub(super) fn check(app: &App, found: &mut Violations) {
     found.require(
@@ -19,7 +19,7 @@ pub(super) fn check(app: &App, found: &mut Violations) {
         ),
     }
     volumes(app, container, found);
-    linux_info(container, found);
+    linux_info(container.linux_info.as_ref(), "/container/linuxInfo", found);
 }
 
 fn image(app: &App, kind: ContainerKind, docker: &DockerImage, found: &mut Violations) {
@@ -78,20 +78,20 @@ fn one_volume(app: &App, volume: &Volume, path: &str, found: &mut Violations) {
     }
 }
 
-fn linux_info(container: &Container, found: &mut Violations) {
-    let Some(info) = &container.linux_info else { return };
+pub(super) fn linux_info(info: Option<&LinuxInfo>, path: &str, found: &mut Violations) {
+    let Some(info) = info else { return };
     if let Some(seccomp) = &info.seccomp {
         let is_unconfined = seccomp.unconfined.unwrap_or(false);
         found.require(
             is_unconfined != seccomp.profile_name.is_some(),
-            "/container/linuxInfo/seccomp",
+            format!("{path}/seccomp"),
             "Seccomp must be either unconfined or have a profileName, not both",
         );
     }
     if let Some(ipc) = &info.ipc {
         found.require(
             ipc.shm_size_mib.is_none() || ipc.mode == "PRIVATE",
-            "/container/linuxInfo/ipcInfo/shmSize",
+            format!("{path}/ipcInfo/shmSize"),
             "can only be set when mode is PRIVATE",
         );
     }

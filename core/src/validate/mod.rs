@@ -1,4 +1,4 @@
-//! What makes an app definition meaningless, though its JSON is well formed.
+//! What makes the definition of an app or a pod meaningless, though its JSON is well formed.
 //!
 //! Pure: no other app, no machine, no setting is looked at, and nothing is repaired here. Every
 //! rule is tried, so that one answer names all that is wrong (Marathon's contract, sections 3 to
@@ -10,6 +10,7 @@ mod constraints;
 mod container;
 mod id;
 mod network;
+mod pod;
 mod ports;
 mod strategy;
 mod volume;
@@ -38,6 +39,10 @@ pub fn validate(app: &App) -> Vec<Violation> {
     let mut found = Violations::default();
     for message in id_violations(app.id.as_str()) {
         found.add("/id", message);
+    }
+    if let Some(pod) = &app.pod {
+        pod::check(app, pod, &mut found);
+        return found.0;
     }
     command::check(app, &mut found);
     container::check(app, &mut found);

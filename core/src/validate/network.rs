@@ -48,3 +48,31 @@ pub(super) fn check(app: &App, found: &mut Violations) {
         "portDefinitions are only allowed with host-networking",
     );
 }
+
+/// The networks that a port at `path` names must be the app's, and leave no doubt.
+pub(super) fn named(
+    app: &App,
+    names: &[String],
+    host_port: Option<u16>,
+    path: &str,
+    found: &mut Violations,
+) {
+    let of_container = |network: &'_ Network| match network {
+        Network::Container { name, .. } => name.clone(),
+        _ => None,
+    };
+    let networks: Vec<String> = app.networks.iter().filter_map(of_container).collect();
+    for (k, name) in names.iter().enumerate() {
+        found.require(
+            networks.contains(name),
+            format!("{path}/networkNames({k})"),
+            format!("must be one of: {}", networks.join(", ")),
+        );
+    }
+    found.require(
+        networks.len() <= 1 || host_port.is_none() || names.len() == 1,
+        path,
+        "networkNames must be a single item list when hostPort is specified and more than 1 \
+         container network is defined",
+    );
+}

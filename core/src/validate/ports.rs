@@ -1,7 +1,7 @@
 //! Port definitions and port mappings.
 
-use super::{Violations, all_unique, is_name};
-use crate::model::{App, Network, PortMapping, Protocol};
+use super::{Violations, all_unique, is_name, network};
+use crate::model::{App, PortMapping, Protocol};
 
 const NAME_FORM: &str = "must fully match regular expression '^[a-z0-9]([-a-z0-9]*[a-z0-9])?$'";
 const NAMES_UNIQUE: &str = "Port names must be unique.";
@@ -19,28 +19,9 @@ fn mappings(app: &App, found: &mut Violations) {
     let mappings = app.port_mappings();
     names(mappings.iter().map(|m| m.name.as_deref()), PATH, found);
     found.require(all_unique(mappings.iter().flat_map(fixed)), PATH, "Host ports must be unique.");
-    let networks: Vec<&str> = app
-        .networks
-        .iter()
-        .filter_map(|n| match n {
-            Network::Container { name, .. } => name.as_deref(),
-            _ => None,
-        })
-        .collect();
     for (i, mapping) in mappings.iter().enumerate() {
-        for (k, name) in mapping.network_names.iter().enumerate() {
-            found.require(
-                networks.contains(&name.as_str()),
-                format!("{PATH}({i})/networkNames({k})"),
-                format!("must be one of: {}", networks.join(", ")),
-            );
-        }
-        found.require(
-            networks.len() <= 1 || mapping.host_port.is_none() || mapping.network_names.len() == 1,
-            format!("{PATH}({i})"),
-            "networkNames must be a single item list when hostPort is specified and more than 1 \
-             container network is defined",
-        );
+        let path = format!("{PATH}({i})");
+        network::named(app, &mapping.network_names, mapping.host_port, &path, found);
     }
 }
 

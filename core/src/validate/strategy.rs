@@ -1,7 +1,9 @@
 //! How an app changes, scales and is retried; what it depends on.
 
 use super::{Violations, id_violations};
-use crate::model::{App, LABEL_SINGLE_INSTANCE, PPM, UnreachableStrategy, Volume};
+use crate::model::{
+    App, LABEL_SINGLE_INSTANCE, PPM, Pod, PodVolume, UnreachableStrategy, Volume, VolumeSource,
+};
 
 /// Most instances of one app. A mistyped number must not fill the memory of every master.
 const INSTANCES_MAX: u32 = 10_000;
@@ -76,6 +78,14 @@ fn dependencies(app: &App, found: &mut Violations) {
 pub(super) fn change(old: &App, new: &App, found: &mut Violations) {
     if !old.is_resident() {
         return;
+    }
+    if let (Some(old), Some(new)) = (&old.pod, &new.pod) {
+        let persistent = |pod: &Pod| -> Vec<PodVolume> {
+            let kept = |v: &&PodVolume| matches!(v.source, VolumeSource::Persistent { .. });
+            pod.volumes.iter().filter(kept).cloned().collect()
+        };
+        let same = persistent(old) == persistent(new);
+        found.require(same, "/volumes", "Persistent volumes can not be changed!");
     }
     let persistent = |app: &App| -> Vec<Volume> {
         let volumes = app.container.iter().flat_map(|c| c.volumes.iter());

@@ -333,3 +333,23 @@ fn an_absurd_count_is_approached_in_bounded_looks() {
         assert!(bench.instances("/a").len() <= most as usize);
     }
 }
+
+#[test]
+fn an_agent_that_lends_less_than_it_gave_out_takes_what_needs_none_of_that() {
+    let mut bench = Bench::with(vec![agent("n1", 1000, 1024)]);
+    let mut large = app("/large", 1);
+    large.resources.disk_bytes = 1 << 39;
+    bench.create(large);
+    bench.finish();
+    let mut shrunk = agent("n1", 1000, 1024);
+    shrunk.total.disk_bytes = 1 << 30;
+    bench.must(Command::RegisterAgent { agent: shrunk });
+    bench.create(app("/none", 1));
+    bench.finish();
+    assert!(bench.instances("/none")[0].task.is_some());
+    let mut some = app("/some", 1);
+    some.resources.disk_bytes = 1;
+    bench.create(some);
+    bench.settle();
+    assert_eq!(bench.place().decisions, []);
+}

@@ -20,7 +20,7 @@ pub(crate) mod unpack;
 mod testing;
 
 pub use archive::{ArchiveError, load_archive};
-pub use credentials::CredentialsError;
+pub use credentials::{CredentialsError, Login};
 pub use digest::{Digest, DigestError};
 pub use model::{DocumentError, RunConfig};
 pub use platform::Platform;

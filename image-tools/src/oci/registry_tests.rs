@@ -227,7 +227,7 @@ impl Room {
 
     async fn pull(&self, fake: &Fake, login: bool, version: &str) -> Result<Image, PullError> {
         let registry = registry(self.dir.path(), login, fake.address);
-        registry.pull(&self.store, &fake.name(version), &|_| {}).await
+        registry.pull(&self.store, &fake.name(version), None, &|_| {}).await
     }
 
     /// Pulls what must fail and finds the store as it was.
@@ -316,7 +316,7 @@ async fn an_unreachable_registry_is_named() {
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let reference: ImageReference = format!("{address}/library/app").parse().unwrap();
     let registry = registry(room.dir.path(), false, address);
-    let error = registry.pull(&room.store, &reference, &|_| {}).await.unwrap_err();
+    let error = registry.pull(&room.store, &reference, None, &|_| {}).await.unwrap_err();
     assert!(matches!(error, PullError::Unreachable { .. }), "{error}");
     assert!(error.is_transient() && error.to_string().contains(&address.to_string()));
 }
@@ -428,7 +428,7 @@ async fn a_dropped_pull_leaves_nothing() {
     let registry = registry(room.dir.path(), false, fake.address);
     let reference = fake.name("");
     tokio::select! {
-        result = registry.pull(&room.store, &reference, &progress) => panic!("{result:?}"),
+        result = registry.pull(&room.store, &reference, None, &progress) => panic!("{result:?}"),
         // The upper layer is being unpacked while the lower one stalls.
         () = async { while !seen.recv().await.unwrap().ends_with("unpacking") {} } => {}
     }

@@ -6,7 +6,7 @@ use super::error::ApiError;
 use super::limits::PROPOSE_TIME_MAX;
 use super::reply::{self, DEPLOYMENT_HEADER, Reply};
 use crate::clock;
-use crate::events::{Announced, group_of};
+use crate::events::{Announced, Announcement, group_of};
 use crate::propose::Committed;
 use bramble_core::command::{AppChange, Command};
 use bramble_core::event::Event;
@@ -56,11 +56,22 @@ pub(crate) async fn app(call: &Call, change: AppChange, force: bool) -> Result<S
         AppChange::Create(app) | AppChange::Update(app) => Some(Announced {
             client_ip: call.client_ip(),
             uri: call.path.clone(),
-            app: app.clone(),
+            what: Announcement::App(Box::new(app.clone())),
         }),
         AppChange::Restart(_) | AppChange::Remove(_) => None,
     };
     announced(call.api(), vec![change], force, announcement).await
+}
+
+/// Change one pod, which the events shall say in these words.
+pub(crate) async fn announced_as(
+    call: &Call,
+    change: AppChange,
+    force: bool,
+    what: Announcement,
+) -> Result<Started, ApiError> {
+    let announcement = Announced { client_ip: call.client_ip(), uri: call.path.clone(), what };
+    announced(call.api(), vec![change], force, Some(announcement)).await
 }
 
 async fn announced(

@@ -10,7 +10,7 @@ use super::reply::{self, Reply};
 use super::route::{Route, route};
 use super::{
     Api, ApiConfig, accept, apps, artifacts, compress, cors, deployments, events, groups, logging,
-    native, pages, queue, system, tasks,
+    native, pages, pods, queue, system, tasks,
 };
 use crate::artifacts::Artifacts;
 use axum::Router;
@@ -200,6 +200,9 @@ fn methods(target: &Route) -> &'static str {
         Route::Apps => "GET, HEAD, OPTIONS, PATCH, POST, PUT",
         Route::App(_) => "DELETE, GET, HEAD, OPTIONS, PATCH, PUT",
         Route::AppTasks(_) => "DELETE, GET, HEAD, OPTIONS",
+        Route::Pods => "GET, HEAD, OPTIONS, POST",
+        Route::Pod(_) => "DELETE, GET, HEAD, OPTIONS, PUT",
+        Route::PodInstances(_) | Route::PodInstance(..) => "DELETE, OPTIONS",
         Route::Group(_) => "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT",
         Route::EventSubscriptions => "DELETE, GET, HEAD, OPTIONS, POST",
         Route::Leader => "DELETE, GET, HEAD, OPTIONS",
@@ -228,6 +231,10 @@ fn methods(target: &Route) -> &'static str {
         | Route::GroupApps(_)
         | Route::GroupVersions(_)
         | Route::GroupVersion(..)
+        | Route::PodStatuses
+        | Route::PodStatus(_)
+        | Route::PodVersions(_)
+        | Route::PodVersion(..)
         | Route::Why(_)
         | Route::Tasks
         | Route::Deployments
@@ -302,6 +309,17 @@ async fn json(target: Route, call: &Call, body: Body) -> Result<Reply, ApiError>
         (Route::GroupApps(id), Method::GET) => groups::apps(call, &id),
         (Route::GroupVersions(id), Method::GET) => groups::versions(call, &id),
         (Route::GroupVersion(id, at), Method::GET) => groups::version(call, &id, &at),
+        (Route::Pods, Method::GET) => pods::list(call),
+        (Route::Pods, Method::POST) => pods::create(call, body).await,
+        (Route::Pod(id), Method::GET) => pods::get(call, &id),
+        (Route::Pod(id), Method::PUT) => pods::put(call, id, body).await,
+        (Route::Pod(id), Method::DELETE) => pods::delete(call, id).await,
+        (Route::PodStatuses, Method::GET) => pods::statuses(call),
+        (Route::PodStatus(id), Method::GET) => pods::status(call, &id),
+        (Route::PodVersions(id), Method::GET) => pods::versions(call, &id),
+        (Route::PodVersion(id, at), Method::GET) => pods::version(call, &id, &at),
+        (Route::PodInstances(id), Method::DELETE) => pods::kill_many(call, &id, body).await,
+        (Route::PodInstance(id, name), Method::DELETE) => pods::kill_one(call, &id, &name).await,
         (Route::AppTasks(id), Method::DELETE) => tasks::kill_of_app(call, &id).await,
         (Route::AppTask(id, task), Method::DELETE) => tasks::kill_one(call, &id, &task).await,
         (Route::TasksDelete, Method::POST) => tasks::delete(call, body).await,

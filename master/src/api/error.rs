@@ -42,6 +42,14 @@ pub(crate) enum ApiError {
     AppUnknown(AppId),
     #[error("App '{0}' does not exist in version {at}", at = timestamp::format(*.1))]
     VersionUnknown(AppId, Time),
+    #[error("Pod '{0}' does not exist")]
+    PodUnknown(AppId),
+    #[error("Pod '{0}' does not exist in version {at}", at = timestamp::format(*.1))]
+    PodVersionUnknown(AppId, Time),
+    #[error("'{path}' does not match definition's id ('{own}')")]
+    PodIdMismatch { path: AppId, own: AppId },
+    #[error("Instance '{0}' does not exist")]
+    InstanceUnknown(String),
     #[error("Group '{0}' does not exist")]
     GroupUnknown(String),
     #[error("Group '{0}' does not exist in version {at}", at = timestamp::format(*.1))]
@@ -131,12 +139,16 @@ impl ApiError {
             | E::Multipart(_)
             | E::ScaleAndWipe
             | E::TaskIdUnparsable(_)
+            | E::PodIdMismatch { .. }
             | E::BodyCut => StatusCode::BAD_REQUEST,
             E::WrongType { .. } | E::NotValid { .. } | E::Argument(_) => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
             E::AppUnknown(_)
             | E::VersionUnknown(..)
+            | E::PodUnknown(_)
+            | E::PodVersionUnknown(..)
+            | E::InstanceUnknown(_)
             | E::GroupUnknown(_)
             | E::GroupVersionUnknown(..)
             | E::TaskUnknown(_)

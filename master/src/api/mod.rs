@@ -21,6 +21,7 @@ mod listen;
 mod logging;
 mod native;
 mod pages;
+mod pods;
 mod query;
 mod queue;
 mod reply;

@@ -32,6 +32,14 @@ pub(crate) enum Route {
     GroupApps(GroupId),
     GroupVersions(GroupId),
     GroupVersion(GroupId, String),
+    Pods,
+    Pod(AppId),
+    PodStatuses,
+    PodStatus(AppId),
+    PodVersions(AppId),
+    PodVersion(AppId, String),
+    PodInstances(AppId),
+    PodInstance(AppId, String),
     Tasks,
     TasksDelete,
     Deployments,
@@ -74,6 +82,7 @@ pub(crate) fn route(method: &Method, path: &str) -> Option<Route> {
         ["metrics", "prometheus"] => Some(Route::MetricsText),
         ["v2", "apps", rest @ ..] => Some(apps(method, rest)),
         ["v2", "groups", rest @ ..] => Some(groups(method, rest)),
+        ["v2", "pods", rest @ ..] => pods(&rest.join("/")),
         ["v2", "tasks"] => Some(Route::Tasks),
         ["v2", "tasks", "delete"] => Some(Route::TasksDelete),
         ["v2", "deployments"] => Some(Route::Deployments),
@@ -121,6 +130,25 @@ fn groups(method: &Method, rest: &[&str]) -> Route {
             Route::GroupVersion(group(id), (*version).to_string())
         }
         id => Route::Group(group(id)),
+    }
+}
+
+/// Ids of pods are greedy too; what is asked of one stands behind two colons.
+fn pods(rest: &str) -> Option<Route> {
+    let Some((id, asked)) = rest.split_once("::") else {
+        return Some(if rest.is_empty() { Route::Pods } else { Route::Pod(app(&[rest])) });
+    };
+    if id.is_empty() {
+        return (asked == "status").then_some(Route::PodStatuses);
+    }
+    let id = app(&[id.trim_end_matches('/')]);
+    match asked.split_once('/') {
+        None if asked == "status" => Some(Route::PodStatus(id)),
+        None if asked == "versions" => Some(Route::PodVersions(id)),
+        None if asked == "instances" => Some(Route::PodInstances(id)),
+        Some(("versions", version)) => Some(Route::PodVersion(id, version.to_string())),
+        Some(("instances", instance)) => Some(Route::PodInstance(id, instance.to_string())),
+        _ => None,
     }
 }
 
@@ -217,6 +245,19 @@ mod tests {
             ("/v2/groups/a/b/versions", Some(Route::GroupVersions(GroupId::new("/a/b")))),
             ("/v2/groups/versions/t", Some(Route::GroupVersion(GroupId::root(), "t".into()))),
             ("/v2/groups/a/versions/t", Some(Route::GroupVersion(GroupId::new("/a"), "t".into()))),
+            ("/v2/pods/", Some(Route::Pods)),
+            ("/v2/pods//a/b/", Some(Route::Pod(id("/a/b")))),
+            ("/v2/pods/::status", Some(Route::PodStatuses)),
+            ("/v2/pods//a/b::status", Some(Route::PodStatus(id("/a/b")))),
+            ("/v2/pods/a%3A%3Aversions", Some(Route::PodVersions(id("/a")))),
+            ("/v2/pods/a::versions/t", Some(Route::PodVersion(id("/a"), "t".into()))),
+            ("/v2/pods/a/b::instances", Some(Route::PodInstances(id("/a/b")))),
+            (
+                "/v2/pods/a/b::instances/a_b.instance-1",
+                Some(Route::PodInstance(id("/a/b"), "a_b.instance-1".into())),
+            ),
+            ("/v2/pods/a::other", None),
+            ("/v2/pods/::versions", None),
             ("/v2/tasks/", Some(Route::Tasks)),
             ("/v2/tasks/delete", Some(Route::TasksDelete)),
             ("/v2/deployments/d-1", Some(Route::Deployment("d-1".into()))),

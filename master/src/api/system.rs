@@ -106,7 +106,7 @@ impl Metrics {
             let waiting = state.instances.values().filter(|i| i.is_waiting()).count();
             let reachable = state.agents.values().filter(|a| a.reachable).count();
             vec![
-                ("marathon.apps.active.gauge", state.apps.len() as f64),
+                ("marathon.apps.active.gauge", state.only_apps().count() as f64),
                 ("marathon.groups.active.gauge", groups(state.apps.keys()) as f64),
                 ("marathon.deployments.active.gauge", state.deployments.len() as f64),
                 ("marathon.instances.running.gauge", in_state(|s| s == TaskState::Running)),

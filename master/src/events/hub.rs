@@ -176,6 +176,7 @@ impl Drop for Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::Announcement;
 
     fn note(number: usize) -> EventBody {
         EventBody::AppTerminated { app_id: format!("/{number}") }
@@ -257,7 +258,8 @@ mod tests {
         let hub = Hub::default();
         let id = DeploymentId::new("d");
         let app = bramble_core::model::App::with_defaults(bramble_core::model::AppId::new("/a"));
-        let post = Announced { client_ip: "i".into(), uri: "u".into(), app };
+        let what = Announcement::App(Box::new(app));
+        let post = Announced { client_ip: "i".into(), uri: "u".into(), what };
         hub.announce(id.clone(), post.clone());
         assert_eq!(hub.announced(&id), Some(post));
         assert_eq!(hub.announced(&id), None);

@@ -12,8 +12,8 @@ mod translate;
 pub use callback::{CallbackUrl, CallbackUrlError, deliver};
 pub use hub::{EVENTS_BUFFERED_MAX, Hub, STREAMS_MAX, Stream, Wanted};
 pub use notice::{Notice, PlanFormat};
-pub use translate::Announced;
 pub(crate) use translate::group_of;
+pub use translate::{Announced, Announcement};
 
 use crate::store::{Published, Store};
 use bramble_protocol::rest::event::EventBody;

@@ -3,11 +3,12 @@
 use bramble_core::event::Event;
 use bramble_core::model::{
     App, AppId, Deployment, DeploymentId, Goal, GroupId, HealthCheck, Instance, InstanceId, Task,
-    TaskId, TaskState, Time,
+    TaskContainer, TaskId, TaskState, Time,
 };
 use bramble_protocol::rest::app::{canonical, health_check};
 use bramble_protocol::rest::deployment::{StepJson, step};
 use bramble_protocol::rest::event::{EventBody, StatusUpdateJson, plan};
+use bramble_protocol::rest::pod::condition;
 use bramble_protocol::rest::task::ip_address;
 use bramble_protocol::timestamp;
 use std::sync::Arc;
@@ -21,13 +22,22 @@ pub(super) struct Told {
     pub deployment: Option<Arc<Deployment>>,
 }
 
-/// A request for one app that is about to start a deployment.
+/// A request for one app or pod that is about to start a deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announced {
     pub client_ip: String,
     pub uri: String,
+    pub what: Announcement,
+}
+
+/// What is told of such a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Announcement {
     /// The definition as the request made it.
-    pub app: App,
+    App(Box<App>),
+    PodCreated,
+    PodUpdated,
+    PodDeleted,
 }
 
 /// Say what followed from one log entry. `announced` knows which request began a deployment.
@@ -107,8 +117,21 @@ impl Telling {
                     run_spec_version: timestamp::format(version),
                 });
             }
-            Event::TaskAssigned { instance, .. } => self.task(&instance),
-            Event::TaskStatusChanged { was, was_healthy, instance, failed_checks, .. } => {
+            Event::TaskAssigned { instance, .. } => {
+                let containers = instance.task.iter().flat_map(|task| &task.containers);
+                let all: Vec<String> = containers.map(|c| c.status.name.clone()).collect();
+                self.containers(&instance, &all);
+                self.task(&instance);
+            }
+            Event::TaskStatusChanged {
+                was,
+                was_healthy,
+                instance,
+                failed_checks,
+                changed_containers,
+                ..
+            } => {
+                self.containers(&instance, &changed_containers);
                 self.reported(&instance, (was, was_healthy), &failed_checks);
             }
             Event::AppTerminated { app_id } => {
@@ -122,18 +145,26 @@ impl Telling {
 
     fn started(&mut self, deployment: Arc<Deployment>, announced: Option<Announced>) {
         let mut affected = deployment.affected();
-        if let Some(Announced { client_ip, uri, app }) = announced {
-            // As stored, with version and service ports; a change of nothing stores nothing.
-            let stored = deployment.target.apps.get(&app.id);
-            let app_definition = match stored {
-                Some(app) => canonical(app),
-                None => canonical(&App { version: deployment.version, ..app.clone() }),
+        if let Some(Announced { client_ip, uri, what }) = announced {
+            let body = match what {
+                Announcement::App(app) => {
+                    // As stored, with version and service ports; a change of nothing stores
+                    // nothing.
+                    let stored = deployment.target.apps.get(&app.id);
+                    let app_definition = Box::new(match stored {
+                        Some(app) => canonical(app),
+                        None => canonical(&App { version: deployment.version, ..*app.clone() }),
+                    });
+                    if affected.is_empty() {
+                        affected.push(app.id);
+                    }
+                    EventBody::ApiPost { client_ip, uri, app_definition }
+                }
+                Announcement::PodCreated => EventBody::PodCreated { client_ip, uri },
+                Announcement::PodUpdated => EventBody::PodUpdated { client_ip, uri },
+                Announcement::PodDeleted => EventBody::PodDeleted { client_ip, uri },
             };
-            let app_definition = Box::new(app_definition);
-            self.say(EventBody::ApiPost { client_ip, uri, app_definition });
-            if affected.is_empty() {
-                affected.push(app.id);
-            }
+            self.say(body);
         }
         let named = self.group.take_if(|(_, version)| *version == deployment.version);
         let group_id = named.map_or_else(|| GroupId::new(group_of(&affected)), |(id, _)| id);
@@ -183,7 +214,10 @@ impl Telling {
     /// A task is in a new state.
     fn task(&mut self, instance: &Instance) {
         let Some(task) = &instance.task else { return };
-        self.say(EventBody::StatusUpdate(Box::new(status_update(instance, task))));
+        // A pod's containers are tasks to Marathon's clients; all of them together are not.
+        if task.containers.is_empty() {
+            self.say(EventBody::StatusUpdate(Box::new(status_update(instance, task))));
+        }
         self.say(EventBody::InstanceChanged {
             instance_id: instance.id.0.clone(),
             condition: condition(task.state),
@@ -192,6 +226,23 @@ impl Telling {
             host: Some(task.host.clone()),
             run_spec_version: timestamp::format(instance.version),
         });
+    }
+
+    /// Containers of a pod are in new states.
+    fn containers(&mut self, instance: &Instance, changed: &[String]) {
+        let Some(task) = &instance.task else { return };
+        for container in &task.containers {
+            let TaskContainer { status, .. } = container;
+            let id = task.id.of_container(&status.name).filter(|_| changed.contains(&status.name));
+            let Some(id) = id else { continue };
+            let of_pod = status_update(instance, task);
+            self.say(EventBody::StatusUpdate(Box::new(StatusUpdateJson {
+                task_id: id.0,
+                task_status: status.state.as_str(),
+                message: status.message.clone(),
+                ..of_pod
+            })));
+        }
     }
 
     fn reported(
@@ -292,18 +343,6 @@ fn unhealthy_kill(instance: &Instance, task: &Task) -> EventBody {
 fn step_at(deployment: &Deployment, index: u32) -> StepJson {
     let found = usize::try_from(index).ok().and_then(|index| deployment.plan.steps.get(index));
     found.map_or_else(|| StepJson { actions: Vec::new() }, step)
-}
-
-/// Marathon's word for an instance whose task is in this state: `Running` for `TASK_RUNNING`.
-fn condition(state: TaskState) -> String {
-    let name = match state {
-        // Marathon has no instance that is lost: what will not come back is gone.
-        TaskState::Lost => "TASK_GONE",
-        other => other.as_str(),
-    };
-    let word = name.trim_start_matches("TASK_").to_ascii_lowercase();
-    let (first, rest) = word.split_at(1);
-    first.to_ascii_uppercase() + rest
 }
 
 /// The deepest group that holds all of these apps.

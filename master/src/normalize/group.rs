@@ -3,12 +3,13 @@
 //! Pure, as the rest of this room. Conflicts with what is there, locks and cycles are core's to
 //! find when the changes are applied.
 
-use super::normalize;
+use super::{normalize, normalize_pod, pod_violations};
 use bramble_core::command::{AppChange, GroupChange};
 use bramble_core::model::{App, AppId, Group, GroupId, PPM, Time};
 use bramble_core::validate::{self, Violation};
 use bramble_protocol::rest::error::{FieldError, fields};
 use bramble_protocol::rest::group::GroupUpdate;
+use bramble_protocol::rest::pod::PodUpdate;
 use bramble_protocol::rest::update::{AppUpdate, Field};
 use std::collections::BTreeSet;
 
@@ -99,10 +100,6 @@ impl<'a> Walk<'a> {
     }
 
     fn group(&mut self, update: &GroupUpdate, id: &GroupId, path: &str) {
-        if update.has_pods {
-            let message = "pods are defined by /v2/pods, not inside of groups";
-            self.fail(path, FieldError::new("/pods", message));
-        }
         let known = self.current.groups.get(id).map(|record| record.dependencies.clone());
         let dependencies = match update.dependencies.given() {
             Some(texts) => self.dependencies(texts, id.as_str(), path),
@@ -111,6 +108,9 @@ impl<'a> Walk<'a> {
         self.work.groups.push(GroupChange::Put { id: id.clone(), dependencies });
         if let Some(apps) = update.apps.given() {
             self.members(apps, id, path);
+        }
+        if let Some(pods) = update.pods.given() {
+            self.pods(pods, id, path);
         }
         if let Some(groups) = update.groups.given() {
             self.subgroups(groups, id, path);
@@ -140,14 +140,32 @@ impl<'a> Walk<'a> {
                 listed.insert(id);
             }
         }
-        let gone = self.current.apps_below(group).map(|(id, _)| id);
-        let gone = gone.filter(|id| is_direct(id.as_str(), group) && !listed.contains(*id));
-        self.work.apps.extend(gone.cloned().map(AppChange::Remove));
+        self.remove_others(group, &listed, false);
     }
 
-    /// One app; gives its id, if that much is right.
-    fn member(&mut self, update: &AppUpdate, group: &GroupId, path: &str) -> Option<AppId> {
-        let resolved = match update.id.given() {
+    fn pods(&mut self, pods: &[PodUpdate], group: &GroupId, path: &str) {
+        let mut listed = BTreeSet::new();
+        for (i, update) in pods.iter().enumerate() {
+            let path = format!("{path}/pods({i})");
+            if let Some(id) = self.pod(update, group, &path) {
+                listed.insert(id);
+            }
+        }
+        self.remove_others(group, &listed, true);
+    }
+
+    /// Remove the apps, or the pods, directly in a group that it does not list.
+    fn remove_others(&mut self, group: &GroupId, listed: &BTreeSet<AppId>, pods: bool) {
+        let members = self.current.apps_below(group);
+        let gone = members.filter(|(id, app)| {
+            app.is_pod() == pods && is_direct(id.as_str(), group) && !listed.contains(*id)
+        });
+        self.work.apps.extend(gone.map(|(id, _)| AppChange::Remove(id.clone())));
+    }
+
+    /// The id of an app or a pod, if it is right and given once.
+    fn own_id(&mut self, id: &Field<String>, group: &GroupId, path: &str) -> Option<AppId> {
+        let resolved = match id.given() {
             Some(text) => validate::resolve(text, group.as_str())
                 .map_err(|errors| FieldError { path: "/id".into(), errors })
                 .and_then(|id| {
@@ -168,6 +186,32 @@ impl<'a> Walk<'a> {
             return None;
         }
         self.check_kinds(id.as_str(), path);
+        Some(id)
+    }
+
+    /// One pod; gives its id, if that much is right.
+    fn pod(&mut self, update: &PodUpdate, group: &GroupId, path: &str) -> Option<AppId> {
+        let id = self.own_id(&update.common.id, group, path)?;
+        match normalize_pod(update, id.clone(), self.now) {
+            Ok(app) => {
+                let broken = pod_violations(&app, self.current.apps.get(&id));
+                fields(&broken).into_iter().for_each(|error| self.fail(path, error));
+                self.put(app);
+            }
+            Err(errors) => errors.into_iter().for_each(|error| self.fail(path, error)),
+        }
+        Some(id)
+    }
+
+    fn put(&mut self, app: App) {
+        let known = self.current.apps.contains_key(&app.id);
+        let change = if known { AppChange::Update } else { AppChange::Create };
+        self.work.apps.push(change(app));
+    }
+
+    /// One app; gives its id, if that much is right.
+    fn member(&mut self, update: &AppUpdate, group: &GroupId, path: &str) -> Option<AppId> {
+        let id = self.own_id(&update.id, group, path)?;
         let mut update = update.clone();
         if let Field::Given(texts) = &update.dependencies {
             let ids = self.dependencies(&texts.clone(), group.as_str(), path);
@@ -181,9 +225,7 @@ impl<'a> Walk<'a> {
             }
         };
         self.violations(&app, path);
-        let known = self.current.apps.contains_key(&id);
-        let change = if known { AppChange::Update } else { AppChange::Create };
-        self.work.apps.push(change(app));
+        self.put(app);
         Some(id)
     }
 

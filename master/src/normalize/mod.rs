@@ -10,8 +10,11 @@ mod container;
 mod defaults;
 pub mod group;
 mod network;
+mod pod;
 #[cfg(test)]
 mod tests;
+
+pub use pod::{normalize_pod, pod_violations};
 
 use bramble_core::model::*;
 use bramble_core::validate;

@@ -84,7 +84,7 @@ fn refuse_mixtures(update: &AppUpdate, errors: &mut Vec<FieldError>) {
     refuse(
         has_networks && update.ip_address.is_given(),
         "/",
-        "must not specify both networks and ipAddress",
+        "cannot mix deprecated and canonical network APIs",
     );
     let ports = update.ports.given();
     let definitions = update.port_definitions.given();

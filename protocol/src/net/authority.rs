@@ -6,8 +6,9 @@
 use super::certificate::{CertificateError, cluster_id_of, role_text};
 use super::durable::{DurableError, write_private};
 use super::identity::{IdentityError, NodeKey};
+use super::seal::SealError;
 use crate::codec::{CodecError, from_bytes, to_bytes};
-use bramble_core::model::{NodeId, NodeRole};
+use bramble_core::model::{NodeId, NodeRole, Sealed};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SubjectPublicKeyInfo, date_time_ymd,
@@ -24,6 +25,8 @@ const YEAR_FIRST: i32 = 1975;
 const YEAR_LAST: i32 = 4096;
 /// Common name of every CA; its organization is the cluster id.
 const CA_NAME: &str = "bramble cluster authority";
+/// Purpose of the key that seals the authority's.
+const SEALING_PURPOSE: &str = "key of the cluster's authority";
 
 #[derive(Debug, Error)]
 pub enum AuthorityError {
@@ -45,6 +48,18 @@ pub enum AuthorityError {
     },
     #[error("the authority's file is damaged")]
     Decode(#[source] CodecError),
+    #[error("sealing the authority's key")]
+    Seal(#[source] SealError),
+    #[error(
+        "the authority's key in {} was sealed for another node: restore the identity directory \
+         that belongs to it",
+        path.display()
+    )]
+    Open {
+        path: PathBuf,
+        #[source]
+        source: SealError,
+    },
     #[error("encoding the authority")]
     Encode(#[source] CodecError),
     #[error("saving the authority")]
@@ -62,8 +77,12 @@ pub struct ClusterCa {
 /// The authority's file. Field names are the format.
 #[derive(Serialize, Deserialize)]
 struct Stored {
+    /// The key in the clear, as early versions wrote it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pkcs8: Vec<u8>,
     certificate: Vec<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sealed: Option<Sealed>,
 }
 
 impl ClusterCa {
@@ -122,28 +141,45 @@ impl ClusterCa {
         Ok(issued.der().to_vec())
     }
 
-    /// Write key and certificate to one file of mode 0600.
+    /// Write key and certificate to one file of mode 0600, the key sealed for this node.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn save(&self, path: &Path) -> Result<(), AuthorityError> {
-        let stored =
-            Stored { pkcs8: self.key.pkcs8().to_vec(), certificate: self.certificate.clone() };
+    pub fn save(&self, path: &Path, node: &NodeKey) -> Result<(), AuthorityError> {
+        let sealing = node.sealing_key(SEALING_PURPOSE);
+        let sealed = sealing.seal(&[], self.key.pkcs8()).map_err(AuthorityError::Seal)?;
+        let stored = Stored {
+            pkcs8: Vec::new(),
+            certificate: self.certificate.clone(),
+            sealed: Some(sealed),
+        };
         let bytes = to_bytes(&stored).map_err(AuthorityError::Encode)?;
         write_private(path, &bytes).map_err(AuthorityError::Save)
     }
 
-    /// Read what [`ClusterCa::save`] wrote.
+    /// Read what [`ClusterCa::save`] wrote. A key that was once saved in the clear is sealed now.
     ///
     /// # Errors
-    /// When the file is missing or damaged.
-    pub fn load(path: &Path) -> Result<ClusterCa, AuthorityError> {
+    /// When the file is missing or damaged, or was sealed for another node.
+    pub fn load(path: &Path, node: &NodeKey) -> Result<ClusterCa, AuthorityError> {
         let bytes = fs::read(path)
             .map_err(|source| AuthorityError::Read { path: path.to_path_buf(), source })?;
         let stored: Stored = from_bytes(&bytes).map_err(AuthorityError::Decode)?;
-        let key = NodeKey::from_stored(stored.pkcs8, path).map_err(AuthorityError::Key)?;
+        let pkcs8 = match &stored.sealed {
+            Some(sealed) => {
+                let opened = node.sealing_key(SEALING_PURPOSE).open(&[], sealed);
+                let failed = |source| AuthorityError::Open { path: path.to_path_buf(), source };
+                opened.map_err(failed)?.expose().to_vec()
+            }
+            None => stored.pkcs8,
+        };
+        let key = NodeKey::from_stored(pkcs8, path).map_err(AuthorityError::Key)?;
         cluster_id_of(&stored.certificate).map_err(AuthorityError::Certificate)?;
-        Ok(ClusterCa { key, certificate: stored.certificate })
+        let ca = ClusterCa { key, certificate: stored.certificate };
+        if stored.sealed.is_none() {
+            ca.save(path, node)?;
+        }
+        Ok(ca)
     }
 }
 
@@ -188,14 +224,34 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("ca");
         let ca = ClusterCa::mint("c1").expect("mints");
-        ca.save(&path).expect("saves");
-        let loaded = ClusterCa::load(&path).expect("loads");
+        let node = NodeKey::generate().expect("a key");
+        ca.save(&path, &node).expect("saves");
+        let holds_key = || {
+            let bytes = fs::read(&path).expect("reads");
+            // As a list of numbers, which is how it was written.
+            let plain = to_bytes(&ca.key.pkcs8().to_vec()).expect("encodes");
+            bytes.windows(plain.len()).any(|part| part == plain)
+        };
+        assert!(!holds_key());
+        let other = NodeKey::generate().expect("a key");
+        let refused = ClusterCa::load(&path, &other);
+        assert!(matches!(refused, Err(AuthorityError::Open { .. })));
+        let early = Stored {
+            pkcs8: ca.key.pkcs8().to_vec(),
+            certificate: ca.certificate.clone(),
+            sealed: None,
+        };
+        fs::write(&path, to_bytes(&early).expect("encodes")).expect("writes");
+        assert!(holds_key());
+        ClusterCa::load(&path, &node).expect("loads a key in the clear");
+        assert!(!holds_key(), "and seals it");
+        let loaded = ClusterCa::load(&path, &node).expect("loads");
         assert_eq!(loaded.certificate(), ca.certificate());
         let key = NodeKey::generate().expect("a key");
         let id = key.node_id();
         let der = loaded.issue(key.public_key(), &id, NodeRole::Agent).expect("issues");
         super::super::tls::verify_issued(&der, ca.certificate()).expect("by the same authority");
         fs::write(&path, b"junk").expect("writes");
-        assert!(matches!(ClusterCa::load(&path), Err(AuthorityError::Decode(_))));
+        assert!(matches!(ClusterCa::load(&path, &node), Err(AuthorityError::Decode(_))));
     }
 }

@@ -40,14 +40,23 @@ pub struct StepJson {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ActionJson {
     pub action: &'static str,
-    pub app: String,
+    #[serde(flatten)]
+    pub of: ActedOnJson,
+}
+
+/// What an action changes: the key says its kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ActedOnJson {
+    App(String),
+    Pod(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CurrentActionJson {
-    pub action: &'static str,
-    pub app: String,
+    #[serde(flatten)]
+    pub action: ActionJson,
     /// Of the tasks this deployment started. Always there: clients index it.
     pub readiness_check_results: Vec<ReadinessCheckResultJson>,
 }
@@ -59,12 +68,14 @@ pub fn deployment(
 ) -> DeploymentJson {
     let steps = &deployment.plan.steps;
     let total = u32::try_from(steps.len()).unwrap_or(u32::MAX);
+    let (pods, apps): (Vec<AppId>, Vec<AppId>) =
+        deployment.affected().into_iter().partition(|id| deployment.is_of_pod(id));
     let current = usize::try_from(deployment.current_step).ok().and_then(|i| steps.get(i));
     DeploymentJson {
         id: deployment.id.0.clone(),
         version: timestamp::format(deployment.version),
-        affected_apps: deployment.affected().into_iter().map(|id| id.0).collect(),
-        affected_pods: Vec::new(),
+        affected_apps: apps.into_iter().map(|id| id.0).collect(),
+        affected_pods: pods.into_iter().map(|id| id.0).collect(),
         steps: steps.iter().map(step).collect(),
         current_actions: current.map(|s| current_actions(s, readiness)).unwrap_or_default(),
         current_step: deployment.current_step.saturating_add(1).min(total),
@@ -78,7 +89,11 @@ pub fn step(step: &Step) -> StepJson {
 }
 
 fn action(action: &DeploymentAction) -> ActionJson {
-    ActionJson { action: action.kind.as_str(), app: action.app_id.0.clone() }
+    let id = action.app_id.0.clone();
+    match action.pod {
+        true => ActionJson { action: action.kind.on_pod(), of: ActedOnJson::Pod(id) },
+        false => ActionJson { action: action.kind.as_str(), of: ActedOnJson::App(id) },
+    }
 }
 
 fn current_actions(
@@ -88,8 +103,7 @@ fn current_actions(
     step.actions
         .iter()
         .map(|a| CurrentActionJson {
-            action: a.kind.as_str(),
-            app: a.app_id.0.clone(),
+            action: action(a),
             readiness_check_results: readiness(&a.app_id),
         })
         .collect()

@@ -4,6 +4,7 @@
 
 use super::app::{AppJson, HealthCheckJson, canonical};
 use super::deployment::{StepJson, step};
+use super::pod::{PodJson, pod};
 use super::task::IpAddressJson;
 use crate::timestamp;
 use bramble_core::model::{Deployment, Group, Time};
@@ -193,7 +194,7 @@ pub struct PlanJson {
 pub struct PlanGroupJson {
     pub id: &'static str,
     pub apps: Vec<AppJson>,
-    pub pods: Vec<serde_json::Value>,
+    pub pods: Vec<PodJson>,
     pub groups: Vec<serde_json::Value>,
     pub dependencies: Vec<String>,
     pub version: String,
@@ -213,8 +214,8 @@ pub fn plan(deployment: &Deployment) -> PlanJson {
 fn group(group: &Group, version: Time) -> Box<PlanGroupJson> {
     Box::new(PlanGroupJson {
         id: "/",
-        apps: group.apps.values().map(canonical).collect(),
-        pods: Vec::new(),
+        apps: group.apps.values().filter(|app| !app.is_pod()).map(canonical).collect(),
+        pods: group.apps.values().filter_map(pod).collect(),
         groups: Vec::new(),
         dependencies: Vec::new(),
         version: timestamp::format(version),

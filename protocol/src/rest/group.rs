@@ -1,5 +1,6 @@
 //! Groups as requests give them and as answers show them (Marathon's contract, section 2.3).
 
+use super::pod::{PodJson, PodUpdate};
 use super::update::{AppUpdate, Field};
 use crate::timestamp;
 use bramble_core::model::{GroupId, GroupRecord, Time};
@@ -12,6 +13,8 @@ pub struct GroupUpdate {
     pub id: Field<String>,
     /// Given, it names all apps directly in the group: others are removed.
     pub apps: Field<Vec<AppUpdate>>,
+    /// Given, it names all pods directly in the group: others are removed.
+    pub pods: Field<Vec<PodUpdate>>,
     /// Given, it names all groups directly in the group: others are removed.
     pub groups: Field<Vec<GroupUpdate>>,
     /// As written: relative or absolute.
@@ -20,8 +23,6 @@ pub struct GroupUpdate {
     pub scale_by_ppm: Field<u64>,
     /// The version to go back to.
     pub version: Field<Time>,
-    /// Whether pods are given; they have an endpoint of their own.
-    pub has_pods: bool,
 }
 
 impl GroupUpdate {
@@ -46,7 +47,7 @@ pub struct GroupJson<A> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub apps: Option<Vec<A>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub pods: Option<Vec<serde_json::Value>>,
+    pub pods: Option<Vec<PodJson>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub groups: Option<Vec<GroupJson<A>>>,
     pub dependencies: Vec<String>,

@@ -11,6 +11,7 @@ pub mod event;
 pub mod group;
 pub mod number;
 pub mod parse;
+pub mod pod;
 pub mod probing;
 pub mod queue;
 pub mod system;

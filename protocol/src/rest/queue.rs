@@ -1,6 +1,7 @@
 //! The launch queue in JSON (Marathon's contract, section 2.5).
 
 use super::app::{AppJson, canonical};
+use super::pod::{PodJson, pod};
 use crate::timestamp;
 use bramble_core::model::{App, Time};
 use serde::Serialize;
@@ -39,7 +40,10 @@ pub struct QueueJson {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueItemJson {
-    pub app: AppJson,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app: Option<AppJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodJson>,
     pub count: u32,
     pub since: String,
     pub delay: DelayJson,
@@ -83,7 +87,8 @@ pub fn queue<'a>(waiting: impl IntoIterator<Item = Waiting<'a>>) -> QueueJson {
 
 fn item(w: Waiting<'_>) -> QueueItemJson {
     QueueItemJson {
-        app: canonical(w.app),
+        app: (!w.app.is_pod()).then(|| canonical(w.app)),
+        pod: pod(w.app),
         count: w.count,
         since: timestamp::format(w.since),
         delay: DelayJson {

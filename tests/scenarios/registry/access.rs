@@ -1,8 +1,9 @@
 //! Who may pull, and over what: users, certificates, plain http.
 
-use super::{can_run, fails, push, runs, speaker};
-use bramble_tests::{Node, NodeBuilder, Protection, RunningRegistry, Server, succeed};
-use serde_json::json;
+use super::{can_run, fails, push, runs, says, speaker};
+use crate::secrets::{PASSWORD, nothing_is_written, put};
+use bramble_tests::{Node, NodeBuilder, Protection, RunningRegistry, Server, eventually, succeed};
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// An address that only this machine has and that is not its loopback.
@@ -65,6 +66,41 @@ fn a_registry_with_users_asks_for_the_right_password() {
     // Read at every pull: a changed password needs no restart.
     credentials(&logins, &registry.address, "berry", "thorn:y");
     runs(&node, "allowed", &image, "secret");
+}
+
+#[test]
+fn a_secret_of_the_app_is_its_login() {
+    if !can_run("pullConfig") {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let users = directory.path().join("htpasswd");
+    let mut htpasswd = std::process::Command::new("htpasswd");
+    htpasswd.args(["-Bbn", "berry", PASSWORD]);
+    std::fs::write(&users, succeed(htpasswd)).expect("users can be written");
+    let protection = Protection { users: Some(users), ..Protection::default() };
+    let node = Node::start();
+    let registry = RunningRegistry::start(&node, "localhost:5000", &protection);
+    let image = registry.image("speaker:1");
+    push(&node, &speaker("secret"), &image, &["--dest-creds", &format!("berry:{PASSWORD}")]);
+    let login = |value: Value| json!({"auths": {registry.address.clone(): value}}).to_string();
+    let app = json!({"id": "keeper", "cpus": 0.1, "mem": 16, "backoffSeconds": 0,
+        "secrets": {"login": {"source": "registry/login"}},
+        "container": {"type": "MESOS", "docker": {"image": image,
+            "pullConfig": {"secret": "login"}}}});
+    // Not a docker config: the reason names the secret and repeats nothing of it.
+    put(&node, "registry/login", login(json!(PASSWORD)).as_bytes());
+    node.api("POST", "/v2/apps", Some(&app.to_string())).expect(201);
+    let failure = eventually("a refusal", || {
+        let failure = node.get("/v2/apps/keeper")["app"]["lastTaskFailure"].clone();
+        failure["message"].as_str().map(str::to_string)
+    });
+    assert!(failure.contains("secret 'registry/login'"), "{failure}");
+    let right = json!({"username": "berry", "password": PASSWORD});
+    put(&node, "registry/login", login(right).as_bytes());
+    says(&node, "keeper", "secret");
+    assert!(!failure.contains(PASSWORD) && !node.log().contains(PASSWORD));
+    nothing_is_written(&node);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod command;
 mod connections;
+mod pod;
 mod strategy;
 
 use super::*;

@@ -10,7 +10,7 @@ mod transfer;
 pub use error::PullError;
 
 use super::archive::now_unix_s;
-use super::credentials;
+use super::credentials::{self, Login};
 use super::digest::Digest;
 use super::model::{
     self, ConfigFile, DOCKER_LIST, DOCKER_MANIFEST, DOCUMENT_BYTES_MAX, Descriptor, Document,
@@ -65,7 +65,7 @@ impl Registry {
 
     /// Pulls an image, whether or not the store has one of that name.
     ///
-    /// `progress` gets one line per step. Dropped half way, it leaves nothing behind.
+    /// A `login` comes before the credentials of the node. `progress` gets one line per step. Dropped half way, it leaves nothing behind.
     ///
     /// # Errors
     /// [`PullError::NotFound`] when the registry does not have it; the store is as before.
@@ -73,9 +73,10 @@ impl Registry {
         &self,
         store: &Arc<Store>,
         reference: &ImageReference,
+        login: Option<&Login>,
         progress: Progress<'_>,
     ) -> Result<Image, PullError> {
-        let pull = self.begin(store, reference).await?;
+        let pull = self.begin(store, reference, login).await?;
         let result = pull.run(progress).await;
         // When one layer fails, others may still be at work: what they write goes, too.
         let _idle = Arc::clone(&pull.busy).write_owned().await;
@@ -91,6 +92,7 @@ impl Registry {
         &self,
         store: &Arc<Store>,
         reference: &ImageReference,
+        login: Option<&Login>,
     ) -> Result<Pull, PullError> {
         let (registry, repository) =
             (reference.registry().to_owned(), reference.repository().to_owned());
@@ -100,11 +102,13 @@ impl Registry {
                 Reference::with_tag(registry, repository, tag.unwrap_or("latest").to_owned())
             }
         };
-        let path = self.config.docker_config.clone();
+        let (login, path) = (login.cloned(), self.config.docker_config.clone());
         let host = remote.resolve_registry().to_owned();
         let name = reference.registry().to_owned();
-        let auth =
-            blocking(move || Ok(credentials::find(path.as_deref(), &[&name, &host])?)).await?;
+        let auth = blocking(move || {
+            Ok(credentials::find(login.as_ref(), path.as_deref(), &[&name, &host])?)
+        })
+        .await?;
         let plain = self.is_plain(reference.registry());
         let client = Client::try_from(ClientConfig {
             protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },

@@ -51,7 +51,7 @@ impl<'a> Request<'a> {
 
     /// An app as it is now. A copy, so that nothing is worked out while the store is held.
     fn record(&self, id: &AppId) -> Option<AppRecord> {
-        self.call.api().store.read(|state| state.apps.get(id).cloned())
+        self.call.api().store.read(|state| state.app(id).cloned())
     }
 
     /// Commit the change of a single app and answer with its deployment.
@@ -195,6 +195,7 @@ fn many(request: &Request<'_>, may_create: bool) -> Result<Vec<AppChange>, ApiEr
 /// `POST /v2/apps/{id}/restart`.
 pub(crate) async fn restart(call: &Call, id: AppId) -> Result<Reply, ApiError> {
     let force = call.query.flag("force", false);
+    refuse_pod(call, &id)?;
     let started = change::apps(call.api(), vec![AppChange::Restart(id)], force).await?;
     Ok(change::result(StatusCode::OK, &started))
 }
@@ -202,8 +203,17 @@ pub(crate) async fn restart(call: &Call, id: AppId) -> Result<Reply, ApiError> {
 /// `DELETE /v2/apps/{id}`; unlike elsewhere, `force` holds unless it is denied.
 pub(crate) async fn delete(call: &Call, id: AppId) -> Result<Reply, ApiError> {
     let force = call.query.flag("force", true);
+    refuse_pod(call, &id)?;
     let started = change::apps(call.api(), vec![AppChange::Remove(id)], force).await?;
     Ok(change::result(StatusCode::OK, &started))
+}
+
+/// Refuse the id of a pod: to these endpoints it is no app's.
+fn refuse_pod(call: &Call, id: &AppId) -> Result<(), ApiError> {
+    match call.api().store.read(|state| state.pod(id).is_some()) {
+        true => Err(ApiError::AppUnknown(id.clone())),
+        false => Ok(()),
+    }
 }
 
 /// What one update makes of an app that is `current` now.

@@ -36,7 +36,7 @@ pub(crate) fn list(call: &Call) -> Result<Reply, ApiError> {
     let filter = Filter::of(call)?;
     let (embed, now) = (Embed::of_list(&call.query), clock::now());
     let body = call.api().store.read(|state| {
-        let wanted = state.apps.values().filter(|record| filter.passes(&record.app));
+        let wanted = state.only_apps().filter(|record| filter.passes(&record.app));
         let apps: Vec<_> = wanted.map(|r| app_info(state, r, embed, now)).collect();
         Apps { apps }
     });
@@ -48,7 +48,7 @@ pub(crate) fn below(call: &Call, prefix: &str) -> Result<Reply, ApiError> {
     let (embed, now) = (Embed::of_list(&call.query), clock::now());
     let body = call.api().store.read(|state| {
         group_exists(state, prefix)?;
-        let wanted = state.apps.values().filter(|r| r.app.id.as_str().starts_with(prefix));
+        let wanted = state.only_apps().filter(|r| r.app.id.as_str().starts_with(prefix));
         let apps: Vec<_> = wanted.map(|r| app_info(state, r, embed, now)).collect();
         Ok::<_, ApiError>(Below { apps })
     })?;
@@ -69,7 +69,7 @@ pub(crate) fn group_exists(state: &State, prefix: &str) -> Result<(), ApiError> 
 pub(crate) fn get(call: &Call, id: &AppId) -> Result<Reply, ApiError> {
     let (embed, now) = (Embed::of_one(&call.query), clock::now());
     let body = call.api().store.read(|state| {
-        let record = state.apps.get(id).ok_or_else(|| ApiError::AppUnknown(id.clone()))?;
+        let record = state.app(id).ok_or_else(|| ApiError::AppUnknown(id.clone()))?;
         Ok::<_, ApiError>(One { app: app_info(state, record, embed, now) })
     })?;
     Ok(reply::json(StatusCode::OK, &body))
@@ -78,7 +78,7 @@ pub(crate) fn get(call: &Call, id: &AppId) -> Result<Reply, ApiError> {
 /// `GET /v2/apps/{id}/versions`.
 pub(crate) fn versions(call: &Call, id: &AppId) -> Result<Reply, ApiError> {
     let list = call.api().store.read(|state| {
-        let record = state.apps.get(id).ok_or_else(|| ApiError::AppUnknown(id.clone()))?;
+        let record = state.app(id).ok_or_else(|| ApiError::AppUnknown(id.clone()))?;
         let all = record.versions.iter().chain([&record.app]).map(|app| app.version);
         Ok::<_, ApiError>(rest::versions(all))
     })?;
@@ -90,7 +90,7 @@ pub(crate) fn version(call: &Call, id: &AppId, at: &str) -> Result<Reply, ApiErr
     let time = timestamp::parse(at)
         .ok_or_else(|| ApiError::Argument(ErrorBody::bad_timestamp(at).message))?;
     let app = call.api().store.read(|state| {
-        let record = state.apps.get(id).ok_or_else(|| ApiError::AppUnknown(id.clone()))?;
+        let record = state.app(id).ok_or_else(|| ApiError::AppUnknown(id.clone()))?;
         let app = record.at_version(time);
         app.map(canonical).ok_or_else(|| ApiError::VersionUnknown(id.clone(), time))
     })?;

@@ -10,6 +10,7 @@ use bramble_core::model::{App, Group, GroupId, State, Time};
 use bramble_protocol::rest::app::canonical;
 use bramble_protocol::rest::error::ErrorBody;
 use bramble_protocol::rest::group::GroupJson;
+use bramble_protocol::rest::pod::pod;
 use bramble_protocol::timestamp;
 use http::StatusCode;
 use serde::Serialize;
@@ -58,7 +59,8 @@ pub(crate) fn apps(call: &Call, id: &GroupId) -> Result<Reply, ApiError> {
     let apps: Vec<AppInfo> = call.api().store.read(|state| {
         state.group(id).ok_or_else(|| unknown(id))?;
         let below = state.apps_below(id);
-        Ok::<_, ApiError>(below.map(|(_, r)| app_info(state, r, embed, now)).collect())
+        let apps = below.filter(|(_, record)| !record.app.is_pod());
+        Ok::<_, ApiError>(apps.map(|(_, r)| app_info(state, r, embed, now)).collect())
     })?;
     Ok(reply::json(StatusCode::OK, &apps))
 }
@@ -111,12 +113,13 @@ fn tree<A: Serialize>(
 ) -> GroupJson<A> {
     let record = root.groups.get(id).cloned().unwrap_or_default();
     let mut json = GroupJson::bare(id, &record);
+    let members = || root.apps_below(id).filter(|(app, _)| is_direct(app.as_str(), id));
     if shown.apps {
-        let direct = root.apps_below(id).filter(|(app, _)| is_direct(app.as_str(), id));
-        json.apps = Some(direct.filter_map(|(_, app)| info(app)).collect());
+        let apps = members().filter(|(_, app)| !app.is_pod());
+        json.apps = Some(apps.filter_map(|(_, app)| info(app)).collect());
     }
     if shown.pods {
-        json.pods = Some(Vec::new());
+        json.pods = Some(members().filter_map(|(_, app)| pod(app)).collect());
     }
     if shown.groups {
         let direct = root.groups_below(id).filter(|(group, _)| is_direct(group.as_str(), id));

@@ -89,7 +89,7 @@ fn words(app: &App, task: &Task) -> String {
         let message = task.message.as_str();
         return if message.is_empty() { task.state.as_str().to_string() } else { message.into() };
     }
-    if task.healthy == Some(true) || app.health_checks.is_empty() {
+    if task.healthy == Some(true) || !app.has_health_checks() {
         return "runs, and its readiness check has not said yes yet".into();
     }
     let cause = task.probes.health.iter().find_map(|h| h.last_failure_cause.as_deref());

@@ -19,7 +19,8 @@ pub(in crate::api) fn status(call: &Call) -> Result<Reply, ApiError> {
         elected,
         uptime_seconds: shared.started.elapsed().as_secs(),
         agents: super::agents::views(state, &connected),
-        apps: state.apps.len() as u64,
+        apps: state.only_apps().count() as u64,
+        pods: state.pods().count() as u64,
         tasks: active(state).count() as u64,
         deployments: state.deployments.len() as u64,
     });

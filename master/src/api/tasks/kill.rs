@@ -38,7 +38,7 @@ pub(crate) async fn kill_of_app(call: &Call, id: &AppId) -> Result<Reply, ApiErr
     let manner = Manner::of(call)?;
     let host = call.query.get("host").filter(|host| *host != "*");
     let victims = call.api().store.read(|state| {
-        if !state.apps.contains_key(id) {
+        if state.app(id).is_none() {
             return Err(ApiError::AppUnknown(id.clone()));
         }
         let own = |app_id: &AppId, at: &str| app_id == id && host.is_none_or(|host| host == at);
@@ -59,7 +59,7 @@ pub(crate) async fn kill_of_app(call: &Call, id: &AppId) -> Result<Reply, ApiErr
 pub(crate) async fn kill_one(call: &Call, id: &AppId, task: &str) -> Result<Reply, ApiError> {
     let manner = Manner::of(call)?;
     let victims = call.api().store.read(|state| {
-        if !state.apps.contains_key(id) {
+        if state.app(id).is_none() {
             return Err(ApiError::AppUnknown(id.clone()));
         }
         Ok(Victims::choose(state, |i, t| i.app_id == *id && t.id.as_str() == task))

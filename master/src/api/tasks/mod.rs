@@ -21,7 +21,7 @@ pub(crate) fn list(target: Route, call: &Call) -> Result<Reply, ApiError> {
     if form == TEXT {
         let text = store.read(|state| {
             let scope = Scope::of(state, target)?;
-            let apps = state.apps.values().map(|r| &r.app).filter(|app| scope.holds(&app.id));
+            let apps = state.only_apps().map(|r| &r.app).filter(|app| scope.holds(&app.id));
             Ok::<_, ApiError>(text::list(state, apps))
         })?;
         return Ok(reply::typed(StatusCode::OK, TEXT, text));
@@ -30,7 +30,8 @@ pub(crate) fn list(target: Route, call: &Call) -> Result<Reply, ApiError> {
     let tasks = store.read(|state| {
         let scope = Scope::of(state, target)?;
         let shown = active(state).filter(|(instance, task)| {
-            scope.holds(&instance.app_id) && wanted.as_ref().is_none_or(|w| w(task.state))
+            let of_app = task.containers.is_empty();
+            of_app && scope.holds(&instance.app_id) && wanted.as_ref().is_none_or(|w| w(task.state))
         });
         let ports = matches!(scope, Scope::All);
         Ok::<_, ApiError>(shown.map(|(i, task)| json(state, i, task, ports)).collect())
@@ -48,7 +49,7 @@ enum Scope {
 impl Scope {
     fn of(state: &State, target: Route) -> Result<Scope, ApiError> {
         match target {
-            Route::AppTasks(id) if state.apps.contains_key(&id) => Ok(Scope::App(id)),
+            Route::AppTasks(id) if state.app(&id).is_some() => Ok(Scope::App(id)),
             Route::AppTasks(id) => Err(ApiError::AppUnknown(id)),
             Route::BelowTasks(prefix) => {
                 super::apps::group_exists(state, &prefix)?;

@@ -19,6 +19,52 @@ pub(crate) fn add_app(state: &mut State, id: &str, instances: u32) {
     state.apps.insert(AppId::new(id), record);
 }
 
+/// A pod that is simply there, its containers without commands of interest.
+pub(crate) fn add_pod(state: &mut State, id: &str, instances: u32, containers: &[&str]) {
+    let container = |name: &&str| PodContainer {
+        name: (*name).into(),
+        exec: Some(PodExec {
+            command: PodCommand::Shell("sleep 100".into()),
+            override_entrypoint: None,
+        }),
+        resources: Resources { cpus_milli: 100, mem_bytes: BYTES_PER_MIB, ..<_>::default() },
+        resource_limits: None,
+        endpoints: Vec::new(),
+        image: None,
+        environment: <_>::default(),
+        user: None,
+        health_check: None,
+        check: None,
+        volume_mounts: Vec::new(),
+        artifacts: Vec::new(),
+        labels: <_>::default(),
+        kill_grace_ms: None,
+        tty: None,
+        linux_info: None,
+    };
+    let containers: Vec<PodContainer> = containers.iter().map(container).collect();
+    add_app(state, id, instances);
+    let Some(record) = state.apps.get_mut(&AppId::new(id)) else { return };
+    record.app.cmd = None;
+    record.app.pod = Some(Pod { containers, volumes: Vec::new() });
+}
+
+/// An instance of a pod whose containers all run on [`AGENT`].
+pub(crate) fn pod_running(state: &mut State, pod: &str, key: &str) -> InstanceId {
+    running(state, pod, key);
+    let id = InstanceId::compose(&AppId::new(pod), key);
+    let defined = state.apps[&AppId::new(pod)].app.pod.clone().unwrap();
+    let task = state.instances.get_mut(&id).and_then(|i| i.task.as_mut()).unwrap();
+    task.id = id.pod_task(1);
+    let running = |c: &PodContainer| {
+        let mut container = TaskContainer::staging(&c.name, Time(3000));
+        container.status.state = TaskState::Running;
+        container
+    };
+    task.containers = defined.containers.iter().map(running).collect();
+    id
+}
+
 /// An instance of an app that waits for a place.
 pub(crate) fn waiting(state: &mut State, app: &str, key: &str) -> InstanceId {
     let app_id = AppId::new(app);

@@ -169,7 +169,7 @@ async fn every_mistake_is_named_at_its_place() {
             "/apps(0)/dependencies(0)",
             "must fully match",
         ),
-        (json!({ "pods": [{ "id": "p" }] }), "/pods", "/v2/pods"),
+        (json!({ "pods": [{ "id": "p" }] }), "/pods(0)/containers", "error.path.missing"),
         (json!({ "dependencies": ["/g"] }), "/", cyclic),
         (json!({ "dependencies": ["/g/a"] }), "/", cyclic),
         (

@@ -5,6 +5,7 @@ mod edges;
 mod events;
 mod groups;
 mod outlook;
+mod pods;
 mod resident;
 mod secrets;
 mod streams;

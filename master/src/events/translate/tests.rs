@@ -353,7 +353,7 @@ fn a_post_comes_first_with_the_app_as_stored() {
     let post = |app: &str| Announced {
         client_ip: "10.0.0.1".into(),
         uri: "/v2/apps".into(),
-        app: App::with_defaults(AppId::new(app)),
+        what: Announcement::App(Box::new(App::with_defaults(AppId::new(app)))),
     };
     let told = translate(vec![started(deployment(&["/g/a"], 1, 0))], &mut |_| Some(post("/g/a")));
     assert_eq!(

@@ -129,7 +129,7 @@ fn mixtures_are_refused_by_path() {
         (
             json!({"ipAddress": {}, "networks": [{"mode": "host"}]}),
             "/",
-            "must not specify both networks and ipAddress",
+            "cannot mix deprecated and canonical network APIs",
         ),
         (json!({"ipAddress": {}, "ports": [0]}), "/", "cannot specify both an IP address and port"),
         (

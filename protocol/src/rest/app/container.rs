@@ -188,9 +188,8 @@ fn volume(volume: &Volume) -> VolumeJson {
         } => {
             json.container_path = container_path;
             json.mode = mode(access);
-            let constraints = constraints.iter().map(super::constraint).collect();
             json.persistent =
-                Some(PersistentJson { kind, size, max_size, profile_name, constraints });
+                Some(persistent(&kind, size, max_size, profile_name.as_ref(), &constraints));
         }
         Volume::External {
             container_path,
@@ -213,7 +212,23 @@ fn volume(volume: &Volume) -> VolumeJson {
     json
 }
 
-fn linux_info(info: &LinuxInfo) -> LinuxInfoJson {
+pub(in crate::rest) fn persistent(
+    kind: &str,
+    size: u64,
+    max_size: Option<u64>,
+    profile_name: Option<&String>,
+    constraints: &[Constraint],
+) -> PersistentJson {
+    PersistentJson {
+        kind: kind.to_string(),
+        size,
+        max_size,
+        profile_name: profile_name.cloned(),
+        constraints: constraints.iter().map(super::constraint).collect(),
+    }
+}
+
+pub(in crate::rest) fn linux_info(info: &LinuxInfo) -> LinuxInfoJson {
     LinuxInfoJson {
         seccomp: info.seccomp.as_ref().map(|s| SeccompJson {
             profile_name: s.profile_name.clone(),

@@ -8,7 +8,10 @@ mod container;
 mod view;
 
 pub use checks::{CheckJson, HealthCheckJson, ReadinessCheckJson, health_check};
-pub use container::{ContainerJson, PortMappingJson, VolumeJson};
+pub use container::{
+    ContainerJson, LinuxInfoJson, PersistentJson, PortMappingJson, PullConfigJson, VolumeJson,
+};
+pub(super) use container::{linux_info, persistent};
 pub use view::{AppView, Counts};
 
 use super::number::Decimal;
@@ -221,26 +224,34 @@ pub fn canonical(app: &App) -> AppJson {
             .collect(),
         task_kill_grace_period_seconds: app.kill_grace_ms.map(|ms| ms / 1000),
         tty: app.tty,
-        upgrade_strategy: UpgradeStrategyJson {
-            maximum_over_capacity: Decimal::from_ppm(app.upgrade.max_over_ppm),
-            minimum_health_capacity: Decimal::from_ppm(app.upgrade.min_health_ppm),
-        },
+        upgrade_strategy: upgrade_strategy(&app.upgrade),
         user: app.user.clone(),
         version: timestamp::format(app.version),
         version_info: Some(VersionInfoJson {
             last_scaling_at: timestamp::format(app.last_scaling),
             last_config_change_at: timestamp::format(app.last_config_change),
         }),
-        kill_selection: match app.kill_selection {
-            KillSelection::YoungestFirst => "YOUNGEST_FIRST",
-            KillSelection::OldestFirst => "OLDEST_FIRST",
-        },
+        kill_selection: kill_selection(app.kill_selection),
         unreachable_strategy: unreachable(app.unreachable),
     }
 }
 
-fn constraint(constraint: &Constraint) -> Vec<String> {
-    let operator = match constraint.operator {
+pub(super) fn upgrade_strategy(upgrade: &UpgradeStrategy) -> UpgradeStrategyJson {
+    UpgradeStrategyJson {
+        maximum_over_capacity: Decimal::from_ppm(upgrade.max_over_ppm),
+        minimum_health_capacity: Decimal::from_ppm(upgrade.min_health_ppm),
+    }
+}
+
+pub(super) fn kill_selection(selection: KillSelection) -> &'static str {
+    match selection {
+        KillSelection::YoungestFirst => "YOUNGEST_FIRST",
+        KillSelection::OldestFirst => "OLDEST_FIRST",
+    }
+}
+
+pub(super) fn operator(operator: Operator) -> &'static str {
+    match operator {
         Operator::Unique => "UNIQUE",
         Operator::Cluster => "CLUSTER",
         Operator::GroupBy => "GROUP_BY",
@@ -248,19 +259,22 @@ fn constraint(constraint: &Constraint) -> Vec<String> {
         Operator::Unlike => "UNLIKE",
         Operator::MaxPer => "MAX_PER",
         Operator::Is => "IS",
-    };
-    let parts = [constraint.field.clone(), operator.to_string()];
+    }
+}
+
+fn constraint(constraint: &Constraint) -> Vec<String> {
+    let parts = [constraint.field.clone(), operator(constraint.operator).to_string()];
     parts.into_iter().chain(constraint.value.clone()).collect()
 }
 
-fn env(value: &EnvValue) -> EnvJson {
+pub(super) fn env(value: &EnvValue) -> EnvJson {
     match value {
         EnvValue::Plain(text) => EnvJson::Plain(text.clone()),
         EnvValue::Secret(name) => EnvJson::Secret { secret: name.clone() },
     }
 }
 
-fn executor_resources(resources: &Resources) -> ExecutorResourcesJson {
+pub(super) fn executor_resources(resources: &Resources) -> ExecutorResourcesJson {
     ExecutorResourcesJson {
         cpus: Decimal::from_milli(resources.cpus_milli),
         mem: Decimal::from_bytes(resources.mem_bytes),
@@ -268,7 +282,7 @@ fn executor_resources(resources: &Resources) -> ExecutorResourcesJson {
     }
 }
 
-fn fetch(fetch: &Fetch) -> FetchJson {
+pub(super) fn fetch(fetch: &Fetch) -> FetchJson {
     FetchJson {
         uri: fetch.uri.clone(),
         extract: fetch.extract,
@@ -278,7 +292,7 @@ fn fetch(fetch: &Fetch) -> FetchJson {
     }
 }
 
-fn network(network: &Network) -> NetworkJson {
+pub(super) fn network(network: &Network) -> NetworkJson {
     let (mode, name, labels) = match network {
         Network::Host => ("host", None, BTreeMap::new()),
         Network::Bridge => ("container/bridge", None, BTreeMap::new()),
@@ -303,7 +317,7 @@ fn residency(residency: &Residency) -> ResidencyJson {
     }
 }
 
-fn resource_limits(limits: &ResourceLimits) -> ResourceLimitsJson {
+pub(super) fn resource_limits(limits: &ResourceLimits) -> ResourceLimitsJson {
     let write = |limit: Option<Limit>, decimal: fn(u64) -> Decimal| {
         limit.map(|limit| match limit {
             Limit::Unlimited => LimitJson::Unlimited("unlimited"),
@@ -316,7 +330,7 @@ fn resource_limits(limits: &ResourceLimits) -> ResourceLimitsJson {
     }
 }
 
-fn unreachable(strategy: UnreachableStrategy) -> UnreachableJson {
+pub(super) fn unreachable(strategy: UnreachableStrategy) -> UnreachableJson {
     match strategy {
         UnreachableStrategy::Disabled => UnreachableJson::Disabled("disabled"),
         UnreachableStrategy::After { inactive_ms, expunge_ms } => UnreachableJson::After {

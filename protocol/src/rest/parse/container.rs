@@ -129,7 +129,7 @@ fn size(errors: &mut Errors, path: &str, value: &Value) -> Option<u64> {
     read::integer(errors, path, value, (0, SIZE_MAX))
 }
 
-fn persistent(
+pub(super) fn persistent(
     errors: &mut Errors,
     path: &str,
     value: &Value,
@@ -173,7 +173,7 @@ fn external(
     })
 }
 
-fn linux_info(errors: &mut Errors, path: &str, value: &Value) -> Option<LinuxInfo> {
+pub(super) fn linux_info(errors: &mut Errors, path: &str, value: &Value) -> Option<LinuxInfo> {
     const MODES: [(&str, &str); 2] = [("PRIVATE", "PRIVATE"), ("SHARE_PARENT", "SHARE_PARENT")];
     let object = Object::open(errors, path, value)?;
     let seccomp = object.optional(errors, "seccomp", |errors, path, value| {

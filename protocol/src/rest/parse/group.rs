@@ -1,5 +1,6 @@
 //! Groups: the tree of a request, each app in it read as one sent alone would be.
 
+use super::pod::pod;
 use super::read::{self, Errors, Object};
 use super::{FACTOR_MAX, finish, one, version};
 use crate::rest::error::FieldError;
@@ -29,17 +30,15 @@ pub fn enforce_role(body: &Value) -> Result<bool, Vec<FieldError>> {
 
 fn group(errors: &mut Errors, path: &str, value: &Value) -> Option<GroupUpdate> {
     let object = Object::open(errors, path, value)?;
-    let has_pods =
-        object.optional(errors, "pods", |e, p, v| read::list(e, p, v, |_, _, _| Some(())));
     Some(GroupUpdate {
         id: object.field(errors, "id", read::text),
         apps: object.field(errors, "apps", |e, p, v| read::list(e, p, v, one)),
+        pods: object.field(errors, "pods", |e, p, v| read::list(e, p, v, pod)),
         groups: object.field(errors, "groups", |e, p, v| read::list(e, p, v, group)),
         dependencies: object.field(errors, "dependencies", read::texts),
         scale_by_ppm: object
             .field(errors, "scaleBy", |e, p, v| read::decimal(e, p, v, PPM, (0, FACTOR_MAX))),
         version: object.field(errors, "version", version),
-        has_pods: has_pods.is_some_and(|pods| !pods.is_empty()),
     })
 }
 

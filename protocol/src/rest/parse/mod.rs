@@ -6,11 +6,13 @@ mod checks;
 mod container;
 mod group;
 mod network;
+mod pod;
 mod read;
 #[cfg(test)]
 mod tests;
 
 pub use group::{enforce_role, group_update};
+pub use pod::{instance_ids, pod_update};
 
 use super::error::FieldError;
 use super::number::{MIB, MILLI, PPM};
@@ -199,17 +201,18 @@ fn resource_limits(errors: &mut Errors, path: &str, value: &Value) -> Option<Res
     })
 }
 
+const OPERATORS: [(&str, Operator); 7] = [
+    ("UNIQUE", Operator::Unique),
+    ("CLUSTER", Operator::Cluster),
+    ("GROUP_BY", Operator::GroupBy),
+    ("LIKE", Operator::Like),
+    ("UNLIKE", Operator::Unlike),
+    ("MAX_PER", Operator::MaxPer),
+    ("IS", Operator::Is),
+];
+
 /// `[field, operator]` or `[field, operator, value]`.
 fn constraint(errors: &mut Errors, path: &str, value: &Value) -> Option<Constraint> {
-    const OPERATORS: [(&str, Operator); 7] = [
-        ("UNIQUE", Operator::Unique),
-        ("CLUSTER", Operator::Cluster),
-        ("GROUP_BY", Operator::GroupBy),
-        ("LIKE", Operator::Like),
-        ("UNLIKE", Operator::Unlike),
-        ("MAX_PER", Operator::MaxPer),
-        ("IS", Operator::Is),
-    ];
     let parts = read::texts(errors, path, value)?;
     let (field, operator, value) = match parts.as_slice() {
         [field, operator] => (field, operator, None),
