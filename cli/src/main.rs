@@ -20,7 +20,8 @@ use verbs::{Common, Verb};
 #[derive(Parser, Debug)]
 #[command(name = "bramble", version, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no bramble \
-    answers, 4 --wait ran out of time; exec: the command's own.")]
+    answers, 4 --wait ran out of time, 5 --wait stopped at a canary or a second set that waits for \
+    `promote` or `withdraw`; exec: the command's own.")]
 struct Cli {
     #[command(flatten)]
     common: Common,

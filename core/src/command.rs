@@ -75,6 +75,14 @@ pub enum Command {
     Wipe { ids: Vec<InstanceId> },
     /// An agent has removed the data of volumes that were given up.
     ForgetVolumes { agent_id: AgentId, ids: Vec<VolumeId> },
+    /// Take a deployment back: what it changed, and nothing else, becomes as it was.
+    RollBack { id: DeploymentId, deployment_id: DeploymentId, reason: UndoReason },
+    /// Write down how far the new versions of a deployment have come.
+    ReviewRollouts { id: DeploymentId },
+    /// Let the new versions that wait take the place of the old ones.
+    Promote { id: DeploymentId },
+    /// Add waiting instances of the version that is kept up while another is on trial.
+    AddStable { app_id: AppId, ids: Vec<InstanceId> },
     /// Change what users say of an agent: its attributes, and whom it lends to.
     ChangeAgent { agent_id: AgentId, change: AgentChange },
 }
@@ -158,6 +166,23 @@ pub enum Rejection {
     SecretsTooLarge { max_bytes: u64 },
     #[error("secret '{0}' does not exist")]
     SecretUnknown(String),
+    #[error("deployment {0} is neither canary nor blue-green: there is nothing to withdraw")]
+    NotStaged(DeploymentId),
+    #[error("deployment {id} does not wait to be promoted{}", not_ready(still))]
+    NotWaiting {
+        id: DeploymentId,
+        /// Apps whose new instances are not all ready.
+        still: Vec<AppId>,
+    },
+    #[error("deployment {0} still has time")]
+    NotOverdue(DeploymentId),
     #[error("an agent has at most {max} attributes set, and roles")]
     AgentSettingsFull { max: u32 },
+}
+
+fn not_ready(apps: &[AppId]) -> String {
+    match apps {
+        [] => String::new(),
+        _ => format!(": not all new instances of {apps:?} are ready yet"),
+    }
 }

@@ -121,6 +121,18 @@ pub enum Event {
         app_id: AppId,
         version: Time,
     },
+    /// It is taken back by the deployment that starts with it.
+    DeploymentUndone {
+        id: DeploymentId,
+        deployment: Box<Deployment>,
+        reason: UndoReason,
+    },
+    /// A new version on trial is in another phase.
+    RolloutChanged {
+        id: DeploymentId,
+        app_id: AppId,
+        phase: Phase,
+    },
 }
 
 /// Why an assignment chosen from an offer no longer held when it was applied.

@@ -199,6 +199,63 @@ pub struct Why {
     pub outlook: OutlookView,
 }
 
+/// One item of `GET /v1/bramble/deployments`: what Marathon's list has no words for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeploymentView {
+    pub id: String,
+    pub version: String,
+    /// From 1; 0 where there are none.
+    pub current_step: u32,
+    pub total_steps: u32,
+    /// Whether someone has to promote or to withdraw it.
+    pub waiting: bool,
+    /// The deployment that this one takes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<UndoView>,
+    pub apps: Vec<RolloutView>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UndoView {
+    pub deployment_id: String,
+    pub reason: String,
+}
+
+/// Where one app of a deployment stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutView {
+    pub app: String,
+    /// `pending`, `starting`, `stopping`, `scaling`, `rolling`, `canary`, `canary-waiting`,
+    /// `green`, `green-waiting`, `promoted` or `done`.
+    pub phase: String,
+    pub old: SetView,
+    pub new: SetView,
+    /// Instances of either that still stop.
+    pub stopping: u32,
+    /// When it is taken back if not all new instances are ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<String>,
+}
+
+/// Instances of one version of an app.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SetView {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// How many shall run in the present phase.
+    pub wanted: u32,
+    /// Those not told to stop.
+    pub instances: u32,
+    /// Running, healthy and ready, as the app's checks ask.
+    pub ready: u32,
+    /// Whether requests to the app may go to them.
+    pub live: bool,
+}
+
 /// Body of every refusal under `/v1/bramble/`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {

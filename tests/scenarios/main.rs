@@ -19,6 +19,7 @@ mod resident;
 mod resize;
 mod rolling;
 mod secrets;
+mod strategies;
 mod surface;
 mod survival;
 mod verbs;

@@ -10,6 +10,8 @@ pub const EXIT_REFUSED: u8 = 1;
 const EXIT_UNREACHABLE: u8 = 3;
 /// `--wait` ran out of time.
 const EXIT_TIMED_OUT: u8 = 4;
+/// `--wait` has come to where only a person can say how to go on: neither done nor failed.
+const EXIT_WAITS: u8 = 5;
 
 #[derive(Debug, Error)]
 pub enum ClientError {
@@ -29,6 +31,8 @@ pub enum ClientError {
     Refused { status: StatusCode, message: String },
     #[error("not done after {seconds} s: {message}")]
     TimedOut { seconds: u64, message: String },
+    #[error("not done yet: {0}")]
+    Waits(String),
 }
 
 impl ClientError {
@@ -64,6 +68,7 @@ impl ClientError {
         match self {
             ClientError::Unreachable { .. } => EXIT_UNREACHABLE,
             ClientError::TimedOut { .. } => EXIT_TIMED_OUT,
+            ClientError::Waits(_) => EXIT_WAITS,
             _ => EXIT_REFUSED,
         }
     }

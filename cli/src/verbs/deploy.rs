@@ -1,9 +1,10 @@
 //! `deploy`: create or change apps, and wait until they stand or cannot.
 
-use super::{Common, app_path, list, number, text};
+use super::{Common, app_path, list, number, rollouts, text};
 use crate::client::{Client, ClientError};
 use crate::output::{print, print_json};
 use anyhow::{Context, Result, bail};
+use bramble_protocol::native::UndoView;
 use bramble_protocol::timestamp;
 use clap::Args;
 use http::{Method, StatusCode};
@@ -33,7 +34,8 @@ pub struct DeployArgs {
 
 #[derive(Args, Debug)]
 pub struct WaitArgs {
-    /// Wait until the deployment is done (tasks running, and healthy where they have checks)
+    /// Wait until the deployment is done (tasks running, and healthy where they have checks); a
+    /// canary or a second set that works and waits for `promote` or `withdraw` ends it with 5
     #[arg(long)]
     wait: bool,
     /// Seconds to wait at most
@@ -153,12 +155,21 @@ async fn until_done(
     timeout_s: u64,
 ) -> Result<(), anyhow::Error> {
     let started = Instant::now();
+    let undone = |undo: &&UndoView| undo.deployment_id == deployment;
     let mut no_room_since: Option<Instant> = None;
     let mut over_since: Option<Instant> = None;
     loop {
-        let deployments = client.get("/v2/deployments").await?;
-        let all = deployments.as_array().map(Vec::as_slice).unwrap_or_default();
-        let over = deployment.is_empty() || !all.iter().any(|d| text(d, "id") == deployment);
+        let all = rollouts::under_way(client).await?;
+        let own = all.iter().find(|d| d.id == deployment);
+        let waiting = own.map(rollouts::told).unwrap_or_default();
+        if !waiting.is_empty() {
+            return Err(ClientError::Waits(waiting.join("\n")).into());
+        }
+        if let Some(back) = all.iter().find_map(|d| d.undoes.as_ref().filter(undone)) {
+            bail!("{}; it is being rolled back", back.reason);
+        }
+        let over = deployment.is_empty() || own.is_none();
+        let just_over = over && over_since.is_none();
         over_since = over_since.or(over.then(Instant::now));
         let mut young = false;
         let mut reasons = Vec::new();
@@ -166,6 +177,9 @@ async fn until_done(
             let Some(seen) = look(client, app).await? else { continue };
             if let Some(failure) = failed(&seen, app, version) {
                 bail!("{failure}");
+            }
+            if just_over && is_later(&seen, version) {
+                bail!("{app}: the deployment was taken back or replaced by another one");
             }
             young |= is_young(&seen, version);
             reasons.extend(missing(&seen, app));
@@ -188,6 +202,12 @@ async fn until_done(
         }
         tokio::time::sleep(Duration::from_millis(LOOK_EVERY_MS)).await;
     }
+}
+
+/// Whether an app has a later version than the one that was to be deployed.
+fn is_later(app: &Value, version: &str) -> bool {
+    let wanted = timestamp::parse(version);
+    wanted.is_some() && timestamp::parse(text(app, "version")) > wanted
 }
 
 /// An app as it is now; `None` once it is gone.
@@ -295,6 +315,14 @@ mod tests {
         ] {
             assert_eq!(missing(&app, "a").as_deref(), missing_of_it, "{app}");
         }
+    }
+
+    #[test]
+    fn a_later_version_is_another_deployment() {
+        for (now, wanted, later) in [(OLD, NEW, false), (NEW, NEW, false), (NEW, OLD, true)] {
+            assert_eq!(is_later(&json!({ "version": now }), wanted), later, "{now} {wanted}");
+        }
+        assert!(!is_later(&json!({ "version": NEW }), ""), "nothing was to be deployed");
     }
 
     #[test]

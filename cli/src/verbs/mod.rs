@@ -6,6 +6,7 @@ mod deploy;
 mod exec;
 mod images;
 mod logs;
+mod rollouts;
 mod secret;
 mod status;
 mod terminal;
@@ -59,6 +60,10 @@ pub enum Verb {
     Restart(apps::AppArgs),
     /// Go back to an earlier version of an app
     Rollback(why::RollbackArgs),
+    /// Let a canary or a second set that waits take the place of the old version
+    Promote(rollouts::WordArgs),
+    /// Stop a canary or a second set; the old version stays
+    Withdraw(rollouts::WordArgs),
     /// Say why an app is not running, and what would make it fit
     Why(why::WhyArgs),
     /// Remove an app
@@ -89,6 +94,8 @@ pub async fn run(common: &Common, verb: Verb) -> Result<u8> {
         Verb::Scale(args) => apps::scale(&client, common, args).await,
         Verb::Restart(args) => apps::restart(&client, common, args).await,
         Verb::Rollback(args) => why::rollback(&client, common, args).await,
+        Verb::Promote(args) => rollouts::promote(&client, common, args).await,
+        Verb::Withdraw(args) => rollouts::withdraw(&client, common, args).await,
         Verb::Why(args) => why::run(&client, common, args).await,
         Verb::Rm(args) => apps::remove(&client, common, args).await,
         Verb::Load(args) => images::load(&client, common, args).await,

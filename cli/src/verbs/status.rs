@@ -1,7 +1,7 @@
 //! `status` and `token`.
 
-use super::Common;
 use super::agents::used;
+use super::{Common, rollouts};
 use crate::client::Client;
 use crate::output::{print, print_json};
 use crate::table::{Table, age};
@@ -39,7 +39,13 @@ pub async fn run(client: &Client, common: &Common) -> Result<u8> {
             agent.tasks.to_string(),
         ]);
     }
-    print(&(head + &table.render()))?;
+    let mut text = head + &table.render();
+    let waiting: Vec<String> =
+        rollouts::under_way(client).await?.iter().flat_map(rollouts::told).collect();
+    if !waiting.is_empty() {
+        text.push_str(&format!("\nwaiting for you\n  {}\n", waiting.join("\n  ")));
+    }
+    print(&text)?;
     Ok(0)
 }
 

@@ -9,7 +9,7 @@ pub(super) struct Crowd<'a> {
     pub app: Option<&'a App>,
     /// Goal Running, of the current configuration.
     pub new: Vec<&'a Instance>,
-    /// Goal Running, of an earlier configuration.
+    /// Goal Running, of another configuration.
     pub old: Vec<&'a Instance>,
     /// Told to stop, not gone or parked yet.
     pub stopping: u32,
@@ -21,8 +21,8 @@ pub(super) struct Crowd<'a> {
 
 impl<'a> Crowd<'a> {
     pub fn of(state: &'a State, app_id: &'a AppId) -> Self {
-        let app = state.apps.get(app_id).map(|r| &r.app);
-        let config = app.map(|a| a.last_config_change).unwrap_or_default();
+        let record = state.apps.get(app_id);
+        let app = record.map(|r| &r.app);
         let mut crowd =
             Crowd { app, new: vec![], old: vec![], stopping: 0, parked: vec![], ready: vec![] };
         for instance in state.instances_of(app_id) {
@@ -34,8 +34,8 @@ impl<'a> Crowd<'a> {
                 crowd.stopping += 1;
                 continue;
             }
-            let outdated = instance.assigned_version() < config;
-            let side = if outdated { &mut crowd.old } else { &mut crowd.new };
+            let current = record.is_none_or(|r| r.is_current(instance.assigned_version()));
+            let side = if current { &mut crowd.new } else { &mut crowd.old };
             side.push(instance);
             // An old task is measured by the checks it was started with.
             let own = state.app_of(instance).or(app);
@@ -52,7 +52,24 @@ impl<'a> Crowd<'a> {
     }
 
     pub fn is_ready(&self, instance: &Instance) -> bool {
-        self.ready.binary_search(&&instance.id).is_ok()
+        self.works(&instance.id)
+    }
+
+    /// Whether the instance is one of `new`.
+    pub fn is_new(&self, instance: &Instance) -> bool {
+        // Both are in the order of ids, as the state is.
+        self.new.binary_search_by(|new| new.id.cmp(&instance.id)).is_ok()
+    }
+
+    /// Whether the instance of this id does its work.
+    pub fn works(&self, id: &InstanceId) -> bool {
+        self.ready.binary_search(&id).is_ok()
+    }
+
+    /// Instances of `new` that do their work.
+    pub fn new_ready_count(&self) -> u32 {
+        let ready = self.new.iter().filter(|i| self.is_ready(i)).count();
+        u32::try_from(ready).unwrap_or(u32::MAX)
     }
 
     /// Instances of goal Running that do their work.
@@ -71,10 +88,9 @@ impl<'a> Crowd<'a> {
         let parked = if self.app.is_none() { self.parked.as_slice() } else { &[] };
         let all = self.new.iter().chain(&self.old).chain(parked);
         Moves {
-            add: 0,
-            resize: Vec::new(),
             stop: all.map(|i| i.id.clone()).collect(),
             done: self.wanted_count() == 0 && self.stopping == 0 && parked.is_empty(),
+            ..Moves::default()
         }
     }
 }

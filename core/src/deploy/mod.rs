@@ -3,20 +3,28 @@
 //! Everything is computed from the state alone, each time anew: a wake-up says "look again", and
 //! a new leader needs no hand-over. Nothing here changes a state.
 
+mod asked;
 mod crowd;
 mod keep;
 mod layers;
 mod moving;
 mod plan;
+mod progress;
 mod resize;
 mod restart;
+mod review;
 mod scale;
 mod select;
+mod staged;
 mod upgrade;
 
+pub use asked::{Asked, BadLabel, asked};
 pub use keep::keep;
 pub use layers::is_cyclic;
 pub use plan::{plan, plan_with_restarts};
+pub use progress::{Progress, Set, Stage, progress};
+pub use review::{give_up, next_deadline};
+pub(crate) use review::{overdue, review};
 
 use crate::command::Command;
 use crate::model::{ActionKind, AppId, Deployment, DeploymentAction, InstanceId, State, Time};
@@ -58,6 +66,8 @@ pub enum Status {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Moves {
     add: u32,
+    /// Of the version that is kept up while another is on trial.
+    add_stable: u32,
     stop: Vec<InstanceId>,
     /// Running ones that take the new size as they are.
     resize: Vec<InstanceId>,
@@ -82,6 +92,9 @@ pub fn advance(
         commands.extend(to_commands(&action.app_id, moves, ids));
     }
     commands.extend(keep_finished(deployment, state, ids));
+    if !review(deployment, state).is_empty() {
+        commands.push(Command::ReviewRollouts { id: deployment.id.clone() });
+    }
     if !commands.is_empty() {
         return Advance { commands, status: Status::Acting };
     }
@@ -98,10 +111,12 @@ pub fn advance(
 
 fn moves(deployment: &Deployment, state: &State, action: &DeploymentAction) -> Moves {
     let crowd = Crowd::of(state, &action.app_id);
-    let Some(app) = crowd.app else {
+    let Some(record) = state.apps.get(&action.app_id) else {
         // Removed, or about to be: all of it stops.
         return crowd.stop_all();
     };
+    let app = &record.app;
+    let rollout = deployment.rollouts.get(&action.app_id).filter(|rollout| rollout.is_held());
     match action.kind {
         ActionKind::Start => Moves { done: true, ..Moves::default() },
         ActionKind::Stop => crowd.stop_all(),
@@ -109,9 +124,12 @@ fn moves(deployment: &Deployment, state: &State, action: &DeploymentAction) -> M
             let before = deployment.original.apps.get(&action.app_id).map_or(0, |a| a.instances);
             scale::moves(state, app, &crowd, app.instances > before)
         }
-        ActionKind::Restart => {
-            resize::moves(state, app, &crowd).unwrap_or_else(|| restart::moves(app, &crowd))
-        }
+        ActionKind::Restart => match rollout {
+            Some(rollout) => staged::moves(record, rollout, &crowd),
+            None => {
+                resize::moves(state, app, &crowd).unwrap_or_else(|| restart::moves(app, &crowd))
+            }
+        },
     }
 }
 
@@ -147,12 +165,19 @@ fn to_commands(app_id: &AppId, moves: Moves, ids: &mut dyn IdSource) -> Vec<Comm
             .chunks(INSTANCES_PER_COMMAND_MAX)
             .map(|ids| Command::Resize { app_id: app_id.clone(), ids: ids.to_vec() }),
     );
-    let new: Vec<InstanceId> = (0..moves.add.min(INSTANCES_ADDED_MAX))
-        .map(|_| InstanceId::compose(app_id, &ids.uuid()))
-        .collect();
+    let mut some = |count: u32| -> Vec<InstanceId> {
+        let count = count.min(INSTANCES_ADDED_MAX);
+        (0..count).map(|_| InstanceId::compose(app_id, &ids.uuid())).collect()
+    };
+    let (new, stable) = (some(moves.add), some(moves.add_stable));
     commands.extend(
         new.chunks(INSTANCES_PER_COMMAND_MAX)
             .map(|ids| Command::AddInstances { app_id: app_id.clone(), ids: ids.to_vec() }),
+    );
+    commands.extend(
+        stable
+            .chunks(INSTANCES_PER_COMMAND_MAX)
+            .map(|ids| Command::AddStable { app_id: app_id.clone(), ids: ids.to_vec() }),
     );
     commands
 }

@@ -17,8 +17,7 @@ use crate::model::{App, Instance, InstanceId};
 pub(super) fn moves(app: &App, crowd: &Crowd<'_>) -> Moves {
     let bounds = Bounds::of(app);
     let new = count(&crowd.new);
-    let new_ready = crowd.new.iter().filter(|i| crowd.is_ready(i)).count();
-    let new_ready = u32::try_from(new_ready).unwrap_or(u32::MAX);
+    let new_ready = crowd.new_ready_count();
     // An old one that has no place yet helps nobody; launching it now would be waste.
     let (waiting, placed): (Vec<&Instance>, Vec<&Instance>) =
         crowd.old.iter().partition(|i| i.task.is_none());
@@ -35,11 +34,11 @@ pub(super) fn moves(app: &App, crowd: &Crowd<'_>) -> Moves {
     let add = app.instances.saturating_sub(new).min(room);
     let done =
         new == app.instances && new_ready == new && crowd.old.is_empty() && crowd.stopping == 0;
-    Moves { add, stop, resize: Vec::new(), done }
+    Moves { add, stop, done, ..Moves::default() }
 }
 
 /// The `surplus` that go first: those that do not work, then as the app selects.
-fn worst<'a>(
+pub(super) fn worst<'a>(
     app: &App,
     crowd: &Crowd<'_>,
     instances: &[&'a Instance],

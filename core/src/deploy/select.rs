@@ -5,8 +5,8 @@ use crate::model::{App, Instance, InstanceId, KillSelection, Operator, State, Ta
 use crate::place::field_value;
 use std::collections::BTreeMap;
 
-/// Choose `surplus` instances: those without a task first, then staging, starting, running; old
-/// configurations before the current; within these so that the groups of GROUP_BY stay even; the
+/// Choose `surplus` instances: those without a task first, then unreachable, staging, starting,
+/// running; old configurations before the current; within these so that the groups of GROUP_BY stay even; the
 /// rest as the app selects.
 pub(super) fn choose_to_stop(
     state: &State,
@@ -18,7 +18,7 @@ pub(super) fn choose_to_stop(
         return Vec::new();
     }
     let mut left: Vec<&Instance> = crowd.new.iter().chain(&crowd.old).copied().collect();
-    let rank = |i: &Instance| (progress(i), i.assigned_version() >= app.last_config_change);
+    let rank = |i: &Instance| (progress(state, i), crowd.is_new(i));
     left.sort_by_key(|i| (rank(i), age_order(app, i), &i.id));
     let field = app.constraints.iter().find(|c| c.operator == Operator::GroupBy).map(|c| &c.field);
     let mut chosen = Vec::new();
@@ -47,13 +47,17 @@ fn group(state: &State, field: &str, instance: &Instance) -> Option<String> {
     field_value(field, &host, &attributes).map(std::borrow::Cow::into_owned)
 }
 
-/// How far an instance has come.
-fn progress(instance: &Instance) -> u8 {
-    match instance.task.as_ref().map(|t| t.state) {
+/// How far an instance has come; one that nobody can reach may not be there at all.
+fn progress(state: &State, instance: &Instance) -> u8 {
+    let reachable = |id| state.agents.get(id).is_some_and(|agent| agent.reachable);
+    match &instance.task {
         None => 0,
-        Some(TaskState::Staging) => 1,
-        Some(TaskState::Starting) => 2,
-        Some(_) => 3,
+        Some(task) if !reachable(&task.agent_id) => 1,
+        Some(task) => match task.state {
+            TaskState::Staging => 2,
+            TaskState::Starting => 3,
+            _ => 4,
+        },
     }
 }
 

@@ -2,13 +2,13 @@
 
 use super::deployments::DEPLOYMENTS_MAX;
 use super::draft::{Draft, draft};
-use super::{groups, instances, service_ports};
+use super::{groups, instances, rollouts, service_ports};
 use crate::command::{AppChange, GroupChange, Rejection};
 use crate::deploy;
 use crate::event::Event;
 use crate::model::{
     APP_VERSIONS_MAX, App, AppId, AppRecord, Deployment, DeploymentId, Goal, Group, InstanceId,
-    LaunchDelay, Plan, State, Time,
+    LaunchDelay, Plan, State, Time, Undo,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +19,9 @@ pub(super) struct Request<'a> {
     pub apps: &'a [AppChange],
     pub force: bool,
     pub unlocks: Unlocks<'a>,
+    /// The deployment that this takes back. Its apps get their configurations back, not new ones:
+    /// tasks that still have them stay.
+    pub undoes: Option<Undo>,
 }
 
 /// Deployments that a change ends, besides those that a forced one finds in its way.
@@ -38,7 +41,8 @@ pub(super) fn change(
     force: bool,
 ) -> Result<Vec<Event>, Rejection> {
     let unlocks = Unlocks { replaces: None, unchanged: true };
-    let request = Request { deployment_id, groups: &[], apps: changes, force, unlocks };
+    let request =
+        Request { deployment_id, groups: &[], apps: changes, force, unlocks, undoes: None };
     deploy_change(state, &request).map(|(_, events)| events)
 }
 
@@ -48,7 +52,7 @@ pub(super) fn deploy_change(
     request: &Request<'_>,
 ) -> Result<(Time, Vec<Event>), Rejection> {
     let id = request.deployment_id;
-    let draft = settled(state, request.groups, request.apps)?;
+    let draft = settled(state, request.groups, request.apps, request.undoes.is_some())?;
     let changed = draft.changed(state);
     let replaces = request.unlocks.replaces.filter(|id| state.deployments.contains_key(id));
     let mut locks = state.locked_by(&changed);
@@ -67,12 +71,12 @@ pub(super) fn deploy_change(
     if state.deployments.len() - locks.len() >= DEPLOYMENTS_MAX as usize {
         return Err(Rejection::DeploymentsFull { max: DEPLOYMENTS_MAX });
     }
-    let deployment = deployment(state, id, &draft)?;
+    let deployment = deployment(state, id, &draft, request.undoes.clone())?;
     // From here on nothing can fail.
     let mut events = Vec::new();
     for id in locks {
         if let Some(deployment) = state.deployments.remove(&id) {
-            events.push(Event::DeploymentCancelled { id, deployment: Box::new(deployment) });
+            events.push(ended(id, deployment, request.undoes.as_ref()));
         }
     }
     groups::remember(state, &draft, &changed);
@@ -98,11 +102,24 @@ pub(super) fn deploy_change(
     Ok((version, events))
 }
 
+fn ended(id: DeploymentId, deployment: Deployment, undoes: Option<&Undo>) -> Event {
+    let deployment = Box::new(deployment);
+    match undoes.filter(|undo| undo.id == id) {
+        Some(undo) => Event::DeploymentUndone { id, deployment, reason: undo.reason.clone() },
+        None => Event::DeploymentCancelled { id, deployment },
+    }
+}
+
 /// The draft of a command with its service ports and versions.
-fn settled(state: &State, groups: &[GroupChange], apps: &[AppChange]) -> Result<Draft, Rejection> {
+fn settled(
+    state: &State,
+    groups: &[GroupChange],
+    apps: &[AppChange],
+    restores: bool,
+) -> Result<Draft, Rejection> {
     let mut draft = draft(state, groups, apps)?;
     service_ports::assign(state, &mut draft.apps)?;
-    draft.set_versions(state);
+    draft.set_versions(state, restores);
     groups::stamp(state, &mut draft);
     Ok(draft)
 }
@@ -116,13 +133,18 @@ pub fn preview(
     groups: &[GroupChange],
     apps: &[AppChange],
 ) -> Result<Plan, Rejection> {
-    let draft = settled(state, groups, apps)?;
-    Ok(deployment(state, &DeploymentId::new(""), &draft)?.plan)
+    let draft = settled(state, groups, apps, false)?;
+    Ok(deployment(state, &DeploymentId::new(""), &draft, None)?.plan)
 }
 
 /// The deployment that brings the tasks in line with the draft. It is planned over all apps, as
 /// dependencies may lead through untouched ones, and holds only those that it acts on.
-fn deployment(state: &State, id: &DeploymentId, draft: &Draft) -> Result<Deployment, Rejection> {
+fn deployment(
+    state: &State,
+    id: &DeploymentId,
+    draft: &Draft,
+    undoes: Option<Undo>,
+) -> Result<Deployment, Rejection> {
     let mut original = state.root();
     let mut target = original.clone();
     overlay(&mut target.apps, &draft.apps);
@@ -141,8 +163,15 @@ fn deployment(state: &State, id: &DeploymentId, draft: &Draft) -> Result<Deploym
     };
     only_touched(&mut original);
     only_touched(&mut target);
-    let (id, version) = (id.clone(), draft.version);
-    Ok(Deployment { id, version, plan, current_step: 0, original, target })
+    let (id, version, rollouts) = (id.clone(), draft.version, BTreeMap::new());
+    let mut deployment =
+        Deployment { id, version, plan, current_step: 0, original, target, rollouts, undoes };
+    // The way back is never on trial itself: it could only lead round in circles.
+    if deployment.undoes.is_none() {
+        deployment.rollouts = rollouts::of(state, &deployment);
+    }
+    rollouts::enter_step(&mut deployment, state.now);
+    Ok(deployment)
 }
 
 fn overlay<K: Ord + Clone, V: Clone>(now: &mut BTreeMap<K, V>, drafted: &BTreeMap<K, Option<V>>) {

@@ -62,7 +62,7 @@ fn check(
     if !agent.reachable {
         return Err(RefusedAssignment::AgentUnreachable);
     }
-    if record.delay.until > state.now {
+    if state.delay_of(instance).until > state.now {
         return Err(RefusedAssignment::Delayed);
     }
     if !state.missing_secrets(app).is_empty() {

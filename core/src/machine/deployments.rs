@@ -1,5 +1,6 @@
 //! Deployments on their way, and the launch delay that they and users reset.
 
+use super::rollouts;
 use crate::command::Rejection;
 use crate::event::Event;
 use crate::model::{ActionKind, AppId, DeploymentId, LaunchDelay, State};
@@ -23,7 +24,9 @@ pub(super) fn advance(
         state.deployments.remove(id);
         return Ok(vec![Event::DeploymentFinished { id: id.clone(), deployment }]);
     }
+    rollouts::leave_step(deployment, state.now);
     deployment.current_step = at + 1;
+    rollouts::enter_step(deployment, state.now);
     let shown = Box::new(deployment.clone());
     let restarts: Vec<AppId> = deployment
         .current_actions()
@@ -50,5 +53,8 @@ pub(super) fn cancel(state: &mut State, id: &DeploymentId) -> Result<Vec<Event>,
 pub(super) fn reset_delay(state: &mut State, app_id: &AppId) -> Result<Vec<Event>, Rejection> {
     let record = state.apps.get_mut(app_id).ok_or_else(|| Rejection::AppUnknown(app_id.clone()))?;
     record.delay = LaunchDelay::default();
+    if let Some(rollout) = state.rollout_mut(app_id) {
+        rollout.stable_delay = LaunchDelay::default();
+    }
     Ok(vec![Event::DelayReset { app_id: app_id.clone() }])
 }

@@ -3,7 +3,7 @@
 
 use super::groups;
 use crate::command::{AppChange, GroupChange, Rejection};
-use crate::model::{App, AppId, Goal, GroupId, GroupRecord, State, Time};
+use crate::model::{App, AppId, Goal, GroupId, GroupRecord, Instance, State, Time};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the changes of one command come to.
@@ -129,7 +129,10 @@ impl Draft {
 
     /// Set the versions of every app by what changes of it (Marathon's `versionInfo`, section 3);
     /// one that does not change at all stays as it was.
-    pub fn set_versions(&mut self, state: &State) {
+    ///
+    /// What goes back `restores` the time of its configuration too: then tasks that have it
+    /// already are seen to have it.
+    pub fn set_versions(&mut self, state: &State, restores: bool) {
         let version = self.version;
         for (id, drafted) in &mut self.apps {
             let Some(app) = drafted else { continue };
@@ -142,9 +145,13 @@ impl Draft {
             let scaling = if scaled { version } else { old.last_scaling };
             let restart = self.restarts.contains(id);
             if app.config() != old.config() {
+                let again = if restores { config_again(state, app) } else { None };
                 let resized = !restart && app.only_resizes(old);
                 let tasks = if resized { old.tasks_since() } else { version };
-                stamp(app, [version, version, version, tasks]);
+                match again {
+                    Some((config, tasks)) => stamp(app, [version, scaling, config, tasks]),
+                    None => stamp(app, [version, version, version, tasks]),
+                }
             } else if restart {
                 stamp(app, [version, scaling, version, version]);
             } else if scaled {
@@ -167,8 +174,17 @@ fn stamp(app: &mut App, [version, scaling, config, tasks]: [Time; 4]) {
     app.last_restart = tasks;
 }
 
+/// When an app, as it was before, had got its configuration, if that is still known; and the
+/// version from which on tasks differ from it in their size alone.
+fn config_again(state: &State, app: &App) -> Option<(Time, Time)> {
+    let earlier = state.apps.get(&app.id)?.at_version(app.version)?;
+    let same = earlier.config() == app.config();
+    same.then(|| (earlier.last_config_change, earlier.tasks_since()))
+}
+
+/// Whether a change of tasks is not at its end. A size that is only on its way may be refused yet.
 fn has_outdated(state: &State, app: &App) -> bool {
-    state
-        .instances_of(&app.id)
-        .any(|i| i.goal == Goal::Running && i.assigned_version() < app.last_config_change)
+    let Some(record) = state.apps.get(&app.id) else { return false };
+    let outdated = |i: &Instance| i.goal == Goal::Running && !record.is_current(i.version);
+    state.instances_of(&app.id).any(outdated)
 }

@@ -3,7 +3,7 @@
 use crate::command::Rejection;
 use crate::event::Event;
 use crate::model::{
-    AgentId, App, AppId, AppRecord, Goal, Instance, InstanceId, Reservation, State, VolumeId,
+    AgentId, App, AppId, AppRecord, Goal, Instance, InstanceId, Reservation, State, Time, VolumeId,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +19,36 @@ pub(super) fn add(
     ids: &[InstanceId],
 ) -> Result<Vec<Event>, Rejection> {
     let record = state.apps.get(app_id).ok_or_else(|| Rejection::AppUnknown(app_id.clone()))?;
+    let version = record.app.version;
+    let wanted = record.app.instances;
+    // While a new version is on trial, only so many may try it.
+    let wanted = state.held(app_id).map_or(wanted, |rollout| rollout.fresh(wanted));
+    add_of(state, app_id, version, wanted, ids)
+}
+
+/// Add waiting instances of the version that is kept up while another is on trial, at most as many
+/// as it lacks; none once the trial is over.
+pub(super) fn add_stable(
+    state: &mut State,
+    app_id: &AppId,
+    ids: &[InstanceId],
+) -> Result<Vec<Event>, Rejection> {
+    if !state.apps.contains_key(app_id) {
+        return Err(Rejection::AppUnknown(app_id.clone()));
+    }
+    let Some(rollout) = state.held(app_id) else { return Ok(Vec::new()) };
+    let (version, wanted) = (rollout.stable, rollout.stable_instances);
+    add_of(state, app_id, version, wanted, ids)
+}
+
+/// Add instances of a version until there are `wanted` of its configuration.
+fn add_of(
+    state: &mut State,
+    app_id: &AppId,
+    version: Time,
+    wanted: u32,
+    ids: &[InstanceId],
+) -> Result<Vec<Event>, Rejection> {
     let mut seen = BTreeSet::new();
     if let Some(taken) = ids.iter().find(|id| state.instances.contains_key(id) || !seen.insert(*id))
     {
@@ -28,14 +58,12 @@ pub(super) fn add(
     if let Some(id) = ids.iter().find(|id| !id.0.starts_with(&prefix)) {
         return Err(Rejection::InstanceMisnamed(id.clone(), app_id.clone()));
     }
-    let (version, config) = (record.app.version, record.app.last_config_change);
-    let current = state
-        .instances_of(app_id)
-        .filter(|i| i.goal == Goal::Running && i.assigned_version() >= config)
-        // Its replacement comes before it goes.
-        .filter(|i| i.task.as_ref().is_none_or(|task| task.misplaced.is_none()))
-        .count();
-    let room = (record.app.instances as usize).saturating_sub(current).min(ids.len());
+    let record = &state.apps[app_id];
+    let alike = |i: &&Instance| record.same_config(i.assigned_version(), version);
+    // The replacement of one that stands wrong comes before it goes.
+    let stays = |i: &&Instance| i.task.as_ref().is_none_or(|task| task.misplaced.is_none());
+    let running = state.instances_of(app_id).filter(|i| i.goal == Goal::Running).filter(stays);
+    let room = (wanted as usize).saturating_sub(running.filter(alike).count()).min(ids.len());
     let woken = parked(state, &record.app, room);
     let fresh = fresh_room(state, &record.app).min(room - woken.len());
     let mut events = Vec::new();

@@ -14,6 +14,8 @@ mod groups;
 mod instances;
 mod membership;
 mod resize;
+mod rollback;
+mod rollouts;
 mod secrets;
 mod service_ports;
 mod status;
@@ -53,7 +55,9 @@ pub fn apply(state: &mut State, entry: &Entry) -> Result<Vec<Event>, Rejection> 
         Command::ChangeGroup { deployment_id, group, groups, apps, force, replaces } => {
             let (force, replaces) = (*force, replaces.as_ref());
             let unlocks = Unlocks { replaces, unchanged: false };
-            groups::change(state, group, &Request { deployment_id, groups, apps, force, unlocks })
+            let undoes = None;
+            let request = Request { deployment_id, groups, apps, force, unlocks, undoes };
+            groups::change(state, group, &request)
         }
         Command::EnforceRole { group, enforce } => groups::enforce_role(state, group, *enforce),
         Command::AdvanceDeployment { id, from_step } => deployments::advance(state, id, *from_step),
@@ -77,5 +81,11 @@ pub fn apply(state: &mut State, entry: &Entry) -> Result<Vec<Event>, Rejection> 
             instances::forget_volumes(state, agent_id, ids);
             Ok(Vec::new())
         }
+        Command::RollBack { id, deployment_id, reason } => {
+            rollback::roll_back(state, id, deployment_id, reason)
+        }
+        Command::ReviewRollouts { id } => rollouts::record(state, id),
+        Command::Promote { id } => rollouts::promote(state, id),
+        Command::AddStable { app_id, ids } => instances::add_stable(state, app_id, ids),
     }
 }

@@ -3,8 +3,8 @@
 use super::{backoff, instances, resize};
 use crate::event::Event;
 use crate::model::{
-    Goal, HealthCheck, HealthResult, Instance, InstanceId, State, Task, TaskFailure, TaskState,
-    TaskStatus, Time,
+    AppId, BackoffStrategy, Goal, HealthCheck, HealthResult, Instance, InstanceId, State, Task,
+    TaskFailure, TaskState, TaskStatus, Time,
 };
 
 pub(super) fn record(state: &mut State, statuses: &[TaskStatus]) -> Vec<Event> {
@@ -114,18 +114,33 @@ fn end(state: &mut State, id: &InstanceId, task: &Task, events: &mut Vec<Event>)
     let (app_id, version, goal) = (instance.app_id.clone(), instance.version, instance.goal);
     remember_failure(state, id, task);
     let later_restart = state.awaits_restart(&app_id);
-    let Some(record) = state.apps.get_mut(&app_id) else {
+    let stable = state.held(&app_id).map(|rollout| rollout.stable);
+    let Some(record) = state.apps.get(&app_id) else {
         return instances::remove(state, id, events);
     };
-    // An old configuration is launched again only while its own restart is still to come.
-    let outdated = version < record.app.last_config_change && !later_restart;
+    // An old configuration is launched again only while its own restart is still to come, or
+    // while it is kept up beside one on trial.
+    let kept_up = stable.is_some_and(|stable| record.same_config(version, stable));
+    let outdated = !record.is_current(version) && !later_restart && !kept_up;
     let Some(app) = record.at_version(version).filter(|_| goal == Goal::Running && !outdated)
     else {
         return instances::retire(state, id, events);
     };
     if task.state.delays_launch() {
-        let strategy = app.backoff;
-        record.delay = backoff::after_failure(record.delay, &strategy, now);
+        let (strategy, beside) = (app.backoff, kept_up && !record.is_current(version));
+        delay_launch(state, &app_id, &strategy, beside);
+    }
+}
+
+/// Let the next launch wait; of a version kept up `beside` one on trial, only its own.
+fn delay_launch(state: &mut State, app_id: &AppId, strategy: &BackoffStrategy, beside: bool) {
+    let now = state.now;
+    let delay = match beside {
+        true => state.rollout_mut(app_id).map(|rollout| &mut rollout.stable_delay),
+        false => state.apps.get_mut(app_id).map(|record| &mut record.delay),
+    };
+    if let Some(delay) = delay {
+        *delay = backoff::after_failure(*delay, strategy, now);
     }
 }
 

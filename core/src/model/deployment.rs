@@ -1,6 +1,6 @@
 //! Deployments: a change under way, in steps whose actions run side by side.
 
-use super::{App, AppId, DeploymentId, GroupId, GroupRecord, Time};
+use super::{App, AppId, DeploymentId, GroupId, GroupRecord, Rollout, Time, Undo};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -73,6 +73,12 @@ pub struct Deployment {
     pub original: Group,
     /// The affected apps as they shall be; one that is removed is absent.
     pub target: Group,
+    /// New versions on trial.
+    #[serde(default)]
+    pub rollouts: BTreeMap<AppId, Rollout>,
+    /// The deployment that this one takes back.
+    #[serde(default)]
+    pub undoes: Option<Undo>,
 }
 
 impl Deployment {

@@ -138,6 +138,35 @@ impl State {
         self.deployments.values().filter(move |d| d.touches(app_id))
     }
 
+    /// An app's new version on trial.
+    pub fn rollout(&self, app_id: &AppId) -> Option<&Rollout> {
+        self.deployments.values().find_map(|d| d.rollouts.get(app_id))
+    }
+
+    /// An app's new version on trial, to be changed.
+    pub(crate) fn rollout_mut(&mut self, app_id: &AppId) -> Option<&mut Rollout> {
+        self.deployments.values_mut().find_map(|d| d.rollouts.get_mut(app_id))
+    }
+
+    /// An app's new version on trial while the stable one is kept up beside it.
+    pub fn held(&self, app_id: &AppId) -> Option<&Rollout> {
+        self.rollout(app_id).filter(|rollout| rollout.is_held())
+    }
+
+    /// Whether an instance has the configuration that its app wants by now.
+    pub fn is_current(&self, instance: &Instance) -> bool {
+        self.apps.get(&instance.app_id).is_some_and(|r| r.is_current(instance.assigned_version()))
+    }
+
+    /// When an instance may launch.
+    pub fn delay_of(&self, instance: &Instance) -> LaunchDelay {
+        let Some(record) = self.apps.get(&instance.app_id) else { return LaunchDelay::default() };
+        if record.is_current(instance.version) {
+            return record.delay;
+        }
+        self.held(&instance.app_id).map_or(record.delay, |rollout| rollout.stable_delay)
+    }
+
     /// Deployments that lock any of these apps, in id order.
     pub fn locked_by<'a>(&self, apps: impl IntoIterator<Item = &'a AppId>) -> Vec<DeploymentId> {
         let ids: BTreeSet<DeploymentId> = apps
@@ -184,13 +213,16 @@ impl State {
             .filter(|i| i.is_waiting())
             .filter_map(|i| {
                 let record = self.apps.get(&i.app_id)?;
-                (record.delay.until <= now).then_some(())?;
+                (self.delay_of(i).until <= now).then_some(())?;
                 Some((i, record.at_version(i.version)?))
             })
             .collect();
         waiting.sort_by_key(|(i, _)| (i.reservation.is_none(), i.since));
         let apps: BTreeSet<&AppId> = waiting.iter().map(|(i, _)| &i.app_id).collect();
         let places = self.places_of(&apps);
+        let same_config = |app_id: &AppId, one: Time, other: Time| {
+            self.apps.get(app_id).is_some_and(|record| record.same_config(one, other))
+        };
         waiting
             .into_iter()
             .map(|(instance, app)| Demand {
@@ -202,7 +234,7 @@ impl State {
                     .get(&instance.app_id)
                     .into_iter()
                     .flatten()
-                    .filter(|(version, _)| *version >= app.last_config_change)
+                    .filter(|(version, _)| same_config(&instance.app_id, *version, app.version))
                     .map(|(_, place)| place.clone())
                     .collect(),
             })
@@ -212,7 +244,7 @@ impl State {
     /// Version and place of the tasks of these apps, first placed first: CLUSTER without a value
     /// follows the first one.
     ///
-    /// Callers leave out tasks of earlier configurations, as Marathon does: else an app that is
+    /// Callers leave out tasks of other configurations, as Marathon does: else an app that is
     /// UNIQUE per host could never be replaced on a cluster of one.
     fn places_of(&self, apps: &BTreeSet<&AppId>) -> BTreeMap<&AppId, Vec<(Time, TaskPlace)>> {
         let mut tasks: Vec<(&Instance, &Task)> = self
@@ -238,8 +270,8 @@ impl State {
         self.instances
             .values()
             .filter(|i| i.is_waiting())
-            .filter_map(|i| self.apps.get(&i.app_id))
-            .map(|record| record.delay.until)
+            .filter(|i| self.apps.contains_key(&i.app_id))
+            .map(|i| self.delay_of(i).until)
             .filter(|until| *until > now)
             .min()
     }

@@ -4,8 +4,8 @@
 //! anything: the deployer asks in order to propose, the state machine asks again.
 
 use super::{
-    AgentId, App, AppId, Goal, Instance, InstanceId, Resources, State, Task, TaskPlace, TaskState,
-    Time, Usage,
+    AgentId, App, AppId, AppRecord, Goal, Instance, InstanceId, Resources, State, Task, TaskPlace,
+    TaskState, Time, Usage,
 };
 use crate::place;
 use serde::{Deserialize, Serialize};
@@ -108,18 +108,17 @@ impl State {
         self.record(&instance.app_id)?.at_version(instance.assigned_version())
     }
 
-    /// Each instance of an earlier configuration with whether it can take the present one's size
+    /// Each instance of another configuration with whether it can take the present one's size
     /// where it is; together they fit.
     pub fn resizable(&self, app_id: &AppId) -> Vec<(InstanceId, Result<(), Unresizable>)> {
-        let Some(app) = self.apps.get(app_id).map(|record| &record.app) else { return Vec::new() };
-        let outdated = |i: &&Instance| {
-            i.goal == Goal::Running && i.assigned_version() < app.last_config_change
-        };
+        let Some(record) = self.apps.get(app_id) else { return Vec::new() };
+        let app = &record.app;
+        let outdated = |i: &&Instance| i.goal == Goal::Running && !self.is_current(i);
         let mut placed = self.placed_under(app);
         let mut used: BTreeMap<&AgentId, Usage> = BTreeMap::new();
         let mut verdicts = Vec::new();
         for instance in self.instances_of(app_id).filter(outdated) {
-            let verdict = self.verdict(app, instance, &mut used, &placed);
+            let verdict = self.verdict(record, instance, &mut used, &placed);
             if let (Ok(()), Some(task)) = (&verdict, &instance.task) {
                 placed.push(self.place_of(task));
             }
@@ -130,18 +129,21 @@ impl State {
 
     fn verdict<'a>(
         &'a self,
-        app: &App,
+        record: &AppRecord,
         instance: &'a Instance,
         used: &mut BTreeMap<&'a AgentId, Usage>,
         placed: &[TaskPlace],
     ) -> Result<(), Unresizable> {
-        if instance.version < app.tasks_since() {
+        let app = &record.app;
+        // A later version may have come and gone: what counts is the definition of its own.
+        let own = record.at_version(instance.version);
+        if own.is_none_or(|own| own.tasks_since() != app.tasks_since()) {
             return Err(Unresizable::NewTask);
         }
         let task = instance.task.as_ref().filter(|task| task.state == TaskState::Running);
         let task = task.ok_or(Unresizable::NotRunning)?;
         if let Some(resize) = &task.resize
-            && resize.version >= app.last_config_change
+            && record.is_current(resize.version)
             && let Some(why) = &resize.refused
         {
             return Err(Unresizable::Refused(why.clone()));
@@ -163,7 +165,7 @@ impl State {
 
     /// Places of an app's tasks that count as of its present configuration.
     fn placed_under(&self, app: &App) -> Vec<TaskPlace> {
-        let current = |i: &&Instance| i.assigned_version() >= app.last_config_change;
+        let current = |i: &&Instance| self.is_current(i);
         let tasks = self.instances_of(&app.id).filter(current).filter_map(|i| i.task.as_ref());
         tasks.map(|task| self.place_of(task)).collect()
     }

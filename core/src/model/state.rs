@@ -78,4 +78,18 @@ impl AppRecord {
         }
         self.versions.iter().rev().find(|a| a.version == version)
     }
+
+    /// Whether an instance of `version` has the app's present configuration.
+    ///
+    /// A later version need not have it: going back brings an earlier configuration to life.
+    pub fn is_current(&self, version: Time) -> bool {
+        let config = self.app.last_config_change;
+        self.at_version(version).map_or(version >= config, |app| app.last_config_change == config)
+    }
+
+    /// Whether two known versions have one configuration.
+    pub fn same_config(&self, one: Time, other: Time) -> bool {
+        let config = |version| self.at_version(version).map(|app| app.last_config_change);
+        config(one).is_some() && config(one) == config(other)
+    }
 }

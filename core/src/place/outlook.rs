@@ -68,10 +68,7 @@ fn split<'a>(state: &'a State, app: &'a App) -> (Vec<&'a Instance>, Vec<&'a Inst
     let config = app.config();
     let same = current.filter(|current| current.config() == config);
     let placed = state.instances_of(&app.id).filter(|i| i.task.is_some());
-    placed.partition(|i| {
-        let young = same.is_some_and(|current| i.assigned_version() >= current.last_config_change);
-        i.goal == Goal::Running && young
-    })
+    placed.partition(|i| i.goal == Goal::Running && same.is_some() && state.is_current(i))
 }
 
 /// What is reserved for the app and used by none of `kept`: its next tasks go there.

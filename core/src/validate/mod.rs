@@ -12,6 +12,7 @@ mod id;
 mod network;
 mod pod;
 mod ports;
+mod rollout;
 mod strategy;
 mod volume;
 
@@ -51,6 +52,7 @@ pub fn validate(app: &App) -> Vec<Violation> {
     checks::check(app, &mut found);
     constraints::check(app, &mut found);
     strategy::check(app, &mut found);
+    rollout::check(app, &mut found);
     found.0
 }
 

@@ -159,11 +159,37 @@ impl Bench {
         self.change(vec![AppChange::Update(app)], false).expect("the app is updated")
     }
 
+    /// Take a deployment back.
+    pub fn roll_back(
+        &mut self,
+        id: &DeploymentId,
+        reason: UndoReason,
+    ) -> Result<DeploymentId, Rejection> {
+        let (id, deployment_id) = (id.clone(), DeploymentId::new(self.ids.uuid()));
+        self.apply(Command::RollBack { id, deployment_id: deployment_id.clone(), reason })?;
+        Ok(deployment_id)
+    }
+
+    /// Promote whatever waits to be promoted.
+    pub fn promote_all(&mut self) {
+        let waits = |d: &&Deployment| d.rollouts.values().any(|r| r.phase == Phase::Waiting);
+        let waiting: Vec<DeploymentId> =
+            self.state.deployments.values().filter(waits).map(|d| d.id.clone()).collect();
+        for id in waiting {
+            let _ = self.apply(Command::Promote { id });
+        }
+    }
+
     /// What the deployer wants now.
     pub fn deployer(&mut self) -> Vec<Command> {
         let mut commands = Vec::new();
+        let now = Time(self.clock);
         for deployment in self.state.deployments.values() {
-            let advance = deploy::advance(deployment, &self.state, Time(self.clock), &mut self.ids);
+            if let Some(back) = deploy::give_up(deployment, &self.state, now, &mut self.ids) {
+                commands.push(back);
+                continue;
+            }
+            let advance = deploy::advance(deployment, &self.state, now, &mut self.ids);
             commands.extend(advance.commands);
         }
         commands.extend(deploy::keep(&self.state, &mut self.ids));

@@ -45,6 +45,16 @@ enum Step {
         reachable: bool,
     },
     Reset(usize),
+    Back {
+        nth: usize,
+        reason: u8,
+    },
+    Review(usize),
+    Promote(usize),
+    AddStable {
+        app: usize,
+        count: u8,
+    },
     Resize {
         app: usize,
         instance: usize,
@@ -53,7 +63,7 @@ enum Step {
     Deploy,
     Place,
     Wait(u32),
-    Back(u32),
+    BackInTime(u32),
 }
 
 #[derive(Clone, Debug)]
@@ -64,6 +74,7 @@ struct Definition {
     ports: Vec<u16>,
     fixed: bool,
     cmd: u8,
+    trial: u8,
     /// MiB; 0 = none.
     volume: u64,
 }
@@ -71,14 +82,15 @@ struct Definition {
 fn definition() -> impl Strategy<Value = Definition> {
     let ports = (prop::collection::vec(ports(), 0..3), any::<bool>());
     let volume = prop_oneof![2 => Just(0), 2 => Just(5), 1 => Just(8)];
-    (0..6u32, 0..1500u64, 0..600u64, ports, 0..3u8, volume).prop_map(
-        |(instances, cpus_milli, mem_mib, (ports, fixed), cmd, volume)| Definition {
+    (0..6u32, 0..1500u64, 0..600u64, ports, 0..3u8, 0..8u8, volume).prop_map(
+        |(instances, cpus_milli, mem_mib, (ports, fixed), cmd, trial, volume)| Definition {
             instances,
             cpus_milli,
             mem_mib,
             ports,
             fixed,
             cmd,
+            trial,
             volume,
         },
     )
@@ -108,11 +120,15 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..AGENTS.len(), any::<bool>())
             .prop_map(|(agent, reachable)| Step::Reachable { agent, reachable }),
         1 => (0..APPS.len()).prop_map(Step::Reset),
+        1 => (n(), 0..3u8).prop_map(|(nth, reason)| Step::Back { nth, reason }),
+        1 => n().prop_map(Step::Review),
+        1 => n().prop_map(Step::Promote),
+        1 => (0..APPS.len(), 0..4u8).prop_map(|(app, count)| Step::AddStable { app, count }),
         1 => (0..APPS.len(), n()).prop_map(|(app, instance)| Step::Resize { app, instance }),
         6 => Just(Step::Deploy),
         3 => Just(Step::Place),
         1 => any::<u16>().prop_map(|ms| Step::Wait(u32::from(ms) * 10)),
-        1 => any::<u16>().prop_map(|ms| Step::Back(u32::from(ms))),
+        1 => any::<u16>().prop_map(|ms| Step::BackInTime(u32::from(ms))),
     ]
 }
 
@@ -125,6 +141,15 @@ fn build(name: usize, d: &Definition) -> App {
     app.resources.cpus_milli = d.cpus_milli;
     app.resources.mem_bytes = d.mem_mib * BYTES_PER_MIB;
     app.require_ports = d.fixed;
+    let label = [
+        (LABEL_ROLLBACK_AFTER, "60s"),
+        (LABEL_CANARY, "1"),
+        (LABEL_CANARY, "50%"),
+        (LABEL_BLUE_GREEN, "true"),
+    ];
+    // Half of all apps ask for nothing.
+    let asked = label.get(usize::from(d.trial)).into_iter();
+    app.labels = asked.map(|(label, value)| (label.to_string(), value.to_string())).collect();
     app.port_definitions = d
         .ports
         .iter()
@@ -196,6 +221,19 @@ fn commands(bench: &mut Bench, step: &Step) -> Vec<Command> {
             Command::SetReachable { agent_id, reachable: *reachable }
         }
         Step::Reset(n) => Command::ResetDelay { app_id: id(*n) },
+        Step::Back { nth, reason } => {
+            let overdue = UndoReason::Overdue { app_id: id(0), after_ms: 60_000 };
+            let reasons = [UndoReason::Requested, UndoReason::Withdrawn, overdue];
+            let reason = reasons[usize::from(*reason)].clone();
+            let deployment_id = DeploymentId::new(format!("d{}", bench.entries.len()));
+            Command::RollBack { id: deployment(*nth), deployment_id, reason }
+        }
+        Step::Review(n) => Command::ReviewRollouts { id: deployment(*n) },
+        Step::Promote(n) => Command::Promote { id: deployment(*n) },
+        Step::AddStable { app, count } => {
+            let ids = (0..*count).map(|k| InstanceId::compose(&id(*app), &format!("s{k}")));
+            Command::AddStable { app_id: id(*app), ids: ids.collect() }
+        }
         Step::Resize { app, instance: n } => {
             Command::Resize { app_id: id(*app), ids: vec![instance(*n)] }
         }
@@ -208,7 +246,7 @@ fn commands(bench: &mut Bench, step: &Step) -> Vec<Command> {
             bench.clock += u64::from(*ms);
             return vec![];
         }
-        Step::Back(ms) => {
+        Step::BackInTime(ms) => {
             bench.clock = bench.clock.saturating_sub(u64::from(*ms));
             return vec![];
         }
@@ -274,6 +312,13 @@ fn sound(state: &State) -> Result<(), TestCaseError> {
         prop_assert!(record.app.last_config_change <= record.app.version);
     }
     for deployment in state.deployments.values() {
+        let waiting = [Phase::Trying, Phase::Waiting];
+        for (app_id, rollout) in &deployment.rollouts {
+            let deadline = rollout.deadline.is_some();
+            prop_assert!(!deadline || rollout.rollback_after_ms.is_some());
+            let at_it = deployment.current_actions().iter().any(|a| a.app_id == *app_id);
+            prop_assert!(at_it || !waiting.contains(&rollout.phase), "{} is not at it", app_id);
+        }
         prop_assert!((deployment.current_step as usize) < deployment.plan.steps.len());
         for app_id in deployment.affected() {
             let touching = state.deployments_touching(&app_id).count();
@@ -418,6 +463,8 @@ fn rest(bench: &mut Bench) -> Result<(), TestCaseError> {
         bench.settle();
         bench.place();
         bench.obey();
+        bench.settle();
+        bench.promote_all();
         bench.clock += 400_000;
     }
     let forced: Vec<DeploymentId> = bench.state.deployments.keys().cloned().collect();

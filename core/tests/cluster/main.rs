@@ -12,3 +12,4 @@ mod resident;
 mod resizing;
 mod rolling;
 mod secrets;
+mod strategies;

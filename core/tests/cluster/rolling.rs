@@ -16,6 +16,12 @@ enum Turn {
     Fail(usize),
     /// An agent cannot give the nth task its new size.
     Refuse(usize),
+    /// A user kills it.
+    Kill(usize),
+    Promote,
+    Withdraw,
+    /// A user insists on another count.
+    Scale(u32),
     Wait,
 }
 
@@ -31,6 +37,17 @@ fn turn() -> impl Strategy<Value = Turn> {
     ]
 }
 
+/// What users do while a new version is on trial, besides.
+fn word() -> impl Strategy<Value = Turn> {
+    prop_oneof![
+        12 => turn(),
+        1 => any::<usize>().prop_map(Turn::Kill),
+        1 => Just(Turn::Promote),
+        1 => prop::bool::weighted(0.3).prop_map(|w| if w { Turn::Withdraw } else { Turn::Wait }),
+        1 => prop::option::weighted(0.3, 0..6u32).prop_map(|n| n.map_or(Turn::Wait, Turn::Scale)),
+    ]
+}
+
 #[derive(Clone, Debug)]
 struct Change {
     before: u32,
@@ -41,6 +58,23 @@ struct Change {
     resident: bool,
     /// Only the size changes.
     vertical: bool,
+    /// Of its new version.
+    labels: Vec<(&'static str, String)>,
+}
+
+/// How new versions are tried.
+fn trial() -> impl Strategy<Value = Vec<(&'static str, String)>> {
+    let after = prop::option::of(1..200u32);
+    let how = prop_oneof![
+        3 => (1..=100u32).prop_map(|p| Some((LABEL_CANARY, format!("{p}%")))),
+        1 => (1..4u32).prop_map(|n| Some((LABEL_CANARY, n.to_string()))),
+        3 => Just(Some((LABEL_BLUE_GREEN, "true".to_string()))),
+        1 => Just(None),
+    ];
+    (how, after).prop_map(|(how, after)| {
+        let after = after.map(|s| (LABEL_ROLLBACK_AFTER, format!("{s}s")));
+        how.into_iter().chain(after).collect()
+    })
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -54,6 +88,7 @@ fn change() -> impl Strategy<Value = Change> {
             checked,
             resident,
             vertical,
+            labels: vec![],
         })
 }
 
@@ -74,15 +109,30 @@ impl Change {
         app
     }
 
-    /// (least working instances, most instances), as Marathon's contract has them.
-    fn bounds(&self) -> (usize, usize) {
-        let n = u64::from(self.after);
+    /// The same with the labels that try it first.
+    fn tried(&self, instances: u32, cmd: &str) -> App {
+        let mut app = self.app(instances, cmd);
+        app.labels = self.labels.iter().map(|(k, v)| (k.to_string(), v.clone())).collect();
+        app
+    }
+
+    /// (least working instances, most instances), as Marathon's contract has them. While a new
+    /// version is on trial they are those of the larger count; a second set may double it.
+    fn bounds(&self, state: &State) -> (usize, usize) {
+        let id = AppId::new("/a");
+        let wanted = state.apps[&id].app.instances;
+        let held = state.held(&id);
+        let n = u64::from(held.map_or(wanted, |held| wanted.max(held.stable_instances)));
         let min = (n * self.min_ppm).div_ceil(PPM) as usize;
         let max = (n * (PPM + self.over_ppm) / PPM) as usize;
-        match (min == max, self.resident) {
+        let (min, max) = match (min == max, self.resident) {
             (false, _) => (min, max),
             (true, false) => (min, max + 1),
-            (true, true) => (min - 1, max),
+            (true, true) => (min.saturating_sub(1), max),
+        };
+        match held.filter(|held| held.kind == RolloutKind::BlueGreen) {
+            Some(held) => (min, max.max((wanted + held.stable_instances) as usize)),
+            None => (min, max),
         }
     }
 }
@@ -104,9 +154,19 @@ fn working(state: &State) -> usize {
         .count()
 }
 
-/// Judge one command of the deployer.
+/// Instances that shall run, of the present configuration or of others.
+fn running(state: &State, current: bool) -> usize {
+    let all = state.instances.values().filter(|i| i.goal == Goal::Running);
+    all.filter(|i| state.is_current(i) == current).count()
+}
+
+/// Judge one command of the deployer. Bounds are those of a restart: scaling has none.
 fn judge(change: &Change, before: &State, command: &Command, after: &State) {
-    let (min, max) = change.bounds();
+    let actions = before.deployments.values().flat_map(Deployment::current_actions);
+    if !actions.into_iter().any(|action| action.kind == ActionKind::Restart) {
+        return;
+    }
+    let (min, max) = change.bounds(before);
     match command {
         Command::Decommission { .. } => {
             let (had, have) = (working(before), working(after));
@@ -116,12 +176,15 @@ fn judge(change: &Change, before: &State, command: &Command, after: &State) {
             let have = awake(after);
             assert!(have <= max, "{have} instances, at most {max}");
             assert_eq!(have, awake(before) + ids.len(), "no id is in vain");
-            let new = after
-                .instances
-                .values()
-                .filter(|i| i.goal == Goal::Running)
-                .filter(|i| i.version >= after.apps[&i.app_id].app.last_config_change);
-            assert!(new.count() <= change.after as usize);
+            let id = AppId::new("/a");
+            let wanted = after.apps[&id].app.instances;
+            let fresh = after.held(&id).map_or(wanted, |held| held.fresh(wanted));
+            assert!(running(after, true) <= fresh as usize, "at most {fresh} new ones");
+        }
+        Command::AddStable { ids, .. } => {
+            let have = awake(after);
+            assert!(have <= max, "{have} instances, at most {max}");
+            assert_eq!(have, awake(before) + ids.len(), "no id is in vain");
         }
         _ => {}
     }
@@ -148,6 +211,19 @@ fn take(bench: &mut Bench, change: &Change, turn: &Turn) {
             bench.place();
         }
         Turn::Wait => bench.clock += 60_000,
+        Turn::Kill(n) => {
+            let Some(instance) = nth(bench, *n, |_, _| true) else { return };
+            bench.must(Command::Decommission { ids: vec![instance.id] });
+        }
+        Turn::Promote => bench.promote_all(),
+        Turn::Withdraw => {
+            let Some(id) = bench.state.deployments.keys().next().cloned() else { return };
+            let _ = bench.roll_back(&id, UndoReason::Withdrawn);
+        }
+        Turn::Scale(instances) => {
+            let app = App { instances: *instances, ..bench.stored("/a").app.clone() };
+            bench.change(vec![AppChange::Update(app)], true).expect("force overrides");
+        }
         Turn::Progress(n) => {
             let Some(instance) = nth(bench, *n, |_, _| true) else { return };
             let task = instance.task.as_ref().expect("chosen by its task");
@@ -216,6 +292,39 @@ proptest! {
         prop_assert!(bench.instances("/a").len() <= most as usize);
     }
 
+    /// Whatever users say meanwhile, bounds hold, and a word to every question ends it.
+    #[test]
+    fn a_version_on_trial_keeps_its_bounds_and_ends(
+        (change, labels) in (change(), trial()),
+        turns in prop::collection::vec(word(), 0..150),
+    ) {
+        let staged = labels.iter().any(|(label, _)| *label == LABEL_BLUE_GREEN);
+        let change = Change { resident: change.resident && !staged, labels, ..change };
+        let mut bench = Bench::with(vec![agent("n1", 10_000, 4096), agent("n2", 10_000, 4096)]);
+        bench.create(change.tried(change.before, "sleep 1"));
+        bench.finish();
+        bench.update(change.tried(change.after, "sleep 20"));
+        for turn in &turns {
+            take(&mut bench, &change, turn);
+        }
+        // From now on every task does as it is told, and users promote.
+        for _ in 0..200 {
+            if bench.state.deployments.is_empty() {
+                break;
+            }
+            take(&mut bench, &change, &Turn::Deploy);
+            take(&mut bench, &change, &Turn::Promote);
+            take(&mut bench, &change, &Turn::Place);
+            bench.obey();
+            bench.clock += 400;
+        }
+        prop_assert!(bench.state.deployments.is_empty(), "it never ends");
+        // What an overridden deployment had told to stop may not be gone yet.
+        bench.finish();
+        prop_assert_eq!(awake(&bench.state) as u32, bench.stored("/a").app.instances);
+        prop_assert_eq!(running(&bench.state, false), 0);
+    }
+
     #[test]
     fn the_count_is_kept(
         instances in 0..6u32,
@@ -224,6 +333,7 @@ proptest! {
     ) {
         let change = Change {
             before: 0, after: instances, min_ppm: 0, over_ppm: PPM, checked: false, resident: false,
+            labels: vec![],
             vertical: false,
         };
         let mut bench = Bench::with(vec![agent("n1", 10_000, 4096)]);
@@ -254,6 +364,7 @@ proptest! {
     ) {
         let change = Change {
             before: 0, after: 0, min_ppm: PPM, over_ppm: 0, checked: true, resident: false,
+            labels: vec![],
             vertical: false,
         };
         let mut bench = Bench::with(vec![agent("n1", 10_000, 4096)]);
@@ -303,6 +414,7 @@ fn the_first_moves_of_a_restart() {
             over_ppm,
             checked: false,
             resident: false,
+            labels: vec![],
             vertical: false,
         };
         let mut bench = Bench::with(vec![agent("n1", 10_000, 4096)]);

@@ -10,7 +10,7 @@ use crate::events::{Announced, Announcement, group_of};
 use crate::propose::Committed;
 use bramble_core::command::{AppChange, Command};
 use bramble_core::event::Event;
-use bramble_core::model::{AppId, DeploymentId, Time};
+use bramble_core::model::{AppId, Deployment, DeploymentId, Time, UndoReason};
 use bramble_protocol::rest::deployment;
 use bramble_protocol::rest::event::EventBody;
 use bramble_protocol::timestamp;
@@ -95,13 +95,36 @@ async fn announced(
             return Err(error);
         }
     };
+    tracing::info!(deployment_id = %deployment_id, "a request started a deployment");
+    Ok(started(api, deployment_id, &committed))
+}
+
+/// Take a deployment back by another one.
+pub(crate) async fn roll_back(
+    api: &Api,
+    id: DeploymentId,
+    reason: UndoReason,
+) -> Result<Started, ApiError> {
+    let deployment_id = DeploymentId::new(Uuid::new_v4().to_string());
+    let back = deployment_id.clone();
+    let touched = api.store.read(|state| state.deployments.get(&id).map(Deployment::affected));
+    let command = Command::RollBack { id: id.clone(), deployment_id, reason };
+    let committed = commit(api, command).await.inspect_err(|error| {
+        if let Some(touched) = &touched {
+            failed(api, touched, error);
+        }
+    })?;
+    tracing::info!(deployment_id = %id, "a request takes a deployment back");
+    Ok(started(api, back, &committed))
+}
+
+fn started(api: &Api, id: DeploymentId, committed: &Committed) -> Started {
     let version = committed.events.iter().find_map(|event| match event {
-        Event::DeploymentStarted { id, version, .. } if *id == deployment_id => Some(*version),
+        Event::DeploymentStarted { id: started, version, .. } if *started == id => Some(*version),
         _ => None,
     });
     let version = version.unwrap_or_else(|| api.store.read(|state| state.now));
-    tracing::info!(deployment_id = %deployment_id, "a request started a deployment");
-    Ok(Started { id: deployment_id, version })
+    Started { id, version }
 }
 
 fn touched(changes: &[AppChange]) -> Vec<AppId> {

@@ -215,7 +215,11 @@ fn methods(target: &Route) -> &'static str {
         Route::Secret(_) => "DELETE, OPTIONS, PUT",
         Route::Agent(_) => "GET, HEAD, OPTIONS, PATCH",
         Route::AppTask(..) | Route::Deployment(_) | Route::QueueDelay(_) => "DELETE, OPTIONS",
-        Route::Restart(_) | Route::TasksDelete | Route::Exec(_) => "OPTIONS, POST",
+        Route::Restart(_)
+        | Route::TasksDelete
+        | Route::Exec(_)
+        | Route::Promote(_)
+        | Route::Withdraw(_) => "OPTIONS, POST",
         Route::Root
         | Route::Page
         | Route::Help
@@ -241,6 +245,7 @@ fn methods(target: &Route) -> &'static str {
         | Route::Queue
         | Route::Info
         | Route::Status
+        | Route::NativeDeployments
         | Route::Agents
         | Route::Secrets
         | Route::Token => "GET, HEAD, OPTIONS",
@@ -341,6 +346,9 @@ async fn json(target: Route, call: &Call, body: Body) -> Result<Reply, ApiError>
             Err(ApiError::PluginUnknown(id))
         }
         (Route::Status, Method::GET) => native::status(call),
+        (Route::NativeDeployments, Method::GET) => native::deployments(call),
+        (Route::Promote(id), Method::POST) => native::promote(call, id).await,
+        (Route::Withdraw(id), Method::POST) => native::withdraw(call, id).await,
         (Route::Why(id), Method::GET) => native::why(call, &id),
         (Route::Agents, Method::GET) => native::agents(call),
         (Route::Agent(name), Method::GET) => native::agent(call, &name),

@@ -65,6 +65,9 @@ pub(crate) enum Route {
     Why(AppId),
     Secrets,
     Secret(String),
+    NativeDeployments,
+    Promote(String),
+    Withdraw(String),
 }
 
 /// Read the path of a request; `None`: there is no such thing.
@@ -161,6 +164,9 @@ fn native(rest: &[&str]) -> Option<Route> {
         ["token"] => Some(Route::Token),
         ["secrets"] => Some(Route::Secrets),
         ["secrets", name @ ..] => Some(Route::Secret(name.join("/"))),
+        ["deployments"] => Some(Route::NativeDeployments),
+        ["deployments", id, "promote"] => Some(Route::Promote((*id).to_string())),
+        ["deployments", id, "withdraw"] => Some(Route::Withdraw((*id).to_string())),
         ["why", id @ ..] if !id.is_empty() => Some(Route::Why(app(id))),
         ["tasks", name @ .., "logs"] if !name.is_empty() => Some(Route::Logs(name.join("/"))),
         ["tasks", name @ .., "exec"] if !name.is_empty() => Some(Route::Exec(name.join("/"))),
@@ -271,6 +277,10 @@ mod tests {
             ("/v1/bramble/why", None),
             ("/v1/bramble/agents/", Some(Route::Agents)),
             ("/v1/bramble/agents/pi-1", Some(Route::Agent("pi-1".into()))),
+            ("/v1/bramble/deployments/", Some(Route::NativeDeployments)),
+            ("/v1/bramble/deployments/d/promote", Some(Route::Promote("d".into()))),
+            ("/v1/bramble/deployments/d/withdraw", Some(Route::Withdraw("d".into()))),
+            ("/v1/bramble/deployments/d", None),
             ("/v1/bramble/tasks/a/b/logs", Some(Route::Logs("a/b".into()))),
             ("/v1/bramble/tasks/t/exec", Some(Route::Exec("t".into()))),
             ("/v1/bramble/tasks/logs", None),

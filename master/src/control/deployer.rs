@@ -1,15 +1,21 @@
 //! The deployer: sole writer of instance goals and of a deployment's step.
 
-use super::{Control, RETRY_MS};
+use super::{Control, RETRY_MS, sleep_or_never};
+use crate::clock;
 use bramble_core::command::Command;
 use bramble_core::deploy::{self, IdSource};
 use futures_util::{StreamExt, stream};
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// Commands proposed before the first of them is known to be committed.
 const PROPOSALS_AT_ONCE: usize = 64;
+
+/// Milliseconds before a new leader takes deployments back whose time is over: what agents had to
+/// say while nobody led must have arrived.
+const JUDGE_AFTER_MS: u64 = 10_000;
 
 /// Random ids of the running leader; the pure core gets them handed in.
 struct RandomIds;
@@ -22,17 +28,19 @@ impl IdSource for RandomIds {
 
 pub(super) async fn run(control: &Control, stop: &CancellationToken) {
     let mut changes = control.store.watch();
+    let judges_from = Instant::now() + Duration::from_millis(JUDGE_AFTER_MS);
     loop {
         changes.mark_unchanged();
-        let commands = wanted(control);
-        if commands.is_empty() {
+        let look = look(control, judges_from);
+        if look.commands.is_empty() {
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = changes.changed() => if changed.is_err() { return },
+                () = sleep_or_never(look.pause) => {}
             }
             continue;
         }
-        if let Err(error) = propose_all(control, commands).await {
+        if let Err(error) = propose_all(control, look.commands).await {
             tracing::warn!(%error, "the deployer waits before it looks again");
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -42,16 +50,40 @@ pub(super) async fn run(control: &Control, stop: &CancellationToken) {
     }
 }
 
+struct Look {
+    commands: Vec<Command>,
+    /// Until a deadline that nothing else announces.
+    pause: Option<Duration>,
+}
+
 /// What shall change now: deployments first, then apps that no deployment touches.
-fn wanted(control: &Control) -> Vec<Command> {
+fn look(control: &Control, judges_from: Instant) -> Look {
+    let until_judging = judges_from.saturating_duration_since(Instant::now());
     control.store.read(|state| {
+        // A deadline passes by the clock although nothing is applied meanwhile.
+        let now = state.now.max(clock::now());
         let mut commands = Vec::new();
         for deployment in state.deployments.values() {
-            let advance = deploy::advance(deployment, state, state.now, &mut RandomIds);
-            commands.extend(advance.commands);
+            let judged = until_judging.is_zero();
+            let back = judged.then(|| deploy::give_up(deployment, state, now, &mut RandomIds));
+            match back.flatten() {
+                Some(back) => {
+                    tracing::info!(deployment_id = %deployment.id, "its time is over: going back");
+                    commands.push(back);
+                }
+                None => {
+                    let advance = deploy::advance(deployment, state, now, &mut RandomIds);
+                    commands.extend(advance.commands);
+                }
+            }
         }
         commands.extend(deploy::keep(state, &mut RandomIds));
-        commands
+        let pause = deploy::next_deadline(state).map(|deadline| {
+            // One that is past and not acted on must not make this loop spin.
+            let left = if deadline > now { deadline.since_ms(now) } else { RETRY_MS };
+            Duration::from_millis(left).max(until_judging)
+        });
+        Look { commands, pause }
     })
 }
 

@@ -10,6 +10,7 @@ use crate::offers::OfferBook;
 use crate::propose::Propose;
 use crate::store::Store;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// What the loops share.
@@ -28,4 +29,12 @@ const RETRY_MS: u64 = 500;
 /// Run every loop until `stop`.
 pub async fn run(control: Control, stop: CancellationToken) {
     tokio::join!(deployer::run(&control, &stop), placer::run(&control, &stop));
+}
+
+/// Sleep, or for ever where there is nothing to wake up for.
+async fn sleep_or_never(pause: Option<Duration>) {
+    match pause {
+        Some(pause) => tokio::time::sleep(pause).await,
+        None => std::future::pending().await,
+    }
 }

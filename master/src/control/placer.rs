@@ -1,6 +1,6 @@
 //! The placer: sole writer of assignments. Matches waiting instances with live offers.
 
-use super::{Control, RETRY_MS};
+use super::{Control, RETRY_MS, sleep_or_never};
 use crate::clock;
 use crate::offers::Pending;
 use crate::queue_view::{QueueEntry, QueueView};
@@ -56,13 +56,6 @@ pub(super) async fn run(control: &Control, stop: &CancellationToken) {
             changed = offers.changed() => if changed.is_err() { return },
             () = sleep_or_never(pause) => {}
         }
-    }
-}
-
-async fn sleep_or_never(pause: Option<Duration>) {
-    match pause {
-        Some(pause) => tokio::time::sleep(pause).await,
-        None => std::future::pending().await,
     }
 }
 

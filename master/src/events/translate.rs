@@ -106,7 +106,12 @@ impl Telling {
             }
             Event::DeploymentStep { deployment, .. } => self.stepped(&deployment.into()),
             Event::DeploymentFinished { deployment, .. } => self.finished(&deployment.into()),
-            Event::DeploymentCancelled { deployment, .. } => self.cancelled(&deployment.into()),
+            Event::DeploymentCancelled { deployment, .. } => {
+                self.failed(&deployment.into(), CANCELLED);
+            }
+            Event::DeploymentUndone { deployment, reason, .. } => {
+                self.failed(&deployment.into(), &reason.to_string());
+            }
             Event::InstanceAdded { instance_id, app_id, version } => {
                 self.say(EventBody::InstanceChanged {
                     instance_id: instance_id.0,
@@ -202,12 +207,12 @@ impl Telling {
         self.say_of(deployment, EventBody::DeploymentSuccess { id, plan });
     }
 
-    fn cancelled(&mut self, deployment: &Arc<Deployment>) {
+    fn failed(&mut self, deployment: &Arc<Deployment>, reason: &str) {
         let current_step = step_at(deployment, deployment.current_step);
         let failure = EventBody::DeploymentStepFailure { plan: plan(deployment), current_step };
         self.say_of(deployment, failure);
         let (id, plan) = (deployment.id.0.clone(), plan(deployment));
-        let reason = CANCELLED.to_string();
+        let reason = reason.to_string();
         self.say_of(deployment, EventBody::DeploymentFailed { id, plan, reason });
     }
 

@@ -129,6 +129,8 @@ mod tests {
             current_step: 1,
             original: Group::default(),
             target: Group::default(),
+            rollouts: <_>::default(),
+            undoes: None,
         };
         assert_eq!(
             serde_json::to_string(&deployment(&one, &|_| vec![])).unwrap(),

@@ -78,7 +78,7 @@ pub(crate) fn app_info(state: &State, record: &AppRecord, embed: Embed, now: Tim
         readiness_check_results: embed
             .readiness
             .then(|| active.iter().flat_map(|(_, task)| readiness_results(task)).collect()),
-        task_stats: embed.stats.then(|| task_stats(app, &active, now)),
+        task_stats: embed.stats.then(|| task_stats(record, &active, now)),
     }
 }
 

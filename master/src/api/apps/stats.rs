@@ -1,6 +1,6 @@
 //! `taskStats`: tasks of an app counted by the version they run (Marathon's contract, 2.1.1).
 
-use bramble_core::model::{App, Instance, Task, TaskState, Time};
+use bramble_core::model::{AppRecord, Instance, Task, TaskState, Time};
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]
@@ -44,17 +44,18 @@ struct LifeTime {
     median_seconds: f64,
 }
 
-/// Count `tasks` of `app`.
-pub(super) fn task_stats(app: &App, tasks: &[(&Instance, &Task)], now: Time) -> TaskStats {
+/// Count `tasks` of an app.
+pub(super) fn task_stats(record: &AppRecord, tasks: &[(&Instance, &Task)], now: Time) -> TaskStats {
+    let last_scaling = record.app.last_scaling;
     let of = |wanted: &dyn Fn(Time) -> bool| {
         let chosen: Vec<&Task> =
             tasks.iter().filter(|(i, _)| wanted(i.version)).map(|(_, t)| *t).collect();
         (!chosen.is_empty()).then(|| Bucket { stats: stats(&chosen, now) })
     };
     TaskStats {
-        started_after_last_scaling: of(&|version| version >= app.last_scaling),
-        with_latest_config: of(&|version| version >= app.last_config_change),
-        with_outdated_config: of(&|version| version < app.last_config_change),
+        started_after_last_scaling: of(&|version| version >= last_scaling),
+        with_latest_config: of(&|version| record.is_current(version)),
+        with_outdated_config: of(&|version| !record.is_current(version)),
         total_summary: of(&|_| true),
     }
 }
@@ -107,7 +108,7 @@ mod tests {
         let id = AppId::new("/a");
         let tasks: Vec<_> =
             state.instances_of(&id).map(|i| (i, i.task.as_ref().unwrap())).collect();
-        let stats = task_stats(&state.apps[&id].app, &tasks, Time(9000));
+        let stats = task_stats(&state.apps[&id], &tasks, Time(9000));
         let one = r#"{"stats":{"counts":{"staged":0,"running":1,"healthy":0,"unhealthy":0},"lifeTime":{"averageSeconds":5.0,"medianSeconds":5.0}}}"#;
         let two = one.replace("\"running\":1", "\"running\":2");
         assert_eq!(
@@ -116,7 +117,7 @@ mod tests {
                 r#"{{"startedAfterLastScaling":{one},"withLatestConfig":{one},"withOutdatedConfig":{one},"totalSummary":{two}}}"#
             )
         );
-        let none = serde_json::to_string(&task_stats(&state.apps[&id].app, &[], Time(0))).unwrap();
+        let none = serde_json::to_string(&task_stats(&state.apps[&id], &[], Time(0))).unwrap();
         assert_eq!(none, "{}");
     }
 

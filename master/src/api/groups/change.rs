@@ -4,11 +4,11 @@
 //! core's to decide.
 
 use super::read::{earlier, existing, unknown};
+use crate::api::body;
 use crate::api::change::{self, Started};
 use crate::api::dispatch::Call;
 use crate::api::error::ApiError;
 use crate::api::reply::{self, Reply};
-use crate::api::{Api, body};
 use crate::clock;
 use crate::normalize::group::{GroupWork, check_alone, define, resolve_group_id, restore, scale};
 use axum::body::Body;
@@ -135,17 +135,7 @@ fn work(call: &Call, update: &GroupUpdate, id: &GroupId) -> Result<GroupWork, Ap
 }
 
 async fn start(call: &Call, group: &GroupId, work: GroupWork) -> Result<Started, ApiError> {
-    deploy(call.api(), group, work, call.query.flag("force", false), None).await
-}
-
-/// Change groups and apps in one deployment, which takes back `replaces`.
-pub(crate) async fn deploy(
-    api: &Api,
-    group: &GroupId,
-    work: GroupWork,
-    force: bool,
-    replaces: Option<DeploymentId>,
-) -> Result<Started, ApiError> {
+    let (api, force) = (call.api(), call.query.flag("force", false));
     let id = DeploymentId::new(Uuid::new_v4().to_string());
     let command = Command::ChangeGroup {
         deployment_id: id.clone(),
@@ -153,7 +143,7 @@ pub(crate) async fn deploy(
         groups: work.groups,
         apps: work.apps,
         force,
-        replaces,
+        replaces: None,
     };
     let committed = change::commit(api, command).await.inspect_err(|error| {
         api.events.publish(EventBody::GroupChangeFailed {

@@ -3,5 +3,5 @@
 mod change;
 mod read;
 
-pub(crate) use change::{create, delete, deploy, enforce_role, put};
+pub(crate) use change::{create, delete, enforce_role, put};
 pub(crate) use read::{apps, get, version, versions};

@@ -4,7 +4,7 @@ use crate::api::testing::Node;
 use crate::api::testing::state;
 use crate::propose::ProposeError;
 use bramble_core::command::Command;
-use bramble_core::model::{AgentId, AppId, TaskFailure, TaskId, TaskState, Time};
+use bramble_core::model::{AgentId, AppId, TaskFailure, TaskId, TaskState, Time, UndoReason};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -364,5 +364,5 @@ async fn deployments_are_listed_undone_and_stopped() {
     assert_eq!(node.ask("DELETE", &format!("/v2/deployments/{id}"), "").await.status, 200);
     assert_eq!(node.get("/v2/apps/c").await.status, 404, "undoing a creation removes");
     let last = node.memory.commands.lock().unwrap().last().cloned();
-    assert!(matches!(last, Some(Command::ChangeApps { force: true, .. })));
+    assert!(matches!(last, Some(Command::RollBack { reason: UndoReason::Requested, .. })));
 }

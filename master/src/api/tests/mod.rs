@@ -8,6 +8,7 @@ mod outlook;
 mod pods;
 mod resident;
 mod secrets;
+mod strategies;
 mod streams;
 mod surface;
 mod system;

@@ -1,6 +1,7 @@
 use super::*;
 use bramble_core::model::{
     ActionKind, AgentId, DeploymentAction, Group, HealthCheckKind, Plan, Resources, Step,
+    UndoReason,
 };
 use serde_json::Value;
 
@@ -21,6 +22,8 @@ fn deployment(apps: &[&str], steps: usize, at: u32) -> Box<Deployment> {
         current_step: at,
         original: Group::default(),
         target,
+        rollouts: <_>::default(),
+        undoes: None,
     })
 }
 
@@ -215,6 +218,18 @@ fn each_fact_has_its_events() {
             vec![
                 "deployment_step_failure ScaleApplication",
                 "deployment_failed The upgrade has been cancelled",
+            ],
+        ),
+        (
+            "a deployment taken back",
+            vec![Event::DeploymentUndone {
+                id: id(),
+                deployment: deployment(&["/a"], 2, 1),
+                reason: UndoReason::Overdue { app_id: app_id(), after_ms: 5000 },
+            }],
+            vec![
+                "deployment_step_failure ScaleApplication",
+                "deployment_failed The new version of /a was not healthy within 5 s",
             ],
         ),
         (

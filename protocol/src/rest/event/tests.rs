@@ -29,6 +29,8 @@ fn deployment() -> Deployment {
         current_step: 0,
         original: Group::default(),
         target,
+        rollouts: <_>::default(),
+        undoes: None,
     }
 }
 

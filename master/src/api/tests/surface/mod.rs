@@ -241,6 +241,8 @@ fn seed(all: &mut State) {
         target: now,
         plan: Plan { steps: vec![Step { actions: vec![action] }] },
         current_step: 0,
+        rollouts: Default::default(),
+        undoes: None,
     };
     all.deployments.insert(deployment.id.clone(), deployment);
 }
