@@ -89,6 +89,11 @@ impl Checks {
         Self { definitions, healths, told, running_since_ms, results, probing: JoinSet::new() }
     }
 
+    /// Where the probes stood at the last turn.
+    pub fn told(&self) -> &ProbeReport {
+        &self.told
+    }
+
     /// Stop probing; no verdict follows.
     pub fn end(&mut self) {
         self.probing.abort_all();

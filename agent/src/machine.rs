@@ -4,15 +4,17 @@
 //! Owns the order of steps that make and unmake a task. Decides nothing about which tasks there
 //! should be.
 
+mod pod;
 mod recover;
 
 use crate::fetch::Fetcher;
 use crate::images::{ImageOnDisk, Images};
 use crate::network::Network;
-use crate::reconciler::{Container, Ending, Found, Performer, Progress, Refusal};
+use crate::reconciler::{Container, Ending, Found, Performer, Progress, Refusal, Whole};
 use crate::runtime::config::ConfigError;
 use crate::runtime::{
-    Ended, ExecRequest, ExecStreams, Launch, LaunchImage, Runtime, RuntimeError, TaskHandle,
+    Ended, ExecRequest, ExecStreams, Launch, LaunchImage, PodPlace, Runtime, RuntimeError,
+    TaskHandle,
 };
 use crate::sandboxes::Sandboxes;
 use crate::secrets::{Safe, SecretsError};
@@ -89,8 +91,9 @@ impl Container for Made {
 }
 
 impl Performer for Machine {
-    type Image = Option<ImageOnDisk>;
-    type Container = Made;
+    /// Of an app one, of a pod one for each container, in definition order.
+    type Image = Vec<Option<ImageOnDisk>>;
+    type Container = Whole<Made>;
 
     fn seal(
         &self,
@@ -104,36 +107,34 @@ impl Performer for Machine {
         &self,
         assignment: &Assignment,
         progress: Progress<'_>,
-    ) -> Result<Option<ImageOnDisk>, Refusal> {
-        let image = match &assignment.spec.image {
-            None => None,
-            Some(image) => {
-                let login = self.safe.login(&assignment.spec);
-                let login = login.map_err(|error| secrets_refusal(&error))?;
-                let TaskImage { reference, force_pull, .. } = image;
-                let ensuring = self.images.ensure(reference, *force_pull, login.as_ref(), progress);
-                let had = ensuring.await;
-                Some(had.map_err(|error| image_refusal(&image.reference, error.reason()))?)
-            }
-        };
-        self.fetch_files(assignment, progress).await?;
-        Ok(image)
+    ) -> Result<Vec<Option<ImageOnDisk>>, Refusal> {
+        if assignment.spec.pod.is_empty() {
+            return Ok(vec![self.fetch_one(assignment, progress).await?]);
+        }
+        pod::fetch(self, assignment, progress).await
     }
 
     async fn create(
         &self,
         assignment: &Assignment,
-        image: Option<ImageOnDisk>,
-    ) -> Result<Made, Refusal> {
-        let task_id = &assignment.task_id;
-        let made = match self.launch(assignment, image) {
-            Ok(launch) => self.make(task_id, launch, bridge_ports(assignment)).await,
-            Err(refusal) => Err(refusal),
-        };
-        if made.is_err() {
-            self.remove_work(task_id);
+        images: Vec<Option<ImageOnDisk>>,
+    ) -> Result<Whole<Made>, Refusal> {
+        if !assignment.spec.pod.is_empty() {
+            return pod::create(self, assignment, images).await.map(Whole::Pod);
         }
-        made
+        let image = images.into_iter().next().flatten();
+        let made = self.create_one(assignment, image, PodPlace::default()).await?;
+        let ip = match bridge_ports(assignment) {
+            None => None,
+            Some(ports) => match self.connect(&assignment.task_id, &made.handle, ports).await {
+                Ok(ip) => Some(ip),
+                Err(refusal) => {
+                    self.clean(&assignment.task_id).await;
+                    return Err(refusal);
+                }
+            },
+        };
+        Ok(Whole::One(self.at_address(made, ip)))
     }
 
     async fn release(&self, task_id: &TaskId) {
@@ -151,7 +152,7 @@ impl Performer for Machine {
     async fn recover(
         &self,
         assignments: &BTreeMap<TaskId, Arc<Assignment>>,
-    ) -> BTreeMap<TaskId, Found<Made>> {
+    ) -> BTreeMap<TaskId, Found<Whole<Made>>> {
         recover::recover(self, assignments).await
     }
 
@@ -194,6 +195,26 @@ impl Performer for Machine {
 }
 
 impl Machine {
+    async fn fetch_one(
+        &self,
+        assignment: &Assignment,
+        progress: Progress<'_>,
+    ) -> Result<Option<ImageOnDisk>, Refusal> {
+        let image = match &assignment.spec.image {
+            None => None,
+            Some(image) => {
+                let login = self.safe.login(&assignment.spec);
+                let login = login.map_err(|error| secrets_refusal(&error))?;
+                let TaskImage { reference, force_pull, .. } = image;
+                let ensuring = self.images.ensure(reference, *force_pull, login.as_ref(), progress);
+                let had = ensuring.await;
+                Some(had.map_err(|error| image_refusal(&image.reference, error.reason()))?)
+            }
+        };
+        self.fetch_files(assignment, progress).await?;
+        Ok(image)
+    }
+
     async fn fetch_files(
         &self,
         assignment: &Assignment,
@@ -213,6 +234,7 @@ impl Machine {
         &self,
         assignment: &Assignment,
         image: Option<ImageOnDisk>,
+        pod: PodPlace,
     ) -> Result<Launch, Refusal> {
         let task_id = &assignment.task_id;
         let secrets = self.safe.open(&assignment.spec).map_err(|error| secrets_refusal(&error))?;
@@ -236,29 +258,45 @@ impl Machine {
             secrets,
             allow_host_volumes: self.allow_host_volumes,
             allow_privileged: self.allow_privileged,
+            pod,
             assignment: assignment.clone(),
         })
     }
 
-    async fn make(
+    /// Make one container, not yet connected to the bridge; leaves nothing behind when it fails.
+    async fn create_one(
         &self,
-        task_id: &TaskId,
-        launch: Launch,
-        ports: Option<&[PublishedPort]>,
+        assignment: &Assignment,
+        image: Option<ImageOnDisk>,
+        pod: PodPlace,
     ) -> Result<Made, Refusal> {
-        let created = self.runtime.create(launch).await;
-        let handle = created.map_err(|error| refusal(&error))?;
-        let ip = match ports {
-            None => None,
-            Some(ports) => match self.connect(task_id, &handle, ports).await {
-                Ok(ip) => Some(ip),
-                Err(refusal) => {
-                    clean_runtime(&self.runtime, task_id).await;
-                    return Err(refusal);
-                }
-            },
+        let task_id = &assignment.task_id;
+        let created = match self.launch(assignment, image, pod) {
+            Ok(launch) => self.runtime.create(launch).await.map_err(|error| refusal(&error)),
+            Err(refusal) => Err(refusal),
         };
-        Ok(Made { task_id: task_id.clone(), runtime: self.runtime.clone(), handle, ip })
+        match created {
+            Ok(handle) => Ok(self.made(task_id, handle)),
+            Err(refusal) => {
+                self.remove_work(task_id);
+                Err(refusal)
+            }
+        }
+    }
+
+    fn made(&self, task_id: &TaskId, handle: TaskHandle) -> Made {
+        Made { task_id: task_id.clone(), runtime: self.runtime.clone(), handle, ip: None }
+    }
+
+    /// Tell a container the address of its network, where that has one.
+    fn at_address(&self, made: Made, ip: Option<Ipv4Addr>) -> Made {
+        let task_id = &made.task_id;
+        if let Some(Err(error)) = ip.map(|ip| self.name_address(task_id, ip)) {
+            // Its own name then leads to loopback, which most programs never ask.
+            let error: &dyn Error = &error;
+            tracing::warn!(%task_id, error, "a container's own address is not in its hosts file");
+        }
+        Made { ip, ..made }
     }
 
     async fn connect(
@@ -268,13 +306,7 @@ impl Machine {
         ports: &[PublishedPort],
     ) -> Result<Ipv4Addr, Refusal> {
         let attached = self.network.attach(task_id, handle.init().pid, ports).await;
-        let ip = attached.map_err(|error| Refusal::failed(chain(&error)))?.ip;
-        if let Err(error) = self.name_address(task_id, ip) {
-            // Its own name then leads to loopback, which most programs never ask.
-            let error: &dyn Error = &error;
-            tracing::warn!(%task_id, error, "a container's own address is not in its hosts file");
-        }
-        Ok(ip)
+        Ok(attached.map_err(|error| Refusal::failed(chain(&error)))?.ip)
     }
 
     /// Put the address, known only now, where the container looks up its own name.
@@ -282,9 +314,12 @@ impl Machine {
         let path = self.runtime.hosts_file(task_id.as_str())?;
         let failed = |source| RuntimeError::File { path: path.clone(), source };
         let hosts = std::fs::read_to_string(&path).map_err(failed)?;
-        let hosts = hosts.replace("127.0.1.1\t", &format!("{ip}\t"));
+        let named = hosts.replace("127.0.1.1\t", &format!("{ip}\t"));
+        if named == hosts {
+            return Ok(());
+        }
         // In place: the file is mounted by inode.
-        std::fs::write(&path, hosts).map_err(failed)
+        std::fs::write(&path, named).map_err(failed)
     }
 
     fn remove_work(&self, task_id: &TaskId) {

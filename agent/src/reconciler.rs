@@ -13,7 +13,9 @@ mod handle;
 mod life;
 mod outbox;
 mod performer;
+mod pod;
 mod takeover;
+mod watching;
 
 pub use book::Held;
 pub use ending::Terminal;
@@ -21,11 +23,14 @@ pub use follow::{Follow, follow};
 pub use handle::{Reconciling, Roster};
 pub use outbox::{Outbox, key_of};
 pub use performer::{Container, Ending, Found, Performer, Progress, Refusal};
+pub use pod::{Ends, Part, Pod, Whole, assemble, member, owners};
 
 use crate::ledger::{Change, Contents, Ledger, LedgerError};
 use book::{Book, News};
 use bramble_core::converge::{Action, Seen, Wanted, converge};
-use bramble_core::model::{Assignment, ProbeReport, SizeReport, TaskId, TaskState, Time, VolumeId};
+use bramble_core::model::{
+    Assignment, ContainerStatus, ProbeReport, SizeReport, TaskId, TaskState, Time, VolumeId,
+};
 use bramble_protocol::message::{AssignmentSet, StatusKey};
 use bramble_protocol::net::SealError;
 use given_up::GivenUp;
@@ -94,7 +99,16 @@ pub(crate) enum TaskNews {
         healthy: Option<bool>,
         probes: ProbeReport,
     },
-    Unhealthy,
+    /// Containers of a pod turned; all of them as they are now.
+    Containers {
+        containers: Vec<ContainerStatus>,
+        healthy: Option<bool>,
+        probes: ProbeReport,
+    },
+    Unhealthy {
+        /// Which of a pod's.
+        container: Option<String>,
+    },
     Ended {
         terminal: Terminal,
         durable: oneshot::Sender<()>,
@@ -252,12 +266,15 @@ impl<P: Performer> Reconciler<P> {
                 let news = News { healthy, probes: Some(probes), ..plain };
                 self.report(id, TaskState::Running, news, || {});
             }
-            TaskNews::Unhealthy => {
-                if let Some(assignment) = self.book.assignments.get(id) {
-                    let grace_ms = assignment.spec.kill_grace_ms;
-                    self.stop(id, Order { grace_ms, reason: Some(UNHEALTHY.into()) });
+            TaskNews::Containers { containers, healthy, probes } => {
+                let ended = containers.iter().filter(|c| c.state.is_terminal());
+                self.roster.end_containers(id, ended.map(|container| container.name.as_str()));
+                if self.book.turned(id, &containers, healthy) {
+                    let news = News { containers, healthy, probes: Some(probes), ..plain };
+                    self.report(id, TaskState::Running, news, || {});
                 }
             }
+            TaskNews::Unhealthy { container } => self.stop_unhealthy(id, container),
             TaskNews::Ended { terminal, durable } => {
                 self.leaving.insert(id.clone());
                 self.end(id, terminal, durable);
@@ -271,10 +288,20 @@ impl<P: Performer> Reconciler<P> {
         }
     }
 
+    fn stop_unhealthy(&mut self, id: &TaskId, container: Option<String>) {
+        let Some(assignment) = self.book.assignments.get(id) else { return };
+        let grace_ms = assignment.spec.kill_grace_ms;
+        let reason = match container {
+            None => UNHEALTHY.to_string(),
+            Some(name) => format!("container {name}: {UNHEALTHY}"),
+        };
+        self.stop(id, Order { grace_ms, reason: Some(reason) });
+    }
+
     /// The last report of a task; `durable` hears when it is on disk.
     fn end(&mut self, id: &TaskId, terminal: Terminal, durable: oneshot::Sender<()>) {
-        let Terminal { state, message, exit_code } = terminal;
-        let news = News { message, exit_code, ..News::default() };
+        let Terminal { state, message, exit_code, containers } = terminal;
+        let news = News { message, exit_code, containers, ..News::default() };
         // The asker is gone only together with the agent.
         self.report(id, state, news, move || {
             let _ = durable.send(());
@@ -370,6 +397,7 @@ impl<P: Performer> Reconciler<P> {
         };
         self.reins.insert(id.clone(), Reins { orders, assigned: assign });
         self.roster.set(&id, seen);
+        self.roster.set_containers(&life.assignment);
         self.lives.spawn(life.live(origin));
     }
 
@@ -438,9 +466,8 @@ impl<P: Performer> Reconciler<P> {
         if self.sweeping.as_ref().is_some_and(|sweep| !sweep.is_finished()) {
             return;
         }
-        let living = self.roster.snapshot().into_iter().filter(|(_, seen)| *seen != Seen::Ended);
-        let keep: BTreeSet<TaskId> =
-            living.map(|(id, _)| id).chain(self.book.assignments.keys().cloned()).collect();
+        let mut keep = self.book.assigned_ids();
+        keep.extend(self.roster.living_ids());
         let performer = Arc::clone(&self.performer);
         self.sweeping = Some(self.lives.spawn(async move { performer.sweep(keep).await }));
     }

@@ -1,8 +1,8 @@
 //! Values the tests of several modules start from.
 
 use bramble_core::model::{
-    AppId, Assignment, HealthCheck, HealthCheckKind, InstanceId, ReadinessCheck, ReadinessProbe,
-    Resources, TaskCommand, TaskId, TaskNetwork, TaskSpec, Time,
+    AppId, Assignment, HealthCheck, HealthCheckKind, InstanceId, PodTask, ReadinessCheck,
+    ReadinessProbe, Resources, TaskCommand, TaskId, TaskNetwork, TaskSpec, Time,
 };
 
 /// A small command task with the given id.
@@ -36,6 +36,19 @@ pub fn assignment(task_id: &str, run: bool) -> Assignment {
         },
         run,
     }
+}
+
+/// A pod of small command tasks, its containers `<task id>-<name>`.
+pub fn pod(task_id: &str, names: &[&str]) -> Assignment {
+    let mut pod = assignment(task_id, true);
+    let container = |name: &&str| PodTask {
+        name: name.to_string(),
+        task_id: TaskId::new(format!("{task_id}-{name}")),
+        spec: assignment(task_id, true).spec,
+        shared: Vec::new(),
+    };
+    pod.spec.pod = names.iter().map(container).collect();
+    pod
 }
 
 /// A check on port index 0 that allows three failures and no grace.

@@ -7,7 +7,7 @@ use bramble_core::model::TaskId;
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, Metadata};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use thiserror::Error;
@@ -24,11 +24,15 @@ const YOUNG: Duration = Duration::from_secs(60);
 const MODE_CLOSED: u32 = 0o700;
 /// The task's user must reach what is in its sandbox.
 const MODE_SANDBOX: u32 = 0o755;
+/// The containers of a pod may run as different users; who is not of the pod cannot come near.
+const MODE_SHARED: u32 = 0o777;
 
 #[derive(Debug, Error)]
 pub enum SandboxError {
     #[error("task id '{0}' cannot name a directory")]
     Name(TaskId),
+    #[error("volume '{0}' cannot name a directory")]
+    Volume(String),
     #[error("creating {}", path.display())]
     Create {
         path: PathBuf,
@@ -85,6 +89,24 @@ impl Sandboxes {
         create(&sandbox, MODE_SANDBOX)?;
         create(&work, MODE_CLOSED)?;
         Ok((sandbox, work))
+    }
+
+    /// Make a directory that the containers of a pod share, empty, in the pod's own sandbox.
+    ///
+    /// # Errors
+    /// When the name is none, or the disk refuses.
+    pub fn create_shared(&self, pod: &TaskId, volume: &str) -> Result<PathBuf, SandboxError> {
+        if !is_file_name(volume) {
+            return Err(SandboxError::Volume(volume.to_string()));
+        }
+        let path = self.sandbox(pod)?.join(volume);
+        remove(&path)?;
+        create(&path, MODE_SANDBOX)?;
+        // By itself, since the creation's mode is cut by our umask.
+        let mode = std::fs::Permissions::from_mode(MODE_SHARED);
+        std::fs::set_permissions(&path, mode)
+            .map_err(|source| SandboxError::Create { path: path.clone(), source })?;
+        Ok(path)
     }
 
     /// Remove a task's work directory; none is fine.
@@ -145,8 +167,11 @@ impl Sandboxes {
 
 fn file_name(id: &TaskId) -> Result<&str, SandboxError> {
     let name = id.as_str();
-    let plain = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0']);
-    if plain { Ok(name) } else { Err(SandboxError::Name(id.clone())) }
+    if is_file_name(name) { Ok(name) } else { Err(SandboxError::Name(id.clone())) }
+}
+
+fn is_file_name(name: &str) -> bool {
+    !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0'])
 }
 
 fn create(path: &Path, mode: u32) -> Result<(), SandboxError> {
@@ -236,6 +261,22 @@ mod tests {
         sandboxes.remove_work(&id("a")).unwrap();
         assert!(sandbox.exists() && !work.exists());
         assert_eq!(sandboxes.sandbox(&id("a")).unwrap(), sandbox);
+    }
+
+    #[test]
+    fn shared_directories_are_empty_open_and_the_pods() {
+        let data = tempfile::tempdir().unwrap();
+        let sandboxes = Sandboxes::open(data.path()).unwrap();
+        let shared = sandboxes.create_shared(&id("pod"), "html").unwrap();
+        assert_eq!(shared, data.path().join("sandboxes/pod/html"));
+        assert_eq!(fs::metadata(&shared).unwrap().permissions().mode() & 0o7777, MODE_SHARED);
+        fs::write(shared.join("index"), "x").unwrap();
+        sandboxes.create_shared(&id("pod"), "html").unwrap();
+        assert_eq!(names(&shared), [""; 0], "an earlier try leaves nothing");
+        for bad in ["", ".", "..", "../x", "a/b"] {
+            let refused = sandboxes.create_shared(&id("pod"), bad);
+            assert!(matches!(refused, Err(SandboxError::Volume(_))), "{bad:?}");
+        }
     }
 
     #[test]

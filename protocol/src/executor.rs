@@ -64,6 +64,10 @@ pub struct ExecutorSpec {
     /// Signal that asks for the end; `None` = SIGTERM.
     #[serde(default)]
     pub stop_signal: Option<i32>,
+    /// First process of another container, whose network namespace this one joins instead of
+    /// getting its own (containers of one pod).
+    #[serde(default)]
+    pub network_of: Option<ProcessKey>,
     /// The agent sends [`ExecutorSecrets`] (CBOR) on standard input and closes it.
     #[serde(default)]
     pub secrets: bool,

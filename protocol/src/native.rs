@@ -106,6 +106,36 @@ pub enum LoadLine {
     Failed(String),
 }
 
+/// One item of `GET /v1/bramble/volumes`: a persistent volume, known to the cluster or found on an
+/// agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeView {
+    pub id: String,
+    pub agent_id: String,
+    pub host: String,
+    /// `None`: it is nobody's.
+    pub app: Option<String>,
+    pub state: VolumeState,
+    /// What placing reserves for it; nothing keeps a task from writing more.
+    pub reserved_bytes: u64,
+    /// What its files take; `None` while its agent does not answer.
+    pub used_bytes: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum VolumeState {
+    /// Its instance runs, or shall.
+    Used,
+    /// Its instance rests until the app is made larger again.
+    Kept,
+    /// Its data is being removed.
+    GivenUp,
+    /// No instance knows it.
+    LeftOver,
+}
+
 /// `GET /v1/bramble/token`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token {

@@ -3,6 +3,7 @@
 //! thread.
 
 use super::error::ExecutorError;
+use super::neighbour::Network;
 use super::rootfs;
 use super::secrets;
 use super::users::{self, Identity};
@@ -50,7 +51,9 @@ pub fn create(
     let root = rootfs::mount_root(&spec.rootfs, task_dir)?;
     let identity = identity(spec, &root)?;
     let files = secrets::place(&secrets, &identity, task_dir)?;
-    let config = complete(spec, &identity, &root, files)?;
+    // Held open until the container is in it.
+    let network = spec.network_of.map(Network::of).transpose()?;
+    let config = complete(spec, &identity, &root, &files, network.as_ref())?;
     let bundle = task_dir.join(BUNDLE_DIR);
     write_bundle(&bundle, &config)?;
     drop(config);
@@ -66,10 +69,15 @@ pub fn create(
         .with_executor(workload)
         .with_root_path(state)
         .map_err(|e| ExecutorError::Create(Box::new(e)))?;
-    match spec.tty {
-        true => create_with_terminal(builder, &bundle, task_dir),
-        false => create_with_pipes(builder, &bundle, &identity),
+    let created = match spec.tty {
+        true => create_with_terminal(builder, &bundle, task_dir)?,
+        false => create_with_pipes(builder, &bundle, &identity)?,
+    };
+    if network.is_some() {
+        // Further commands read it, to whom the descriptor means nothing: they join init.
+        write_bundle(&bundle, &complete(spec, &identity, &root, &files, None)?)?;
     }
+    Ok(created)
 }
 
 fn create_with_pipes(
@@ -174,18 +182,22 @@ fn identity(spec: &ExecutorSpec, root: &Path) -> Result<Identity, ExecutorError>
 }
 
 /// Fill in what only the mounted root tells (root path, user, home, working directory), and the
-/// mounts of secret files.
+/// network it shares, the mounts of secret files.
 fn complete(
     spec: &ExecutorSpec,
     identity: &Identity,
     root: &Path,
-    files: Vec<Value>,
+    files: &[Value],
+    network: Option<&Network>,
 ) -> Result<Spec, ExecutorError> {
     let mut config: Value =
         serde_json::from_str(&spec.oci_config).map_err(ExecutorError::OciConfig)?;
+    if let Some(network) = network {
+        network.enter_into(&mut config);
+    }
     config["root"]["path"] = Value::from(root.to_string_lossy().as_ref());
     let mounts = config["mounts"].as_array_mut().ok_or(ExecutorError::OciPart("mounts"))?;
-    mounts.extend(files);
+    mounts.extend(files.iter().cloned());
     let process = config.get_mut("process").ok_or(ExecutorError::OciPart("process"))?;
     process["user"]["uid"] = identity.uid.into();
     process["user"]["gid"] = identity.gid.into();

@@ -61,6 +61,8 @@ pub enum ExecutorError {
     Start(#[source] Box<LibcontainerError>),
     #[error("running a command in the container")]
     Exec(#[source] Box<LibcontainerError>),
+    #[error("process {pid}, whose network this container shares, is gone")]
+    NetworkGone { pid: i32 },
     #[error("the container sent no terminal")]
     NoTerminal,
 }

@@ -7,6 +7,7 @@ mod container;
 mod error;
 mod exec;
 mod logs;
+mod neighbour;
 mod peers;
 mod rootfs;
 mod secrets;

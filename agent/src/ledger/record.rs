@@ -4,7 +4,9 @@
 //! the number of the part (big-endian): a record longer than a value may be is split over parts.
 
 use super::LedgerError;
-use bramble_core::model::{Assignment, ProbeReport, SizeReport, TaskId, TaskState, TaskStatus};
+use bramble_core::model::{
+    Assignment, ContainerStatus, ProbeReport, SizeReport, TaskId, TaskState, TaskStatus,
+};
 use bramble_protocol::codec;
 use bramble_protocol::message::StatusKey;
 use serde::de::DeserializeOwned;
@@ -40,6 +42,9 @@ pub struct TaskFacts {
     /// Where its probes stood when that was last told.
     #[serde(default)]
     pub probes: Option<ProbeReport>,
+    /// Of a pod: where its containers stood when that was last told.
+    #[serde(default)]
+    pub containers: Vec<ContainerStatus>,
     /// The size it was given last, or could not be given.
     #[serde(default)]
     pub size: Option<SizeReport>,

@@ -29,6 +29,7 @@ fn facts(sequence: u32) -> TaskFacts {
         boot_id: "boot".into(),
         stop_reason: None,
         probes: None,
+        containers: Vec::new(),
         size: None,
     }
 }

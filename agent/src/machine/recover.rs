@@ -1,8 +1,9 @@
-//! What an earlier life of the agent left on the machine, container by container.
+//! What an earlier life of the agent left on the machine, container by container, then put together
+//! where they are of one pod.
 
 use super::{Machine, Made, bridge_ports, chain, clean_runtime};
 use crate::network::NetworkError;
-use crate::reconciler::Found;
+use crate::reconciler::{Ending, Found, Whole, assemble, owners};
 use crate::runtime::{Adopted, Phase, TaskHandle};
 use bramble_core::model::{Assignment, TaskId};
 use bramble_protocol::executor::ExitRecord;
@@ -18,11 +19,14 @@ enum Left {
     Dead,
 }
 
+/// Addresses by the task they belong to; `None`: it could not be connected.
+type Addresses = BTreeMap<TaskId, Option<Ipv4Addr>>;
+
 /// Look at every run directory; take over networks, drop those of nobody.
 pub(super) async fn recover(
     machine: &Machine,
     assignments: &BTreeMap<TaskId, Arc<Assignment>>,
-) -> BTreeMap<TaskId, Found<Made>> {
+) -> BTreeMap<TaskId, Found<Whole<Made>>> {
     let ids = machine.runtime.list().unwrap_or_else(|error| {
         let error: &dyn std::error::Error = &error;
         tracing::error!(error, "the run directory cannot be read: running tasks are not adopted");
@@ -33,19 +37,22 @@ pub(super) async fn recover(
         (TaskId::new(id), left)
     });
     let left = join_all(looks).await;
-    let addresses = adopt_networks(machine, assignments, &left).await;
+    let owners = owners(assignments);
+    // The assignment of a task, or of the pod a container is part of: it has the network.
+    let owner = |id: &TaskId| owners.get(id).copied().or(assignments.get(id)).map(Arc::as_ref);
+    let mut addresses = adopt_networks(machine, owner, &left).await;
     let mut found = BTreeMap::new();
     for (task_id, left) in left {
-        let assignment = assignments.get(&task_id).map(Arc::as_ref);
-        let address = addresses.get(&task_id).copied();
         let what = match left {
-            Left::Live(handle) => live(machine, assignment, &task_id, handle, address).await,
-            Left::Ended(record) => Found::Exited(record),
+            Left::Live(handle) => {
+                live(machine, owner(&task_id), &task_id, handle, &mut addresses).await
+            }
+            Left::Ended(record) => Found::Ended(Ending::Exited(record)),
             Left::Dead => Found::Dead,
         };
         found.insert(task_id, what);
     }
-    found
+    assemble(assignments, found)
 }
 
 async fn look(machine: &Machine, id: &str) -> Left {
@@ -66,17 +73,21 @@ async fn look(machine: &Machine, id: &str) -> Left {
 }
 
 /// Addresses of the live tasks that are still connected; everything else is disconnected.
-async fn adopt_networks(
+async fn adopt_networks<'a>(
     machine: &Machine,
-    assignments: &BTreeMap<TaskId, Arc<Assignment>>,
+    owner: impl Fn(&TaskId) -> Option<&'a Assignment>,
     left: &[(TaskId, Left)],
-) -> BTreeMap<TaskId, Ipv4Addr> {
-    let mut addresses = BTreeMap::new();
+) -> Addresses {
+    let mut addresses = Addresses::new();
     for (task_id, left) in left {
         let Left::Live(handle) = left else { continue };
-        let Some(ports) = assignments.get(task_id).and_then(|a| bridge_ports(a)) else { continue };
-        match machine.network.adopt(task_id, handle.init().pid, ports).await {
-            Ok(attached) => drop(addresses.insert(task_id.clone(), attached.ip)),
+        let Some(owner) = owner(task_id) else { continue };
+        let Some(ports) = bridge_ports(owner) else { continue };
+        if addresses.contains_key(&owner.task_id) {
+            continue;
+        }
+        match machine.network.adopt(&owner.task_id, handle.init().pid, ports).await {
+            Ok(attached) => drop(addresses.insert(owner.task_id.clone(), Some(attached.ip))),
             Err(error) => tell(task_id, &error, "a task's network was not found"),
         }
     }
@@ -90,27 +101,33 @@ async fn adopt_networks(
 
 async fn live(
     machine: &Machine,
-    assignment: Option<&Assignment>,
+    owner: Option<&Assignment>,
     task_id: &TaskId,
     handle: TaskHandle,
-    address: Option<Ipv4Addr>,
+    addresses: &mut Addresses,
 ) -> Found<Made> {
-    let mut ip = address;
-    // The agent died between making the container and connecting it, or somebody cut it off.
-    if let (None, Some(ports)) = (address, assignment.and_then(bridge_ports)) {
-        match machine.connect(task_id, &handle, ports).await {
-            Ok(connected) => ip = Some(connected),
-            Err(refusal) => {
-                let message = refusal.message;
-                tracing::error!(%task_id, message, "a task without network is given up");
-                clean_runtime(&machine.runtime, task_id).await;
-                return Found::Dead;
-            }
-        }
-    }
     let created = handle.phase() == Some(Phase::Created);
-    let runtime = machine.runtime.clone();
-    let made = Made { task_id: task_id.clone(), runtime, handle, ip };
+    let mut made = machine.made(task_id, handle);
+    if let Some((owner, ports)) = owner.and_then(|owner| Some((owner, bridge_ports(owner)?))) {
+        // The agent died between making the container and connecting it, or somebody cut it off.
+        let ip = match addresses.get(&owner.task_id) {
+            Some(ip) => *ip,
+            None => machine.connect(&owner.task_id, &made.handle, ports).await.map_or_else(
+                |refusal| {
+                    let message = refusal.message;
+                    tracing::error!(%task_id, message, "a task without network is given up");
+                    None
+                },
+                Some,
+            ),
+        };
+        addresses.insert(owner.task_id.clone(), ip);
+        if ip.is_none() {
+            clean_runtime(&machine.runtime, task_id).await;
+            return Found::Dead;
+        }
+        made = machine.at_address(made, ip);
+    }
     if created { Found::Created(made) } else { Found::Running(made) }
 }
 

@@ -1,7 +1,7 @@
 //! The restart matrix: what to do with a task that an earlier life of the agent knew of.
 
 use super::ending::{Terminal, executor_died, judge, machine_restarted};
-use super::performer::{Ending, Found};
+use super::performer::Found;
 use crate::ledger::TaskFacts;
 use bramble_core::model::{Assignment, TaskState};
 
@@ -50,9 +50,9 @@ pub(super) fn recovery<C>(
     match found {
         Some(Found::Created(container)) => Recovery::AdoptCreated(container),
         Some(Found::Running(container)) => Recovery::AdoptRunning(container),
-        Some(Found::Exited(exit)) => {
+        Some(Found::Ended(ending)) => {
             let reason = facts.and_then(|facts| facts.stop_reason.as_deref());
-            Recovery::Report(judge(&Ending::Exited(exit), &assignment.spec, reason))
+            Recovery::Report(judge(&ending, &assignment.spec, reason))
         }
         Some(Found::Dead) | None => gone(facts, boot_id),
     }
@@ -75,6 +75,7 @@ fn gone<C>(facts: Option<&TaskFacts>, boot_id: &str) -> Recovery<C> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reconciler::performer::Ending;
     use crate::samples::assignment;
     use bramble_protocol::executor::ExitRecord;
 
@@ -90,17 +91,21 @@ mod tests {
             boot_id: boot_id.into(),
             stop_reason: stop_reason.map(str::to_string),
             probes: None,
+            containers: Vec::new(),
             size: None,
         }
     }
 
     fn exit(code: i32, stopped: bool) -> Found<&'static str> {
-        Found::Exited(ExitRecord { code, oom: false, stopped, failure: None })
+        Found::Ended(Ending::Exited(ExitRecord { code, oom: false, stopped, failure: None }))
     }
 
     fn failed(message: &str, exit_code: Option<i32>) -> Recovery<&'static str> {
-        let message = message.into();
-        Recovery::Report(Terminal { state: TaskState::Failed, message, exit_code })
+        Recovery::Report(Terminal {
+            state: TaskState::Failed,
+            exit_code,
+            ..Terminal::killed(message)
+        })
     }
 
     fn killed(message: &str) -> Recovery<&'static str> {

@@ -1,12 +1,13 @@
 //! The reconciler's memory: what the ledger holds, and how each thing told of a task becomes a
 //! numbered report. Every change of it comes with the ledger changes that make it last.
 
+use super::pod::{self, carried};
 use crate::ledger::{Change, Contents, TaskFacts};
 use bramble_core::model::{
-    Assignment, ProbeReport, Resources, SizeReport, TaskId, TaskState, TaskStatus,
+    Assignment, ContainerStatus, ProbeReport, Resources, SizeReport, TaskId, TaskState, TaskStatus,
 };
 use bramble_protocol::message::StatusKey;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Longest message of a report, in bytes: registries and kernels can be chatty.
@@ -22,6 +23,8 @@ pub(super) struct News {
     pub ip: Option<String>,
     pub probes: Option<ProbeReport>,
     pub running_since_ms: Option<u64>,
+    /// Of a pod's containers, those there is news of.
+    pub containers: Vec<ContainerStatus>,
     pub size: Option<SizeReport>,
 }
 
@@ -119,6 +122,7 @@ impl Book {
             boot_id: self.boot_id.clone(),
             stop_reason: None,
             probes: None,
+            containers: Vec::new(),
             size: None,
         });
         if facts.state.is_terminal() {
@@ -132,16 +136,22 @@ impl Book {
         facts.size = news.size.or(facts.size.take());
         facts.ip = news.ip.or(facts.ip.take());
         facts.running_since_ms = news.running_since_ms.or(facts.running_since_ms);
+        let pod = self.assignments.get(id).map_or(&[][..], |task| &task.spec.pod);
+        let message = bounded(news.message);
+        facts.containers = carried(&facts.containers, pod, &news.containers, state, &message);
+        for container in &mut facts.containers {
+            container.message = bounded(std::mem::take(&mut container.message));
+        }
         let status = TaskStatus {
             task_id: id.clone(),
             sequence: facts.sequence,
             state,
-            message: bounded(news.message),
+            message,
             healthy: facts.healthy,
             ip: facts.ip.clone(),
             exit_code: news.exit_code,
             probes: facts.probes.clone(),
-            containers: Vec::new(),
+            containers: facts.containers.clone(),
             size: facts.size.clone(),
         };
         let mut changes = vec![Change::PutFacts(id.clone(), facts.clone())];
@@ -149,6 +159,31 @@ impl Book {
         changes.extend(superseded.iter().cloned().map(Change::RemoveStatus));
         changes.push(Change::PutStatus(status.clone()));
         Some(Report { status, superseded, changes })
+    }
+
+    /// Whether containers of a pod, or their health, are not as they were told last.
+    pub(super) fn turned(
+        &self,
+        id: &TaskId,
+        containers: &[ContainerStatus],
+        healthy: Option<bool>,
+    ) -> bool {
+        self.facts.get(id).is_none_or(|facts| {
+            let told = &facts.containers;
+            let carried = carried(told, &[], containers, facts.state, "");
+            carried != *told || healthy.is_some() && healthy != facts.healthy
+        })
+    }
+
+    /// The ids under which a task leaves traces: its containers' too, where it is a pod.
+    pub(super) fn traces_of(&self, id: &TaskId) -> Vec<TaskId> {
+        let assignment = self.assignments.get(id);
+        assignment.map_or(vec![id.clone()], |task| pod::task_ids(task).cloned().collect())
+    }
+
+    /// The ids of everything assigned, containers of pods included.
+    pub(super) fn assigned_ids(&self) -> BTreeSet<TaskId> {
+        self.assignments.values().flat_map(|task| pod::task_ids(task)).cloned().collect()
     }
 
     /// Drop reports that a newer one makes needless, so that a long absence of masters leaves a

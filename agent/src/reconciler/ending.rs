@@ -1,7 +1,8 @@
 //! How an ending is told: state and words, as Mesos' command executor puts them.
 
 use super::performer::{Ending, Refusal};
-use bramble_core::model::{BYTES_PER_MIB, TaskSpec, TaskState};
+use super::pod::judge_pod;
+use bramble_core::model::{BYTES_PER_MIB, ContainerStatus, TaskSpec, TaskState};
 
 /// Exit codes above this many stand for a signal.
 const SIGNAL_BASE: i32 = 128;
@@ -13,18 +14,24 @@ pub struct Terminal {
     pub state: TaskState,
     pub message: String,
     pub exit_code: Option<i32>,
+    /// Of a pod that was started: how each container ended.
+    pub containers: Vec<ContainerStatus>,
 }
 
 impl Terminal {
     /// It was stopped on purpose; its app does not wait before the next launch.
     pub fn killed(message: impl Into<String>) -> Self {
-        Self { state: TaskState::Killed, message: message.into(), exit_code: None }
+        Self::new(TaskState::Killed, message.into(), None)
+    }
+
+    fn new(state: TaskState, message: String, exit_code: Option<i32>) -> Self {
+        Self { state, message, exit_code, containers: Vec::new() }
     }
 }
 
 impl From<Refusal> for Terminal {
     fn from(refusal: Refusal) -> Self {
-        Self { state: refusal.state, message: refusal.message, exit_code: None }
+        Self::new(refusal.state, refusal.message, None)
     }
 }
 
@@ -35,6 +42,7 @@ impl From<Refusal> for Terminal {
 pub fn judge(ending: &Ending, spec: &TaskSpec, stop_reason: Option<&str>) -> Terminal {
     let exit = match ending {
         Ending::ExecutorDied => return executor_died(stop_reason),
+        Ending::Pod(ends) => return judge_pod(ends, spec, stop_reason),
         Ending::Exited(exit) => exit,
     };
     if exit.stopped {
@@ -50,7 +58,7 @@ pub fn judge(ending: &Ending, spec: &TaskSpec, stop_reason: Option<&str>) -> Ter
         _ if exit.oom => (TaskState::Failed, oom_text(spec.mem_limit_bytes)),
         code => (TaskState::Failed, exit_text(code)),
     };
-    Terminal { state, message, exit_code: Some(exit.code) }
+    Terminal::new(state, message, Some(exit.code))
 }
 
 /// The end of a task whose executor is gone within the same boot.
@@ -159,7 +167,7 @@ mod tests {
         let spec = assignment("a", true).spec;
         for (exit, reason, state, message, exit_code) in cases {
             let told = judge(&Ending::Exited(exit.clone()), &spec, reason);
-            let expected = Terminal { state, message: message.into(), exit_code };
+            let expected = Terminal::new(state, message.into(), exit_code);
             assert_eq!(told, expected, "{exit:?}");
         }
     }

@@ -30,6 +30,9 @@ pub(crate) struct MachineState {
     pub(crate) hold_images: bool,
     pub(crate) hold_create: bool,
     pub(crate) refuse: Option<Refusal>,
+    pub(crate) refuse_start: Option<TaskId>,
+    /// Tasks in which a command was run.
+    pub(crate) probed: BTreeSet<TaskId>,
     pub(crate) refuse_resize: Option<Refusal>,
     pub(crate) found: Vec<(TaskId, &'static str)>,
 }
@@ -79,7 +82,10 @@ pub(crate) struct FakeContainer {
 impl Container for FakeContainer {
     async fn start(&self) -> Result<(), Refusal> {
         self.machine.note("start", &self.id);
-        Ok(())
+        match self.machine.with(|state| state.refuse_start.as_ref() == Some(&self.id)) {
+            true => Err(Refusal::failed("no such program")),
+            false => Ok(()),
+        }
     }
 
     async fn resize(&self, spec: &TaskSpec) -> Result<(), Refusal> {
@@ -108,9 +114,29 @@ impl Container for FakeContainer {
 
 pub(crate) struct Fake(Arc<Machine>);
 
+impl Fake {
+    async fn create_one(&self, id: &TaskId) -> Result<FakeContainer, Refusal> {
+        let id = id.clone();
+        self.0.with(|state| {
+            state.creating += 1;
+            state.creating_most = state.creating_most.max(state.creating);
+        });
+        self.0.until(|state| !state.hold_create).await;
+        self.0.note("create", &id);
+        self.0.with(|state| {
+            state.creating -= 1;
+            state.containers.insert(id.clone(), FakeLife::default());
+        });
+        match self.0.with(|state| state.refuse.clone()) {
+            Some(refusal) => Err(refusal),
+            None => Ok(FakeContainer { machine: Arc::clone(&self.0), id }),
+        }
+    }
+}
+
 impl Performer for Fake {
     type Image = ();
-    type Container = FakeContainer;
+    type Container = Whole<FakeContainer>;
 
     fn seal(
         &self,
@@ -130,22 +156,15 @@ impl Performer for Fake {
         Ok(())
     }
 
-    async fn create(&self, task: &Assignment, (): ()) -> Result<FakeContainer, Refusal> {
-        let id = task.task_id.clone();
-        self.0.with(|state| {
-            state.creating += 1;
-            state.creating_most = state.creating_most.max(state.creating);
-        });
-        self.0.until(|state| !state.hold_create).await;
-        self.0.note("create", &id);
-        self.0.with(|state| {
-            state.creating -= 1;
-            state.containers.insert(id.clone(), FakeLife::default());
-        });
-        match self.0.with(|state| state.refuse.clone()) {
-            Some(refusal) => Err(refusal),
-            None => Ok(FakeContainer { machine: Arc::clone(&self.0), id }),
+    async fn create(&self, task: &Assignment, (): ()) -> Result<Whole<FakeContainer>, Refusal> {
+        if task.spec.pod.is_empty() {
+            return Ok(Whole::One(self.create_one(&task.task_id).await?));
         }
+        let mut parts = Vec::new();
+        for container in &task.spec.pod {
+            parts.push(Part::Live(self.create_one(&container.task_id).await?));
+        }
+        Ok(Whole::Pod(Pod::new(task, parts)))
     }
 
     async fn release(&self, id: &TaskId) {
@@ -158,8 +177,8 @@ impl Performer for Fake {
 
     async fn recover(
         &self,
-        _: &BTreeMap<TaskId, Arc<Assignment>>,
-    ) -> BTreeMap<TaskId, Found<FakeContainer>> {
+        assignments: &BTreeMap<TaskId, Arc<Assignment>>,
+    ) -> BTreeMap<TaskId, Found<Whole<FakeContainer>>> {
         let found = self.0.with(|state| std::mem::take(&mut state.found));
         let found = found.into_iter().map(|(id, kind)| {
             self.0.with(|state| state.containers.insert(id.clone(), FakeLife::default()));
@@ -167,12 +186,13 @@ impl Performer for Fake {
             let found = match kind {
                 "created" => Found::Created(container),
                 "running" => Found::Running(container),
-                "exited" => Found::Exited(exited(1, false)),
+                "exited" => Found::Ended(Ending::Exited(exited(1, false))),
+                "finished" => Found::Ended(Ending::Exited(exited(0, false))),
                 _ => Found::Dead,
             };
             (id, found)
         });
-        found.collect()
+        assemble(assignments, found.collect())
     }
 
     async fn sweep(&self, _: BTreeSet<TaskId>) {}
@@ -186,7 +206,8 @@ impl Performer for Fake {
         gone
     }
 
-    async fn run_inside(&self, _: &TaskId, line: &str) -> Result<i32, Refusal> {
+    async fn run_inside(&self, id: &TaskId, line: &str) -> Result<i32, Refusal> {
+        self.0.with(|state| state.probed.insert(id.clone()));
         Ok(i32::from(line == "false"))
     }
 }

@@ -4,20 +4,44 @@ use super::book::Held;
 use super::outbox::Outbox;
 use super::{Event, Followed, ReconcileError};
 use bramble_core::converge::Seen;
-use bramble_core::model::{TaskId, VolumeId};
+use bramble_core::model::{Assignment, TaskId, VolumeId};
 use bramble_protocol::message::{AssignmentSet, StatusKey};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// What is seen of each task, for streams that need to know whether a task lives.
 #[derive(Default)]
-pub struct Roster(RwLock<BTreeMap<TaskId, Seen>>);
+pub struct Roster(RwLock<Sight>);
+
+#[derive(Default)]
+struct Sight {
+    tasks: BTreeMap<TaskId, Seen>,
+    /// Containers of pods by their own ids.
+    containers: BTreeMap<TaskId, OfPod>,
+}
+
+struct OfPod {
+    pod: TaskId,
+    name: String,
+    /// Before the pod as a whole.
+    ended: bool,
+}
+
+impl Sight {
+    fn seen(&self, id: &TaskId) -> Option<Seen> {
+        match self.containers.get(id) {
+            Some(container) if container.ended => Some(Seen::Ended),
+            Some(container) => self.tasks.get(&container.pod).copied(),
+            None => self.tasks.get(id).copied(),
+        }
+    }
+}
 
 impl Roster {
-    /// What is seen of a task; `None` when nothing is.
+    /// What is seen of a task, or of a container of a pod; `None` when nothing is.
     pub fn seen(&self, id: &TaskId) -> Option<Seen> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(id).copied()
+        self.read().seen(id)
     }
 
     /// Count the tasks that have not ended.
@@ -25,16 +49,58 @@ impl Roster {
         self.snapshot().values().filter(|seen| **seen != Seen::Ended).count()
     }
 
+    /// Tasks, without the containers of pods.
     pub(super) fn snapshot(&self) -> BTreeMap<TaskId, Seen> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.read().tasks.clone()
+    }
+
+    /// Whatever may still write into its sandbox, containers of pods included.
+    pub(super) fn living_ids(&self) -> Vec<TaskId> {
+        let sight = self.read();
+        let all = sight.tasks.keys().chain(sight.containers.keys());
+        all.filter(|id| sight.seen(id).is_some_and(|seen| seen != Seen::Ended)).cloned().collect()
     }
 
     pub(crate) fn set(&self, id: &TaskId, seen: Seen) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), seen);
+        self.write().tasks.insert(id.clone(), seen);
+    }
+
+    /// Make the containers of a pod known; an app has none.
+    pub(super) fn set_containers(&self, pod: &Assignment) {
+        if pod.spec.pod.is_empty() {
+            return;
+        }
+        let containers = pod.spec.pod.iter().map(|task| {
+            let (pod, name) = (pod.task_id.clone(), task.name.clone());
+            (task.task_id.clone(), OfPod { pod, name, ended: false })
+        });
+        self.write().containers.extend(containers);
+    }
+
+    /// These containers of a pod have ended.
+    pub(super) fn end_containers<'a>(&self, pod: &TaskId, names: impl Iterator<Item = &'a str>) {
+        let mut sight = self.write();
+        for name in names {
+            let mut of_pod = sight.containers.values_mut().filter(|c| c.pod == *pod);
+            if let Some(container) = of_pod.find(|container| container.name == name) {
+                container.ended = true;
+            }
+        }
     }
 
     pub(super) fn remove(&self, id: &TaskId) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        let mut sight = self.write();
+        if sight.tasks.remove(id).is_some() && !sight.containers.is_empty() {
+            sight.containers.retain(|_, container| container.pod != *id);
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Sight> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Sight> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -10,9 +10,11 @@
 use super::book::News;
 use super::ending::{Terminal, judge};
 use super::performer::{Container, Performer};
+use super::pod::task_ids;
+use super::watching::Watch;
 use super::{Event, TaskNews};
-use crate::checks::{Checks, Resumed, Verdict};
-use bramble_core::model::{Assignment, SizeReport, TaskId, Time};
+use crate::checks::Resumed;
+use bramble_core::model::{Assignment, SizeReport, TaskId, TaskSpec, Time};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -90,7 +92,9 @@ impl<P: Performer> Life<P> {
         // The record of the exit goes only when the ledger has it. An error: the agent goes down,
         // and its next life finds the record.
         if told.await.is_ok() {
-            self.performer.clean(id).await;
+            for id in task_ids(&self.assignment) {
+                self.performer.clean(id).await;
+            }
             self.tell(TaskNews::Cleaned).await;
         }
     }
@@ -128,9 +132,9 @@ impl<P: Performer> Life<P> {
         let work = async {
             // The gates are never closed. A command task has nothing to fetch and does not wait
             // behind pulls from a registry that does not answer.
-            let _permit = match self.assignment.spec.image {
-                Some(_) => Some(self.gates.fetches.acquire().await),
-                None => None,
+            let _permit = match has_image(&self.assignment.spec) {
+                true => Some(self.gates.fetches.acquire().await),
+                false => None,
             };
             self.performer.fetch(&self.assignment, &progress).await
         };
@@ -182,8 +186,10 @@ impl<P: Performer> Life<P> {
         refusal: super::performer::Refusal,
     ) -> Terminal {
         container.stop(0).await;
-        container.wait().await;
-        refusal.into()
+        let ending = container.wait().await;
+        let Terminal { containers, .. } =
+            judge(&ending, &self.assignment.spec, Some(&refusal.message));
+        Terminal { containers, ..refusal.into() }
     }
 
     async fn running(&self, container: P::Container) -> Terminal {
@@ -203,13 +209,8 @@ impl<P: Performer> Life<P> {
         mut sized: Option<Time>,
         resize: bool,
     ) -> Terminal {
-        let mut checks = Checks::begin(
-            Arc::clone(&self.performer),
-            Arc::clone(&self.assignment),
-            container.ip(),
-            resumed,
-            Arc::clone(&self.gates.probes),
-        );
+        let (performer, gate) = (&self.performer, &self.gates.probes);
+        let mut watch = Watch::begin(performer, &self.assignment, &container, resumed, gate);
         let mut orders = self.orders.clone();
         orders.mark_changed();
         let mut assigned = self.assigned.clone();
@@ -224,21 +225,17 @@ impl<P: Performer> Life<P> {
                 Ok(()) = orders.changed() => {
                     let order = orders.borrow_and_update().clone();
                     if let Some(order) = order {
-                        // A task on its way out fails its checks; that is no news.
-                        checks.end();
+                        watch.end();
                         container.stop(order.grace_ms).await;
                     }
                 }
+                news = watch.next() => self.tell(news).await,
                 Ok(()) = assigned.changed() => {
                     let wanted = assigned.borrow_and_update().clone();
                     if self.resize(&container, &wanted, &mut sized).await {
                         in_force = wanted;
                     }
                 }
-                verdict = checks.next() => self.tell(match verdict {
-                    Verdict::Turned { healthy, probes } => TaskNews::Probed { healthy, probes },
-                    Verdict::Kill => TaskNews::Unhealthy,
-                }).await,
             }
         };
         let reason = self.order().and_then(|order| order.reason);
@@ -293,6 +290,11 @@ impl<P: Performer> Life<P> {
         // Fails only when the reconciler is gone, and with it everybody who would want to know.
         let _ = self.events.send(Event::Task(self.id().clone(), news)).await;
     }
+}
+
+/// Whether a task, or a container of it, comes from an image.
+fn has_image(spec: &TaskSpec) -> bool {
+    spec.image.is_some() || spec.pod.iter().any(|task| task.spec.image.is_some())
 }
 
 /// The report of a task that (still) runs.

@@ -1,6 +1,7 @@
 //! What the reconciler can have done to the machine, as traits: the real thing is libcontainer,
 //! images and networks, a test brings its own.
 
+use super::pod::Ends;
 use bramble_core::model::{Assignment, TaskId, TaskSpec, TaskState, VolumeId};
 use bramble_protocol::executor::ExitRecord;
 use bramble_protocol::message::AssignmentSet;
@@ -8,6 +9,7 @@ use bramble_protocol::net::SealError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// Why a task could not be brought up: its end, in words for the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,11 @@ impl Refusal {
     pub fn error(message: impl Into<String>) -> Self {
         Self { state: TaskState::Error, message: message.into() }
     }
+
+    /// The same of a whole pod, whose container it was about.
+    pub fn of_container(self, name: &str) -> Self {
+        Self { message: format!("container {name}: {}", self.message), ..self }
+    }
 }
 
 /// How a container ended.
@@ -35,6 +42,8 @@ pub enum Ending {
     Exited(ExitRecord),
     /// Its executor is gone without a word; nothing of the container runs any more.
     ExecutorDied,
+    /// Every container of a pod has ended.
+    Pod(Ends),
 }
 
 /// What an earlier life of the agent left behind of one task.
@@ -43,7 +52,7 @@ pub enum Found<C> {
     /// Waits to be started.
     Created(C),
     Running(C),
-    Exited(ExitRecord),
+    Ended(Ending),
     /// Without an executor: nothing of it runs, but its traces may still be there.
     Dead,
 }
@@ -68,6 +77,11 @@ pub trait Container: Send + Sync + 'static {
 
     /// Its own address, on networks that have one.
     fn ip(&self) -> Option<String>;
+
+    /// Follow the containers of a pod; an app has none.
+    fn ends(&self) -> Option<watch::Receiver<Ends>> {
+        None
+    }
 }
 
 /// Everything the reconciler does to the machine.
@@ -101,10 +115,12 @@ pub trait Performer: Send + Sync + 'static {
     /// Give back what an ended task no longer needs (its network, its ports).
     fn release(&self, task_id: &TaskId) -> impl Future<Output = ()> + Send;
 
-    /// Remove every trace but the sandbox, also how it ended: that is in the ledger by now.
+    /// Remove every trace but the sandbox, also how it ended: that is in the ledger by now. Of a
+    /// pod it is asked once for each container, and last for the pod itself.
     fn clean(&self, task_id: &TaskId) -> impl Future<Output = ()> + Send;
 
-    /// Find what runs or ended while no agent looked; drop networks that belong to none of it.
+    /// Find what runs or ended while no agent looked, containers of one pod as one; drop networks
+    /// that belong to none of it.
     fn recover(
         &self,
         assignments: &BTreeMap<TaskId, Arc<Assignment>>,

@@ -79,25 +79,34 @@ impl<P: Performer> Reconciler<P> {
         let (durable, told) = oneshot::channel();
         self.end(id, terminal, durable);
         if told.await.is_ok() {
-            self.performer.clean(id).await;
+            self.clean(id).await;
         }
     }
 
     async fn remove_traces(&self, id: &TaskId) {
         self.performer.release(id).await;
-        self.performer.clean(id).await;
+        self.clean(id).await;
+    }
+
+    async fn clean(&self, id: &TaskId) {
+        for id in self.book.traces_of(id) {
+            self.performer.clean(&id).await;
+        }
     }
 
     /// Stop a container that belongs to nobody.
     fn discard(&mut self, id: &TaskId, container: P::Container) {
         tracing::warn!(task_id = %id, "stopping a container nobody assigned");
         let (performer, id) = (Arc::clone(&self.performer), id.clone());
+        let traces = self.book.traces_of(&id);
         self.forget(&id);
         self.lives.spawn(async move {
             container.stop(0).await;
             container.wait().await;
             performer.release(&id).await;
-            performer.clean(&id).await;
+            for trace in &traces {
+                performer.clean(trace).await;
+            }
         });
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::runtime::cgroup::{Hierarchies, V1Mount};
+use crate::runtime::{PodPlace, SharedDirectory};
 use crate::samples;
 use bramble_core::model::{Resources, TaskImage, TaskNetwork, Volume, VolumeMode};
 use bramble_protocol::executor::ExecutorSecrets;
@@ -35,6 +36,7 @@ fn launch(image: bool) -> Launch {
         Resources { cpus_milli: 250, mem_bytes: 1 << 21, disk_bytes: 0, gpus: 0 };
     assignment.spec.mem_limit_bytes = Some(1 << 21);
     Launch {
+        pod: PodPlace::default(),
         assignment,
         image: image.then(|| LaunchImage {
             layers: vec!["/layers/a".into()],
@@ -269,6 +271,31 @@ fn a_volume_cannot_replace_the_root() {
         }];
         let refused = configure(&launch, &v1_host());
         assert!(matches!(refused, Err(ConfigError::VolumeTarget { .. })), "{path}: {refused:?}");
+    }
+}
+
+#[test]
+fn directories_of_a_pod_need_no_leave_and_follow_their_mode() {
+    for image in [true, false] {
+        let mut launch = launch(image);
+        launch.allow_host_volumes = false;
+        let shared = |path: &str, mode| SharedDirectory {
+            host_path: "/data/sandboxes/pod/html".into(),
+            container_path: path.into(),
+            mode,
+        };
+        launch.pod.shared =
+            vec![shared("/srv", VolumeMode::ReadWrite), shared("relative", VolumeMode::ReadOnly)];
+        let configured = oci_config(&launch, &v1_host(), Path::new("/run/t"), "/c").expect("given");
+        let config = serde_json::to_value(&configured.spec).expect("encodes");
+        let mounts = config["mounts"].as_array().expect("mounts").clone();
+        let of = |path: &str| {
+            let mount = mounts.iter().find(|m| m["destination"] == path).expect("mounted");
+            assert_eq!(mount["source"], "/data/sandboxes/pod/html");
+            mount["options"].clone()
+        };
+        assert_eq!(of("/srv"), json!(["rbind", "nosuid", "nodev", "rw"]));
+        assert_eq!(of("/mnt/mesos/sandbox/relative"), json!(["rbind", "nosuid", "nodev", "rro"]));
     }
 }
 

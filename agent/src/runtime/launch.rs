@@ -1,8 +1,8 @@
 //! What the runtime is asked to run and what it knows of this machine. Plain data.
 
 use super::cgroup::Hierarchies;
-use bramble_core::model::Assignment;
-use bramble_protocol::executor::ExecutorSecrets;
+use bramble_core::model::{Assignment, VolumeMode};
+use bramble_protocol::executor::{ExecutorSecrets, ProcessKey};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -27,6 +27,24 @@ pub struct Launch {
     pub allow_host_volumes: bool,
     /// The node lets apps be privileged (DESIGN 2.15).
     pub allow_privileged: bool,
+    pub pod: PodPlace,
+}
+
+/// What a container has in common with the others of its pod; an app's has nothing.
+#[derive(Clone, Debug, Default)]
+pub struct PodPlace {
+    /// First process of the container whose network it joins; `None` = a network of its own, where
+    /// the task has one.
+    pub network_of: Option<ProcessKey>,
+    pub shared: Vec<SharedDirectory>,
+}
+
+/// A directory of the pod as one container sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedDirectory {
+    pub host_path: PathBuf,
+    pub container_path: String,
+    pub mode: VolumeMode,
 }
 
 /// An unpacked image.

@@ -19,7 +19,7 @@ mod view;
 pub use error::RuntimeError;
 pub use exec::{ExecRequest, ExecSession, ExecStreams};
 pub use handle::{Ended, Phase, TaskHandle};
-pub use launch::{Host, Launch, LaunchImage};
+pub use launch::{Host, Launch, LaunchImage, PodPlace, SharedDirectory};
 pub use view::SANDBOX;
 
 use bramble_core::model::TaskSpec;
@@ -346,6 +346,7 @@ impl Shared {
             user: configured.user,
             groups: configured.groups,
             stop_signal: configured.stop_signal,
+            network_of: launch.pod.network_of,
             secrets: !launch.secrets.is_empty(),
             volumes: launch.volumes.values().map(|directory| text(directory)).collect(),
         };

@@ -5,7 +5,7 @@ use bramble_protocol::executor::ProcessKey;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Fields of `/proc/<pid>/stat` after the command's closing parenthesis: the state is the first,
 /// the start time the twentieth (field 22 of proc(5)).
@@ -109,8 +109,15 @@ pub fn kill(key: ProcessKey) -> io::Result<()> {
 pub fn wait_gone(key: ProcessKey, limit: Duration) -> bool {
     let Some(fd) = open_pidfd(key) else { return true };
     let mut poll = [nix::poll::PollFd::new(fd.as_fd(), nix::poll::PollFlags::POLLIN)];
-    let millis = u16::try_from(limit.as_millis()).unwrap_or(u16::MAX);
-    matches!(nix::poll::poll(&mut poll, millis), Ok(n) if n > 0)
+    let end = Instant::now() + limit;
+    loop {
+        let left = end.saturating_duration_since(Instant::now()).as_millis();
+        match nix::poll::poll(&mut poll, u16::try_from(left).unwrap_or(u16::MAX)) {
+            // A signal to this process, which may well be the death of that one.
+            Err(nix::Error::EINTR) => {}
+            ended => return matches!(ended, Ok(n) if n > 0),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -185,6 +185,10 @@ fn volumes(launch: &Launch, parameters: &Parameters) -> Result<Vec<Value>, Confi
     for (host_path, container_path, writable) in &parameters.volumes {
         mounts.push(host_volume(launch, host_path, container_path, *writable)?);
     }
+    for shared in &launch.pod.shared {
+        let writable = shared.mode == VolumeMode::ReadWrite;
+        mounts.push(bind_volume(&shared.host_path, &shared.container_path, writable)?);
+    }
     Ok(mounts)
 }
 

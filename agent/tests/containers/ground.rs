@@ -2,7 +2,7 @@
 //! and the proof that nothing of it is left afterwards.
 
 use bramble_agent::runtime::{
-    Ended, Launch, LaunchImage, Runtime, RuntimeConfig, TaskHandle, process,
+    Ended, Launch, LaunchImage, PodPlace, Runtime, RuntimeConfig, TaskHandle, process,
 };
 use bramble_core::model::{
     AppId, Assignment, InstanceId, Resources, TaskCommand, TaskId, TaskImage, TaskNetwork,
@@ -100,6 +100,7 @@ impl Ground {
             parameters: Vec::new(),
         });
         Launch {
+            pod: PodPlace::default(),
             assignment: assignment(id, command, task_image),
             image,
             sandbox,
@@ -229,7 +230,7 @@ fn make_busybox(layer: &Path) -> std::io::Result<()> {
     fs::copy(BUSYBOX, layer.join("bin/busybox"))?;
     for tool in [
         "sh", "echo", "sleep", "cat", "id", "pwd", "env", "ls", "mknod", "mount", "tty", "true",
-        "kill", "ps", "hostname", "unshare", "touch", "dd", "stty", "grep",
+        "kill", "ps", "hostname", "unshare", "touch", "dd", "stty", "grep", "readlink",
     ] {
         symlink("busybox", layer.join("bin").join(tool))?;
     }

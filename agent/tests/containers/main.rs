@@ -7,6 +7,7 @@ mod ground;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod pods;
 
 use ground::{Ground, Outcome};
 use std::path::Path;
@@ -19,7 +20,8 @@ pub struct Case {
 }
 
 fn cases() -> impl Iterator<Item = &'static Case> {
-    lifecycle::CASES.iter().chain(isolation::CASES).chain(limits::CASES).chain(crowd::CASES)
+    let alone = lifecycle::CASES.iter().chain(isolation::CASES).chain(limits::CASES);
+    alone.chain(pods::CASES).chain(crowd::CASES)
 }
 
 fn main() -> ExitCode {

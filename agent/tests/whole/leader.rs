@@ -47,7 +47,8 @@ pub struct Standing {
     link: Link,
     send: SendStream,
     receive: RecvStream,
-    generation: u64,
+    /// Of the last set sent; a later session goes on from there.
+    pub generation: u64,
     /// Statuses heard and not yet acknowledged.
     pub heard: Vec<TaskStatus>,
 }

@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 pub type Outcome<T = ()> = Result<T, String>;
 
 const BUSYBOX: &str = "/bin/busybox";
-const IMAGE: &str = "bramble.test/busybox:latest";
+pub const IMAGE: &str = "bramble.test/busybox:latest";
 const BRIDGE: &str = "brtest0";
 
 pub fn text(error: impl std::fmt::Display) -> String {
@@ -40,7 +40,7 @@ pub fn own_network() -> Outcome {
 }
 
 pub struct Parts {
-    dir: tempfile::TempDir,
+    pub dir: tempfile::TempDir,
     parent: String,
     pub master: Identity,
     pub agent: Identity,
@@ -112,6 +112,20 @@ impl Parts {
         fs::write(made.join("config.json"), config.to_string()).map_err(text)?;
         fs::write(made.join("manifest.json"), manifest.to_string()).map_err(text)?;
         tar(&made, &["manifest.json", "config.json", "layer.tar"])
+    }
+
+    /// Run directories and cgroups of tasks.
+    pub fn traces(&self) -> Outcome<Vec<String>> {
+        let hierarchies = Hierarchies::detect().map_err(text)?;
+        let mounts = hierarchies.v1.iter().map(|m| &m.mount).chain(&hierarchies.unified);
+        let cgroups = mounts.map(|mount| mount.join(self.parent.trim_start_matches('/')));
+        let mut traces = Vec::new();
+        for parent in cgroups.chain([self.dir.path().join("run/tasks")]) {
+            let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+            let directories = entries.filter(|entry| entry.path().is_dir());
+            traces.extend(directories.map(|entry| entry.path().display().to_string()));
+        }
+        Ok(traces)
     }
 
     pub fn nothing_is_left(&self) -> Outcome {

@@ -10,6 +10,7 @@ mod rollouts;
 mod secret;
 mod status;
 mod terminal;
+mod volumes;
 mod why;
 
 use crate::client::{Client, ClientError, Target};
@@ -78,6 +79,8 @@ pub enum Verb {
     Status,
     /// Put, list and remove secrets
     Secret(secret::SecretArgs),
+    /// List and remove persistent volumes
+    Volume(volumes::VolumeArgs),
     /// Print the token other machines join with
     Token,
 }
@@ -103,6 +106,7 @@ pub async fn run(common: &Common, verb: Verb) -> Result<u8> {
         Verb::Agents(args) => agents::run(&client, common, args).await,
         Verb::Status => status::run(&client, common).await,
         Verb::Secret(args) => secret::run(&client, common, args).await,
+        Verb::Volume(args) => volumes::run(&client, common, args).await,
         Verb::Token => status::token(&client, common).await,
     }
 }

@@ -69,7 +69,7 @@ async fn put(client: &Client, common: &Common, args: PutArgs) -> Result<u8> {
         print(&format!("{} is now at version {}\n", view.name, view.version))?;
         if view.version > 1 && !view.apps.is_empty() {
             let apps = view.apps.join(", ");
-            print(&format!("running tasks of {apps} keep the value they started with\n"))?;
+            print(&format!("running tasks keep the old value until a restart of {apps}\n"))?;
         }
     }
     Ok(0)

@@ -77,6 +77,7 @@ pub fn apply(state: &mut State, entry: &Entry) -> Result<Vec<Event>, Rejection> 
         Command::ChangeAgent { agent_id, change } => agents::change(state, agent_id, change),
         Command::Resize { app_id, ids } => resize::begin(state, app_id, ids),
         Command::Wipe { ids } => Ok(instances::wipe(state, ids)),
+        Command::GiveUpVolume { agent_id, id } => instances::give_up(state, agent_id, id),
         Command::ForgetVolumes { agent_id, ids } => {
             instances::forget_volumes(state, agent_id, ids);
             Ok(Vec::new())

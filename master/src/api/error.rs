@@ -64,6 +64,8 @@ pub(crate) enum ApiError {
     AgentUnknown(String),
     #[error("secret '{0}' does not exist")]
     SecretUnknown(String),
+    #[error("there is no volume '{0}'")]
+    VolumeUnknown(String),
     #[error("There is no leader")]
     NoLeader,
     #[error("Plugin '{0}' does not exist")]
@@ -156,6 +158,7 @@ impl ApiError {
             | E::NotQueued(_)
             | E::AgentUnknown(_)
             | E::SecretUnknown(_)
+            | E::VolumeUnknown(_)
             | E::NoLeader
             | E::NoToken
             | E::PluginUnknown(_)

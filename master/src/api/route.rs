@@ -68,6 +68,8 @@ pub(crate) enum Route {
     NativeDeployments,
     Promote(String),
     Withdraw(String),
+    Volumes,
+    Volume(String),
 }
 
 /// Read the path of a request; `None`: there is no such thing.
@@ -162,6 +164,8 @@ fn native(rest: &[&str]) -> Option<Route> {
         ["agents", name @ ..] => Some(Route::Agent(name.join("/"))),
         ["images"] => Some(Route::Images),
         ["token"] => Some(Route::Token),
+        ["volumes"] => Some(Route::Volumes),
+        ["volumes", id] => Some(Route::Volume((*id).to_string())),
         ["secrets"] => Some(Route::Secrets),
         ["secrets", name @ ..] => Some(Route::Secret(name.join("/"))),
         ["deployments"] => Some(Route::NativeDeployments),
@@ -294,6 +298,7 @@ mod tests {
             ("/v2/plugins/p/x/y", Some(Route::Plugin("p".into()))),
             ("/v2/artifacts/", Some(Route::Artifact("".into()))),
             ("/v2/artifacts//a/%2e%2e/b", Some(Route::Artifact("a/../b".into()))),
+            ("/v1/bramble/volumes/a%23b%231", Some(Route::Volume("a#b#1".into()))),
             ("/v1/bramble/secrets/", Some(Route::Secrets)),
             ("/v1/bramble/secrets/prod/db", Some(Route::Secret("prod/db".into()))),
             ("/v2", None),
