@@ -13,6 +13,7 @@ mod groups;
 mod hello;
 mod images;
 mod joining;
+mod pod_survival;
 mod readiness;
 mod registry;
 mod resident;
