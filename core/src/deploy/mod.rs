@@ -7,6 +7,7 @@ mod asked;
 mod crowd;
 mod keep;
 mod layers;
+mod moving;
 mod plan;
 mod progress;
 mod resize;

@@ -181,6 +181,7 @@ fn state_with(app: App, rows: &[Row]) -> State {
             message: String::new(),
             probes: TaskProbes::default(),
             resize: None,
+            misplaced: None,
             containers: Vec::new(),
         });
         let instance = Instance {

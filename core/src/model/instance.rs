@@ -63,6 +63,9 @@ pub struct Task {
     /// A change of its size that is on its way, or was refused.
     #[serde(default)]
     pub resize: Option<Resize>,
+    /// Why it may not be any more where it is, in words.
+    #[serde(default)]
+    pub misplaced: Option<String>,
     /// Of a pod: its containers, in definition order; empty for an app.
     #[serde(default)]
     pub containers: Vec<TaskContainer>,

@@ -1,6 +1,7 @@
 //! The core as a whole, through its public interface: tables over the state machine, and
 //! properties over random histories.
 
+mod agents;
 mod apps;
 mod bench;
 mod corners;

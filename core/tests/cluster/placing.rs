@@ -21,6 +21,7 @@ fn offer() -> impl Strategy<Value = Offer> {
                 _ => vec![PortRange { begin: 31_000, end: 30_999 + width }],
             },
             attributes: rack.map(|r| (FIELD.to_string(), format!("r{r}"))).into_iter().collect(),
+            roles: <_>::default(),
             generation: 0,
         }
     })
