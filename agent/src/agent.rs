@@ -143,7 +143,7 @@ impl Agent {
             fetcher: Fetcher::open(&config.data_dir.join("fetch"), config.allow_host_volumes)?,
             sandboxes: sandboxes.clone(),
             safe: Safe::new(key),
-            volumes,
+            volumes: volumes.clone(),
             name: config.name,
             allow_host_volumes: config.allow_host_volumes,
             allow_privileged: config.allow_privileged,
@@ -151,7 +151,7 @@ impl Agent {
         let (reconciler, reconciling) =
             Reconciler::recover(machine, ledger, contents, boot_id).await;
         let roster = Arc::clone(&reconciling.roster);
-        let streams = Arc::new(Streams { runtime, images, sandboxes, roster });
+        let streams = Arc::new(Streams { runtime, images, sandboxes, volumes, roster });
         Ok(Agent { record, reconciler, reconciling, streams, network })
     }
 

@@ -14,6 +14,7 @@ use crate::images::Images;
 use crate::reconciler::Roster;
 use crate::runtime::Runtime;
 use crate::sandboxes::Sandboxes;
+use crate::volumes::{VolumeError, Volumes};
 use bramble_protocol::message::{StreamReply, StreamRequest};
 use bramble_protocol::net::{FrameError, read_frame_within, write_frame};
 use quinn::{RecvStream, SendStream};
@@ -33,6 +34,8 @@ pub enum StreamError {
     Write(#[source] std::io::Error),
     #[error("the log cannot be read on")]
     Log(#[from] LogError),
+    #[error("the volumes cannot be listed")]
+    Volumes(#[from] VolumeError),
     #[error("work of the stream was stopped, since the program ends")]
     Stopped,
 }
@@ -42,6 +45,7 @@ pub struct Streams {
     pub runtime: Runtime,
     pub images: Arc<Images>,
     pub sandboxes: Sandboxes,
+    pub volumes: Volumes,
     pub roster: Arc<Roster>,
 }
 
@@ -97,6 +101,13 @@ impl Streams {
             StreamRequest::ListImages => {
                 write_frame(send, &StreamReply::Ready).await?;
                 Ok(write_frame(send, &self.images.list()).await?)
+            }
+            StreamRequest::ListVolumes => {
+                let volumes = self.volumes.clone();
+                let listed = tokio::task::spawn_blocking(move || volumes.list()).await;
+                let listed = listed.map_err(|_| StreamError::Stopped)??;
+                write_frame(send, &StreamReply::Ready).await?;
+                Ok(write_frame(send, &listed).await?)
             }
         }
     }

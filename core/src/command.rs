@@ -83,6 +83,11 @@ pub enum Command {
     Promote { id: DeploymentId },
     /// Add waiting instances of the version that is kept up while another is on trial.
     AddStable { app_id: AppId, ids: Vec<InstanceId> },
+    /// Give up a volume that no task uses: one of a resting instance, which goes with all of its
+    /// volumes, or one on an agent that belongs to nobody.
+    GiveUpVolume { agent_id: AgentId, id: VolumeId },
+    /// Change what users say of an agent: its attributes, and whom it lends to.
+    ChangeAgent { agent_id: AgentId, change: AgentChange },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,6 +179,11 @@ pub enum Rejection {
     },
     #[error("deployment {0} still has time")]
     NotOverdue(DeploymentId),
+    /// Its instance runs, or shall.
+    #[error("volume {0} is in use")]
+    VolumeInUse(VolumeId),
+    #[error("an agent has at most {max} attributes set, and roles")]
+    AgentSettingsFull { max: u32 },
 }
 
 fn not_ready(apps: &[AppId]) -> String {

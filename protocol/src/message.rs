@@ -78,6 +78,8 @@ pub enum StreamRequest {
     LoadImage,
     /// The reply is followed by one `Vec<ImageSummary>` frame.
     ListImages,
+    /// The reply is followed by one `Vec<VolumeSummary>` frame.
+    ListVolumes,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

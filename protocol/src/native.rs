@@ -52,7 +52,23 @@ pub struct AgentView {
     pub tasks: u64,
     /// Host ports it lends, as inclusive ranges.
     pub ports: Vec<(u16, u16)>,
+    /// As the agent tells them and users changed them.
     pub attributes: BTreeMap<String, String>,
+    /// Whom it lends to; `*` = to anybody.
+    #[serde(default)]
+    pub roles: Vec<String>,
+}
+
+/// Body of `PATCH /v1/bramble/agents/{agent}`: what it does not name stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AgentPatch {
+    /// `null` takes an attribute away.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, Option<String>>,
+    /// Empty: lend to anybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roles: Option<Vec<String>>,
 }
 
 /// Cores, MiB, MiB, whole GPUs.
@@ -88,6 +104,36 @@ pub enum LoadLine {
     Note(String),
     Done(Vec<ImageView>),
     Failed(String),
+}
+
+/// One item of `GET /v1/bramble/volumes`: a persistent volume, known to the cluster or found on an
+/// agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeView {
+    pub id: String,
+    pub agent_id: String,
+    pub host: String,
+    /// `None`: it is nobody's.
+    pub app: Option<String>,
+    pub state: VolumeState,
+    /// What placing reserves for it; nothing keeps a task from writing more.
+    pub reserved_bytes: u64,
+    /// What its files take; `None` while its agent does not answer.
+    pub used_bytes: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum VolumeState {
+    /// Its instance runs, or shall.
+    Used,
+    /// Its instance rests until the app is made larger again.
+    Kept,
+    /// Its data is being removed.
+    GivenUp,
+    /// No instance knows it.
+    LeftOver,
 }
 
 /// `GET /v1/bramble/token`.

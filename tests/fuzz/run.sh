@@ -24,7 +24,7 @@ for target in "${targets[@]}"; do
     mkdir -p "$corpus"
     extra=()
     [ "$target" != app_json ] \
-        || extra=(../../master/src/normalize/fixtures/samples -dict=app_json.dict)
+        || extra=(seeds ../../master/src/normalize/fixtures/samples -dict=app_json.dict)
     echo "fuzzing $target for $seconds s"
     if ! "$CARGO_TARGET_DIR/$host/release/$target" "$corpus" "${extra[@]}" \
         -max_total_time="$seconds" -max_len=16384 -timeout=20 -rss_limit_mb=2048 \

@@ -112,7 +112,29 @@ fn scaling_keeps_volumes_and_a_wipe_or_the_end_of_the_app_removes_them() {
         both.iter().map(|p| p.file_name().unwrap_or_default().to_string_lossy().into()).collect();
     assert_eq!(used, names);
 
+    // One that rests can be given up alone, and so can what belongs to nobody.
     scale(1);
+    let stray = node.data_dir().join("volumes/old#data#7");
+    fs::create_dir(&stray).expect("a directory");
+    let listed = || {
+        let output = node.bramble(&["volume", "ls"]);
+        String::from_utf8(output.stdout).expect("text")
+    };
+    for state in ["used", "kept", "left over", "10.5MB"] {
+        assert!(listed().contains(state), "{state} in {}", listed());
+    }
+    let used = volume_id(&node.running("db", 1)[0]);
+    let kept = names.iter().find(|name| **name != used).expect("the other one").clone();
+    for (id, fine) in [(&used, false), (&kept, true), (&"old#data#7".to_string(), true)] {
+        let output = node.bramble(&["volume", "rm", id]);
+        assert_eq!(output.status.success(), fine, "{output:?}");
+    }
+    eventually(&format!("one volume\n{}", node.log()), || {
+        let left = volumes(&node.data_dir());
+        (left.len() == 1 && left[0].ends_with(&used)).then_some(())
+    });
+    assert!(!listed().contains("left over") && listed().contains(&used), "{}", listed());
+
     node.api("DELETE", "/v2/apps/db/tasks?wipe=true", None).expect(200);
     let left = eventually(&format!("a new volume alone\n{}", node.log()), || {
         let left = volumes(&node.data_dir());

@@ -30,8 +30,8 @@ fn app() -> String {
 }
 
 /// What [`TELL`] says when all is well.
-fn told() -> String {
-    let (password, key) = (sha256(PASSWORD.as_bytes()), sha256(KEY));
+fn told(password: &str) -> String {
+    let (password, key) = (sha256(password.as_bytes()), sha256(KEY));
     format!("{password}  -\n{key}  key.pem\n400 nobody {}\n1\n", KEY.len())
 }
 
@@ -132,8 +132,9 @@ fn logs(node: &Node, task: &str) -> String {
     String::from_utf8_lossy(&node.bramble(&["logs", task]).stdout).into_owned()
 }
 
-fn says_all(node: &Node, task: &str) {
-    eventually("what the task says of its secrets", || (logs(node, task) == told()).then_some(()));
+fn says_all(node: &Node, task: &str, password: &str) {
+    let told = told(password);
+    eventually("what the task says of its secrets", || (logs(node, task) == told).then_some(()));
 }
 
 #[test]
@@ -150,9 +151,9 @@ fn tasks_have_their_secrets_and_nothing_else_does() {
     put(&node, "tls/key", KEY);
     node.api("POST", "/v2/apps", Some(&app())).expect(201);
     let task = only_task(&node);
-    says_all(&node, &task);
+    says_all(&node, &task, PASSWORD);
     let beside = node.bramble(&["exec", &task, "--", "sh", "-c", TELL]);
-    assert_eq!(String::from_utf8_lossy(&beside.stdout), told(), "{beside:?}");
+    assert_eq!(String::from_utf8_lossy(&beside.stdout), told(PASSWORD), "{beside:?}");
     eventually("a health check that sees the variable", || {
         let tasks = node.tasks("vaulted");
         (tasks[0]["healthCheckResults"][0]["alive"] == true).then_some(())
@@ -172,7 +173,7 @@ fn tasks_have_their_secrets_and_nothing_else_does() {
         let tasks = node.running("vaulted", 1);
         tasks[0]["id"].as_str().filter(|id| *id != task).map(str::to_string)
     });
-    says_all(&node, &next);
+    says_all(&node, &next, PASSWORD);
     nothing_is_written(&node);
     ears.silent(&node);
     node.api("DELETE", "/v2/apps/vaulted", None).expect(200);
@@ -199,7 +200,22 @@ fn an_app_waits_for_a_secret_that_is_missing() {
     assert!(node.tasks("vaulted").is_empty(), "nothing starts without it");
     put(&node, "prod/password", PASSWORD.as_bytes());
     let task = only_task(&node);
-    says_all(&node, &task);
+    says_all(&node, &task, PASSWORD);
+
+    // Another value is for other tasks.
+    assert!(put(&node, "prod/password", b"changed").contains("restart of /vaulted"));
+    let beside = node.bramble(&["exec", &task, "--", "sh", "-c", TELL]);
+    assert_eq!(String::from_utf8_lossy(&beside.stdout), told(PASSWORD), "{beside:?}");
+    eventually("the end of the deployment", || {
+        node.get("/v2/deployments").as_array().is_some_and(Vec::is_empty).then_some(())
+    });
+    let restarted = node.bramble(&["restart", "vaulted"]);
+    assert!(restarted.status.success(), "{restarted:?}");
+    let task = eventually("a task with the new value", || {
+        let tasks = node.running("vaulted", 1);
+        tasks[0]["id"].as_str().filter(|id| *id != task).map(str::to_string)
+    });
+    says_all(&node, &task, "changed");
 
     let listed = node.bramble(&["secret", "ls"]);
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
@@ -257,4 +273,43 @@ fn images_get_secrets_as_their_own_user_and_text_must_be_text() {
     assert!(message.contains("environment variable KEY") && message.contains("NUL"), "{failure}");
     assert!(message.contains("use it as a file"), "{failure}");
     nothing_is_written(&node);
+}
+
+#[test]
+fn containers_of_a_pod_have_their_own_secrets() {
+    if !can_run_containers("secrets of pods") {
+        return;
+    }
+    let node = Node::start();
+    put(&node, "prod/password", PASSWORD.as_bytes());
+    put(&node, "tls/key", KEY);
+    let container = |name: &str, line: &str, mounts: Value| {
+        json!({ "name": name, "resources": { "cpus": 0.1, "mem": 32 }, "user": "nobody",
+            "exec": { "command": { "shell": format!("{line}; exec sleep 100000") } },
+            "volumeMounts": mounts })
+    };
+    let mut told_all =
+        container("keeper", TELL, json!([{ "name": "key", "mountPath": "key.pem" }]));
+    told_all["environment"] = json!({ "PW": { "secret": "pw" } });
+    let pod = json!({
+        "id": "/vaulted", "networks": [{ "mode": "host" }],
+        "scaling": { "kind": "fixed", "instances": 1 },
+        "secrets": { "pw": { "source": "prod/password" }, "key": { "source": "tls/key" } },
+        "volumes": [{ "name": "key", "secret": "key" }],
+        "containers": [told_all, container("other", "echo \"<$PW>\"; ls", json!([]))],
+    });
+    node.api("POST", "/v2/pods", Some(&pod.to_string())).expect(201);
+    let said = |name: &str| {
+        let sandboxes = std::fs::read_dir(node.data_dir().join("sandboxes")).ok()?;
+        let mine = |path: &Path| path.display().to_string().contains(&format!(".{name}."));
+        let path = sandboxes.flatten().map(|entry| entry.path()).find(|path| mine(path))?;
+        std::fs::read_to_string(path.join("stdout")).ok().filter(|text| !text.is_empty())
+    };
+    let told = told(PASSWORD);
+    eventually("what the pod's container says", || (said("keeper")? == told).then_some(()));
+    let other = eventually("what its neighbour says", || said("other"));
+    assert!(other.starts_with("<>\n") && !other.contains("key.pem"), "{other}");
+    nothing_is_written(&node);
+    node.api("DELETE", "/v2/pods/vaulted", None);
+    node.wait_clean();
 }

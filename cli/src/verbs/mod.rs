@@ -1,5 +1,6 @@
 //! The client verbs: each asks the API and prints shortly, or as JSON with `--json`.
 
+mod agents;
 mod apps;
 mod deploy;
 mod exec;
@@ -10,6 +11,7 @@ mod rollouts;
 mod secret;
 mod status;
 mod terminal;
+mod volumes;
 mod why;
 
 use crate::client::{Client, ClientError, Target};
@@ -74,10 +76,14 @@ pub enum Verb {
     Load(images::LoadArgs),
     /// List images
     Images,
+    /// List agents, or set their attributes and roles
+    Agents(agents::AgentsArgs),
     /// Show the cluster in a few lines
     Status,
     /// Put, list and remove secrets
     Secret(secret::SecretArgs),
+    /// List and remove persistent volumes
+    Volume(volumes::VolumeArgs),
     /// Print the token other machines join with
     Token,
 }
@@ -101,8 +107,10 @@ pub async fn run(common: &Common, verb: Verb) -> Result<u8> {
         Verb::Rm(args) => apps::remove(&client, common, args).await,
         Verb::Load(args) => images::load(&client, common, args).await,
         Verb::Images => images::list(&client, common).await,
+        Verb::Agents(args) => agents::run(&client, common, args).await,
         Verb::Status => status::run(&client, common).await,
         Verb::Secret(args) => secret::run(&client, common, args).await,
+        Verb::Volume(args) => volumes::run(&client, common, args).await,
         Verb::Token => status::token(&client, common).await,
     }
 }

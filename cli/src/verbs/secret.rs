@@ -12,7 +12,7 @@ use bramble_protocol::secret::{SECRET_BYTES_MAX, Secret};
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::Value;
-use std::io::{BufRead, IsTerminal, Read, stderr, stdin};
+use std::io::{BufRead, IsTerminal, Read, Write, stderr, stdin};
 use std::path::{Path, PathBuf};
 
 #[derive(Args, Debug)]
@@ -61,7 +61,7 @@ fn path(name: &str) -> String {
 }
 
 async fn put(client: &Client, common: &Common, args: PutArgs) -> Result<u8> {
-    let value = value(&args.name, args.file.as_deref())?;
+    let value = value(&args.name, args.file.as_deref()).await?;
     let kind = "application/octet-stream";
     let answer = client.send(Method::PUT, &path(&args.name), kind, value.expose()).await?;
     let view = shown(common, answer)?;
@@ -69,14 +69,14 @@ async fn put(client: &Client, common: &Common, args: PutArgs) -> Result<u8> {
         print(&format!("{} is now at version {}\n", view.name, view.version))?;
         if view.version > 1 && !view.apps.is_empty() {
             let apps = view.apps.join(", ");
-            print(&format!("running tasks of {apps} keep the value they started with\n"))?;
+            print(&format!("running tasks keep the old value until a restart of {apps}\n"))?;
         }
     }
     Ok(0)
 }
 
 /// Read the value from where the user has it.
-fn value(name: &str, file: Option<&Path>) -> Result<Secret> {
+async fn value(name: &str, file: Option<&Path>) -> Result<Secret> {
     let bytes = match file {
         Some(file) if file.as_os_str() != "-" => {
             let opened = std::fs::File::open(file).with_context(|| {
@@ -87,7 +87,7 @@ fn value(name: &str, file: Option<&Path>) -> Result<Secret> {
             })?;
             bounded(opened)?
         }
-        None if stdin().is_terminal() => asked(name)?,
+        None if stdin().is_terminal() => asked(name).await?,
         _ => bounded(stdin())?,
     };
     if bytes.is_empty() {
@@ -106,18 +106,24 @@ fn bounded(from: impl Read) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Ask at the terminal, without showing what is typed.
-fn asked(name: &str) -> Result<Vec<u8>> {
-    use std::io::Write;
-    let mut line = String::new();
-    {
-        let _silent = Silence::begin()?;
-        let mut prompt = stderr();
-        write!(prompt, "value of {name}: ").and_then(|()| prompt.flush()).context("asking")?;
-        stdin().lock().read_line(&mut line).context("reading the value")?;
-        // The user's own newline was not shown either.
-        writeln!(prompt).context("asking")?;
-    }
+/// Ask at the terminal, without showing what is typed. Ctrl-C ends the question and gives the
+/// terminal back.
+async fn asked(name: &str) -> Result<Vec<u8>> {
+    let _silent = Silence::begin()?;
+    let mut prompt = stderr();
+    write!(prompt, "value of {name}: ").and_then(|()| prompt.flush()).context("asking")?;
+    let typed = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        stdin().lock().read_line(&mut line).map(|_| line)
+    });
+    let typed = tokio::select! {
+        typed = typed => Some(typed),
+        _ = tokio::signal::ctrl_c() => None,
+    };
+    // The user's own newline was not shown either.
+    writeln!(prompt).context("asking")?;
+    let Some(typed) = typed else { bail!("stopped; nothing was changed") };
+    let mut line = typed.context("reading the value")?.context("reading the value")?;
     let kept = line.trim_end_matches(['\r', '\n']).len();
     line.truncate(kept);
     Ok(line.into_bytes())
@@ -170,17 +176,18 @@ mod tests {
         assert_eq!(path("a b"), "/v1/bramble/secrets/a%20b");
     }
 
-    #[test]
-    fn values_are_read_whole_and_bounded() {
+    #[tokio::test]
+    async fn values_are_read_whole_and_bounded() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let file = dir.path().join("value");
         std::fs::write(&file, b"a\0\n").expect("writes");
-        assert_eq!(value("n", Some(&file)).expect("reads").expose(), b"a\0\n");
+        assert_eq!(value("n", Some(&file)).await.expect("reads").expose(), b"a\0\n");
         std::fs::write(&file, b"").expect("writes");
-        let told = |file: &Path| format!("{:#}", value("n", Some(file)).expect_err("refused"));
-        assert!(told(&file).contains("empty"));
+        let told =
+            async |file: &Path| format!("{:#}", value("n", Some(file)).await.expect_err("refused"));
+        assert!(told(&file).await.contains("empty"));
         std::fs::write(&file, vec![1; SECRET_BYTES_MAX + 1]).expect("writes");
-        assert!(told(&file).contains("65536 bytes"));
-        assert!(told(&dir.path().join("absent")).contains("read from a file"));
+        assert!(told(&file).await.contains("65536 bytes"));
+        assert!(told(&dir.path().join("absent")).await.contains("read from a file"));
     }
 }

@@ -60,10 +60,15 @@ fn add_of(
     }
     let record = &state.apps[app_id];
     let alike = |i: &&Instance| record.same_config(i.assigned_version(), version);
-    let running = state.instances_of(app_id).filter(|i| i.goal == Goal::Running);
+    // The replacement of one that stands wrong comes before it goes.
+    let stays = |i: &&Instance| i.task.as_ref().is_none_or(|task| task.misplaced.is_none());
+    let running = state.instances_of(app_id).filter(|i| i.goal == Goal::Running).filter(stays);
     let room = (wanted as usize).saturating_sub(running.filter(alike).count()).min(ids.len());
-    let woken = parked(state, &record.app, room);
-    let fresh = fresh_room(state, &record.app).min(room - woken.len());
+    // A version on trial may have volumes that the one beside it has not.
+    let app = record.at_version(version).unwrap_or(&record.app);
+    let woken = parked(state, app, room);
+    let most = app.instances.max(record.app.instances);
+    let fresh = fresh_room(state, app, most).min(room - woken.len());
     let mut events = Vec::new();
     for id in woken.iter().chain(ids.iter().take(fresh)) {
         let now = state.now;
@@ -98,9 +103,9 @@ fn parked(state: &State, app: &App, count: usize) -> Vec<InstanceId> {
     parked.into_iter().take(count).map(|i| i.id.clone()).collect()
 }
 
-/// How many instances an app may have that never were. One with volumes has no more of them than
-/// it wants instances: those that still stop are woken when they have.
-fn fresh_room(state: &State, app: &App) -> usize {
+/// How many instances an app may have that never were. One with volumes has at most `most` in
+/// all: those that still stop are woken when they have.
+fn fresh_room(state: &State, app: &App, most: u32) -> usize {
     if !app.is_resident() {
         return usize::MAX;
     }
@@ -110,7 +115,7 @@ fn fresh_room(state: &State, app: &App) -> usize {
         Goal::Decommissioned => false,
     };
     let have = state.instances_of(&app.id).filter(counts).count();
-    (app.instances as usize).saturating_sub(have)
+    (most as usize).saturating_sub(have)
 }
 
 /// Stop instances. One with volumes is kept with them while its app is; another is forgotten once
@@ -175,6 +180,28 @@ pub(super) fn remove(state: &mut State, id: &InstanceId, events: &mut Vec<Event>
     if state.leaving.contains_key(&app_id) && state.instances_of(&app_id).next().is_none() {
         state.leaving.remove(&app_id);
         events.push(Event::AppTerminated { app_id });
+    }
+}
+
+/// Give up one volume by its name, if no task uses it or shall.
+pub(super) fn give_up(
+    state: &mut State,
+    agent_id: &AgentId,
+    id: &VolumeId,
+) -> Result<Vec<Event>, Rejection> {
+    let owns = |r: &Reservation| r.volumes.iter().any(|volume| volume.id == *id);
+    let owner = state.instances.values().find(|i| i.reservation.as_ref().is_some_and(owns));
+    match owner.map(|instance| (instance.id.clone(), instance.is_parked())) {
+        Some((_, false)) => Err(Rejection::VolumeInUse(id.clone())),
+        Some((instance_id, true)) => Ok(wipe(state, &[instance_id])),
+        None if !state.agents.contains_key(agent_id) => {
+            Err(Rejection::AgentUnknown(agent_id.clone()))
+        }
+        None => {
+            // What it takes on disk was never counted.
+            state.given_up.entry(agent_id.clone()).or_default().entry(id.clone()).or_insert(0);
+            Ok(Vec::new())
+        }
     }
 }
 

@@ -226,6 +226,7 @@ impl Bench {
             let advance = deploy::advance(deployment, &self.state, now, &mut self.ids);
             commands.extend(advance.commands);
         }
+        commands.extend(deploy::stuck(&self.state, now));
         commands.extend(deploy::keep(&self.state, &mut self.ids));
         commands
     }
@@ -267,6 +268,7 @@ impl Bench {
                     free: a.total.minus(&used),
                     ports: without_ports(&a.ports, &taken),
                     attributes: a.attributes.clone(),
+                    roles: <_>::default(),
                     generation: self.state.applied_index,
                 }
             })
@@ -277,7 +279,7 @@ impl Bench {
     pub fn place(&mut self) -> place::Placement {
         let demands = self.state.demands(Time(self.clock));
         let offers = place::without_reserved(&self.state, self.offers());
-        let offers = place::with_fixed_ports(&self.state, offers, &demands);
+        let offers = place::with_what_is_known(&self.state, offers, &demands);
         let placement = place::place(&offers, &demands, &Policy { port_seed: self.clock });
         if !placement.decisions.is_empty() {
             let assignments = placement.decisions.clone();

@@ -1,7 +1,7 @@
 //! Instances with volumes: they come back to where their data is, and nothing frees it unasked.
 
 use crate::bench::{Bench, agent, app, resident};
-use bramble_core::command::{AppChange, Command, Placed};
+use bramble_core::command::{AppChange, Command, Placed, Rejection};
 use bramble_core::event::{Event, RefusedAssignment};
 use bramble_core::model::*;
 use bramble_core::place::Reason;
@@ -163,4 +163,33 @@ fn volumes_keep_their_room_while_no_task_runs() {
     let refused = bench.place().refused;
     let (need_bytes, free_bytes) = (6 * BYTES_PER_MIB, 5 * BYTES_PER_MIB);
     assert_eq!(refused[0].per_agent[0].1, [Reason::InsufficientDisk { need_bytes, free_bytes }]);
+}
+
+#[test]
+fn one_volume_is_given_up_by_name_unless_a_task_uses_it() {
+    let mut bench = two_agents();
+    bench.create(resident("/db", 2, 10));
+    bench.finish();
+    bench.update(resident("/db", 1, 10));
+    bench.finish();
+    let mut give_up = |agent: &str, id: &VolumeId| {
+        bench.apply(Command::GiveUpVolume { agent_id: AgentId::new(agent), id: id.clone() })
+    };
+    let stray = VolumeId::new("old#data#7");
+    let unknown = Err(Rejection::AgentUnknown(AgentId::new("n9")));
+    assert_eq!(give_up("n9", &stray), unknown);
+    assert_eq!(give_up("n1", &stray), Ok(vec![]));
+    let of = |bench: &Bench, goal: Goal| {
+        let instance = bench.instances("/db").into_iter().find(|i| i.goal == goal).cloned();
+        instance.and_then(|i| i.reservation).expect("one of each").volumes[0].id.clone()
+    };
+    let (used, parked) = (of(&bench, Goal::Running), of(&bench, Goal::Stopped));
+    let mut give_up = |id: &VolumeId| {
+        bench.apply(Command::GiveUpVolume { agent_id: AgentId::new("n1"), id: id.clone() })
+    };
+    assert_eq!(give_up(&used), Err(Rejection::VolumeInUse(used.clone())));
+    assert!(give_up(&parked).is_ok());
+    assert_eq!(given_up(&bench), BTreeSet::from([parked, stray]));
+    assert_eq!(volumes(&bench), BTreeSet::from([used]));
+    bench.finish();
 }

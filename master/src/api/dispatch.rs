@@ -213,6 +213,9 @@ fn methods(target: &Route) -> &'static str {
         Route::Images => "GET, OPTIONS, POST",
         Route::Logs(_) | Route::Events => "GET, OPTIONS",
         Route::Secret(_) => "DELETE, OPTIONS, PUT",
+        Route::Volume(_) => "DELETE, OPTIONS",
+        Route::Volumes => "GET, OPTIONS",
+        Route::Agent(_) => "GET, HEAD, OPTIONS, PATCH",
         Route::AppTask(..) | Route::Deployment(_) | Route::QueueDelay(_) => "DELETE, OPTIONS",
         Route::Restart(_)
         | Route::TasksDelete
@@ -260,7 +263,7 @@ async fn handle(target: Route, call: &Call, content: Content) -> Result<Reply, A
         Route::Ping if reads(&call.method) => Ok(system::ping(call)),
         Route::Metrics if reads(&call.method) => Ok(system::metrics(call, false)),
         Route::MetricsText if reads(&call.method) => Ok(system::metrics(call, true)),
-        Route::Logs(_) | Route::Exec(_) | Route::Images => {
+        Route::Logs(_) | Route::Exec(_) | Route::Images | Route::Volumes => {
             native::streams(target, call, content).await
         }
         Route::Events => events::stream(call),
@@ -350,10 +353,13 @@ async fn json(target: Route, call: &Call, body: Body) -> Result<Reply, ApiError>
         (Route::Withdraw(id), Method::POST) => native::withdraw(call, id).await,
         (Route::Why(id), Method::GET) => native::why(call, &id),
         (Route::Agents, Method::GET) => native::agents(call),
+        (Route::Agent(name), Method::GET) => native::agent(call, &name),
+        (Route::Agent(name), Method::PATCH) => native::change_agent(call, &name, body).await,
         (Route::Token, Method::GET) => native::token(call),
         (Route::Secrets, Method::GET) => native::secrets(call),
         (Route::Secret(name), Method::PUT) => native::put_secret(call, &name, body).await,
         (Route::Secret(name), Method::DELETE) => native::remove_secret(call, &name).await,
+        (Route::Volume(id), Method::DELETE) => native::remove_volume(call, &id).await,
         _ => Err(ApiError::MethodNotAllowed),
     }
 }

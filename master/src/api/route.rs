@@ -57,6 +57,7 @@ pub(crate) enum Route {
     Artifact(String),
     Status,
     Agents,
+    Agent(String),
     Images,
     Token,
     Logs(String),
@@ -67,6 +68,8 @@ pub(crate) enum Route {
     NativeDeployments,
     Promote(String),
     Withdraw(String),
+    Volumes,
+    Volume(String),
 }
 
 /// Read the path of a request; `None`: there is no such thing.
@@ -158,8 +161,11 @@ fn native(rest: &[&str]) -> Option<Route> {
     match rest {
         ["status"] => Some(Route::Status),
         ["agents"] => Some(Route::Agents),
+        ["agents", name @ ..] => Some(Route::Agent(name.join("/"))),
         ["images"] => Some(Route::Images),
         ["token"] => Some(Route::Token),
+        ["volumes"] => Some(Route::Volumes),
+        ["volumes", id] => Some(Route::Volume((*id).to_string())),
         ["secrets"] => Some(Route::Secrets),
         ["secrets", name @ ..] => Some(Route::Secret(name.join("/"))),
         ["deployments"] => Some(Route::NativeDeployments),
@@ -273,6 +279,8 @@ mod tests {
             ("/v1/bramble/status", Some(Route::Status)),
             ("/v1/bramble/why/a/b", Some(Route::Why(id("/a/b")))),
             ("/v1/bramble/why", None),
+            ("/v1/bramble/agents/", Some(Route::Agents)),
+            ("/v1/bramble/agents/pi-1", Some(Route::Agent("pi-1".into()))),
             ("/v1/bramble/deployments/", Some(Route::NativeDeployments)),
             ("/v1/bramble/deployments/d/promote", Some(Route::Promote("d".into()))),
             ("/v1/bramble/deployments/d/withdraw", Some(Route::Withdraw("d".into()))),
@@ -290,6 +298,7 @@ mod tests {
             ("/v2/plugins/p/x/y", Some(Route::Plugin("p".into()))),
             ("/v2/artifacts/", Some(Route::Artifact("".into()))),
             ("/v2/artifacts//a/%2e%2e/b", Some(Route::Artifact("a/../b".into()))),
+            ("/v1/bramble/volumes/a%23b%231", Some(Route::Volume("a#b#1".into()))),
             ("/v1/bramble/secrets/", Some(Route::Secrets)),
             ("/v1/bramble/secrets/prod/db", Some(Route::Secret("prod/db".into()))),
             ("/v2", None),

@@ -16,7 +16,10 @@ const COMMANDS_MAX: usize = 200;
 const APPS: [&str; 7] = ["/a", "/a/b", "/b", "/c/d", "/c/d/e", "/c-d", "/"];
 const GROUPS: [&str; 6] = ["/", "/a", "/c", "/c/d", "/e", "/e/f/g"];
 const AGENTS: [&str; 3] = ["n1", "n2", "gone"];
-const DEFINITIONS: [&str; 5] = [
+const SECRETS: [&str; 3] = ["x", "y", "none"];
+const KEYS: [&str; 2] = ["k1", "k2"];
+const DEFINITIONS: [&str; 6] = [
+    include_str!("../seeds/resident.json"),
     include_str!("../../../master/src/normalize/fixtures/samples/mlb-nginx-old.json"),
     include_str!("../../../master/src/normalize/fixtures/samples/mlb-nginx-15.json"),
     r#"{"id":"/x","cmd":"sleep 5","ports":[0,80]}"#,
@@ -70,7 +73,7 @@ fn restored(state: &State) -> State {
 fn commands(bench: &mut Bench, choices: &mut Choices<'_>) -> Vec<Command> {
     let deployment_id = DeploymentId::new(format!("d{}", bench.entries.len()));
     let state = &bench.state;
-    vec![match choices.below(20) {
+    vec![match choices.below(24) {
         0..=2 => {
             let changes = choices.some(3, |choices| app_change(choices));
             Command::ChangeApps { deployment_id, changes, force: choices.flag() }
@@ -102,8 +105,10 @@ fn commands(bench: &mut Bench, choices: &mut Choices<'_>) -> Vec<Command> {
         13 => Command::ResetDelay { app_id: app_id(choices) },
         14 => callback(choices),
         15 => return member(choices),
-        16 | 17 => return bench.deployer(),
-        18 => {
+        16 => return vec![secret(choices)],
+        17 => volumes(state, choices),
+        18..=20 => return bench.deployer(),
+        21 | 22 => {
             bench.place();
             return Vec::new();
         }
@@ -216,6 +221,37 @@ fn status(state: &State, choices: &mut Choices<'_>) -> TaskStatus {
 fn callback(choices: &mut Choices<'_>) -> Command {
     let url = format!("http://x/{}", choices.byte());
     if choices.flag() { Command::AddCallback { url } } else { Command::RemoveCallback { url } }
+}
+
+fn secret(choices: &mut Choices<'_>) -> Command {
+    let name = choices.pick(&SECRETS).copied().unwrap_or_default().to_string();
+    let key_id = choices.pick(&KEYS).copied().unwrap_or_default().to_string();
+    let sealed = Sealed(vec![choices.byte(); 8]);
+    match choices.below(3) {
+        0 => Command::KeepDataKey { id: key_id, node_id: NodeId::new("n1"), copy: sealed },
+        1 => Command::PutSecret { name, key_id, value: sealed },
+        _ => Command::RemoveSecret { name },
+    }
+}
+
+fn volumes(state: &State, choices: &mut Choices<'_>) -> Command {
+    let kept = |state: &State| {
+        let reserved = state.instances.values().filter_map(|i| i.reservation.as_ref());
+        reserved.flat_map(|r| &r.volumes).map(|v| v.id.clone()).collect::<Vec<VolumeId>>()
+    };
+    match choices.below(3) {
+        0 => Command::Wipe { ids: choices.some(3, |c| instance(state, c)) },
+        1 => {
+            let all = kept(state);
+            let ids = choices.some(3, |c| c.pick(&all).cloned());
+            let agent_id = agent_id(choices);
+            Command::ForgetVolumes { agent_id, ids: ids.into_iter().flatten().collect() }
+        }
+        _ => {
+            let app_id = app_id(choices);
+            Command::Resize { app_id, ids: choices.some(3, |c| instance(state, c)) }
+        }
+    }
 }
 
 fn member(choices: &mut Choices<'_>) -> Vec<Command> {

@@ -3,15 +3,13 @@
 //! An archive is never buffered or stored here: each piece goes to every agent before the next
 //! one is read, so the slowest sets the pace.
 
-use super::{open, stream_permit};
+use super::{ask, open, stream_permit};
 use crate::api::body;
-use crate::api::dispatch::{Call, Shared};
+use crate::api::dispatch::Call;
 use crate::api::error::ApiError;
-use crate::api::limits::{
-    AGENT_ARRIVES_MAX, AGENT_LOOK_EVERY, AGENT_TIME_MAX, LOAD_LINES_BUFFERED_MAX,
-};
+use crate::api::limits::{AGENT_ARRIVES_MAX, AGENT_LOOK_EVERY, LOAD_LINES_BUFFERED_MAX};
 use crate::api::reply::{self, Reply};
-use crate::streams::{AgentStream, StreamError};
+use crate::streams::AgentStream;
 use axum::body::Body;
 use bramble_core::model::AgentId;
 use bramble_protocol::message::{ImageSummary, LoadProgress, StreamRequest};
@@ -31,7 +29,8 @@ const ABORTED: u32 = 1;
 /// `GET images`: what the connected agents hold. One that does not answer is left out.
 pub(super) async fn list(call: &Call) -> Result<Reply, ApiError> {
     let agents = call.api().streams.connected();
-    let held = join_all(agents.iter().map(|agent| held_by(&call.shared, agent))).await;
+    let held = |agent| ask::<Vec<ImageSummary>>(&call.shared, agent, StreamRequest::ListImages);
+    let held = join_all(agents.iter().map(held)).await;
     let mut all = Vec::new();
     for (agent, held) in agents.iter().zip(held) {
         match held {
@@ -40,16 +39,6 @@ pub(super) async fn list(call: &Call) -> Result<Reply, ApiError> {
         }
     }
     Ok(reply::json(StatusCode::OK, &merge(all)))
-}
-
-async fn held_by(shared: &Shared, agent: &AgentId) -> Result<Vec<ImageSummary>, ApiError> {
-    let mut stream = open(shared, agent, StreamRequest::ListImages).await?;
-    let failed = |reason: String| ApiError::Stream(StreamError::Failed(reason));
-    tokio::time::timeout(AGENT_TIME_MAX, read_frame(&mut stream.receive))
-        .await
-        .map_err(|_| ApiError::AgentTimeout)?
-        .map_err(|error| failed(error.to_string()))?
-        .ok_or_else(|| failed("the agent said nothing".into()))
 }
 
 /// One item per reference, digest and platform, with everyone who holds it.

@@ -2,7 +2,7 @@
 
 use super::state::AGENT;
 use crate::streams::{AgentStream, OpenStream, StreamError, StreamFuture};
-use bramble_core::model::{AgentId, NodeRole};
+use bramble_core::model::{AgentId, NodeRole, VolumeId};
 use bramble_protocol::message::*;
 use bramble_protocol::net::{
     Alpn, ClusterCa, Endpoint, Identity, Link, NodeKey, read_frame, write_frame,
@@ -131,6 +131,12 @@ async fn answer(
         StreamRequest::ListImages => {
             write_frame(&mut send, &StreamReply::Ready).await.unwrap();
             write_frame(&mut send, &vec![image()]).await.unwrap();
+        }
+        StreamRequest::ListVolumes => {
+            let volume = |id: &str, size_bytes| VolumeSummary { id: VolumeId::new(id), size_bytes };
+            write_frame(&mut send, &StreamReply::Ready).await.unwrap();
+            let volumes = vec![volume("db#data#1", 5), volume("old#data#9", 7)];
+            write_frame(&mut send, &volumes).await.unwrap();
         }
     }
 }

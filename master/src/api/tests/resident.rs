@@ -2,6 +2,7 @@
 //! does not.
 
 use crate::api::testing::Node;
+use crate::api::testing::agent::Agents;
 use crate::api::testing::state;
 use bramble_core::model::*;
 use serde_json::{Value, json};
@@ -11,7 +12,11 @@ const DB: &str = r#"{"id":"/db","cmd":"sleep 1000","instances":2,"cpus":0.1,"mem
 
 /// The app with one instance that runs and one that rests.
 async fn node() -> Node {
-    let node = Node::start().await;
+    node_with(Agents::default()).await
+}
+
+async fn node_with(agents: Agents) -> Node {
+    let node = Node::start_with(agents).await;
     let created = node.ask("POST", "/v2/apps", DB).await;
     assert_eq!(created.status, 201, "{}", created.text);
     let app = created.json();
@@ -172,4 +177,35 @@ async fn other_volumes_are_refused_by_name() {
         let path = format!("/container/volumes(0){path}");
         assert_eq!(answer.json()["details"][0]["path"], path.as_str(), "{}", answer.text);
     }
+}
+
+#[tokio::test]
+async fn volumes_are_listed_and_given_up_by_name() {
+    let node = node_with(Agents::one().await).await;
+    let rows = async |node: &Node| -> Vec<String> {
+        let list = node.get("/v1/bramble/volumes").await.json();
+        let row = |v: &Value| {
+            let (id, host, state) = (&v["id"], &v["host"], &v["state"]);
+            let text = |v: &Value| v.as_str().unwrap_or("-").to_string();
+            let amounts = format!("{} {}", v["reservedBytes"], v["usedBytes"]);
+            [text(id), text(&v["app"]), text(host), text(state), amounts].join(" ")
+        };
+        list.as_array().unwrap().iter().map(row).collect()
+    };
+    let (one, two) = ("db#data#1 /db node1 used 10485760 5", "db#data#2 /db node1 kept 10485760 0");
+    assert_eq!(rows(&node).await, [one, two, "old#data#9 - node1 leftOver 0 7"]);
+    for (id, status) in [("db%23data%231", 409), ("db%23data%232", 200), ("old%23data%239", 200)] {
+        let answer = node.ask("DELETE", &format!("/v1/bramble/volumes/{id}"), "").await;
+        assert_eq!(answer.status, status, "{id}: {}", answer.text);
+    }
+    let unknown = node.ask("DELETE", "/v1/bramble/volumes/x", "").await;
+    assert_eq!((unknown.status, unknown.text.contains("there is no volume 'x'")), (404, true));
+    let gone = ["db#data#2 - node1 givenUp 10485760 0", "old#data#9 - node1 givenUp 0 7"];
+    assert_eq!(rows(&node).await, [one, gone[0], gone[1]]);
+    assert_eq!((goals(&node), given_up(&node)), (vec![Goal::Running], 2));
+
+    // Without its agent a volume is known, and what it takes is not.
+    let alone = self::node().await;
+    let unknown = rows(&alone).await;
+    assert_eq!(unknown[0], "db#data#1 /db node1 used 10485760 null");
 }
