@@ -47,6 +47,7 @@ impl Offers {
             free: self.agent.total.minus(&held.taken),
             ports,
             attributes: self.agent.attributes.clone(),
+            roles: <_>::default(),
             generation: held.generation,
         };
         if self.told.as_ref() == Some(&offer) {

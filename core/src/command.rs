@@ -86,6 +86,8 @@ pub enum Command {
     /// Give up a volume that no task uses: one of a resting instance, which goes with all of its
     /// volumes, or one on an agent that belongs to nobody.
     GiveUpVolume { agent_id: AgentId, id: VolumeId },
+    /// Change what users say of an agent: its attributes, and whom it lends to.
+    ChangeAgent { agent_id: AgentId, change: AgentChange },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,6 +182,8 @@ pub enum Rejection {
     /// Its instance runs, or shall.
     #[error("volume {0} is in use")]
     VolumeInUse(VolumeId),
+    #[error("an agent has at most {max} attributes set, and roles")]
+    AgentSettingsFull { max: u32 },
 }
 
 fn not_ready(apps: &[AppId]) -> String {

@@ -111,6 +111,10 @@ pub enum Event {
         group_id: GroupId,
         version: Time,
     },
+    /// Users changed the attributes or roles of an agent.
+    AgentChanged {
+        agent_id: AgentId,
+    },
     /// A running task is being given another size; its agent will say whether it could.
     TaskResizing {
         task_id: TaskId,
@@ -141,6 +145,8 @@ pub enum RefusedAssignment {
     NotEnough,
     PortTaken,
     Delayed,
+    /// The agent has other attributes or roles by now.
+    Unsuitable,
     /// A secret it needs is not there.
     SecretMissing,
     /// Its volumes are on another agent.

@@ -116,6 +116,7 @@ mod tests {
             free: Resources { cpus_milli, ..Resources::default() },
             ports: vec![PortRange { begin: 1, end: 3 }],
             attributes: BTreeMap::new(),
+            roles: <_>::default(),
             generation,
         }
     }

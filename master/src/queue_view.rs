@@ -69,6 +69,7 @@ mod tests {
             free: Resources::default(),
             ports: vec![],
             attributes: BTreeMap::new(),
+            roles: <_>::default(),
             generation: 1,
         }
     }

@@ -52,7 +52,23 @@ pub struct AgentView {
     pub tasks: u64,
     /// Host ports it lends, as inclusive ranges.
     pub ports: Vec<(u16, u16)>,
+    /// As the agent tells them and users changed them.
     pub attributes: BTreeMap<String, String>,
+    /// Whom it lends to; `*` = to anybody.
+    #[serde(default)]
+    pub roles: Vec<String>,
+}
+
+/// Body of `PATCH /v1/bramble/agents/{agent}`: what it does not name stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AgentPatch {
+    /// `null` takes an attribute away.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, Option<String>>,
+    /// Empty: lend to anybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roles: Option<Vec<String>>,
 }
 
 /// Cores, MiB, MiB, whole GPUs.

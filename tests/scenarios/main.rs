@@ -2,6 +2,7 @@
 //!
 //! Every test starts a node of its own; none depends on another's time or ports.
 
+mod agents;
 mod bad_input;
 mod checks;
 mod containers;
@@ -12,6 +13,7 @@ mod groups;
 mod hello;
 mod images;
 mod joining;
+mod pod_survival;
 mod readiness;
 mod registry;
 mod resident;

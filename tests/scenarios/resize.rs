@@ -1,11 +1,9 @@
 //! A change of nothing but size reaches the running container, without a new task.
 
-use bramble_tests::{Node, bramble, can_run_containers, cgroup_processes, eventually};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use bramble_tests::{Node, can_run_containers, cgroup_processes, eventually};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
 
 /// The one task of an app with its id and version.
 fn task(node: &Node, app: &str) -> (String, String) {
@@ -123,24 +121,6 @@ fn what_does_not_fit_into_less_is_replaced() {
     assert_ne!(task(&node, "shrinks").0, labelled);
 }
 
-fn second_agent(node: &Node, name: &str) -> Child {
-    let token = String::from_utf8(node.bramble(&["token"]).stdout).expect("text");
-    let mut command = node.inside(&bramble().display().to_string());
-    command.args(["agent", "--name", name, "--join", "127.0.0.1:7443", "--token", token.trim()]);
-    command.arg("--data-dir").arg(node.root().join(name).join("data"));
-    command.arg("--run-dir").arg(node.root().join(name).join("run"));
-    command.arg("--cgroup-parent").arg(format!("{}/{name}", node.cgroup_parent));
-    command.args(["--quic", "127.0.0.1:0", "--resources", "mem:500"]);
-    let log = std::fs::File::create(node.root().join(format!("{name}.log"))).expect("created");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-    let agent = command.spawn().expect("an agent starts");
-    eventually("the second agent", || {
-        let agents = node.get("/v1/bramble/status")["agents"].as_array()?.clone();
-        agents.iter().any(|a| a["name"] == name && a["connected"] == true).then_some(())
-    });
-    agent
-}
-
 #[test]
 fn without_room_a_new_task_takes_over_elsewhere() {
     if !can_run_containers("resize without room") {
@@ -157,12 +137,15 @@ fn without_room_a_new_task_takes_over_elsewhere() {
     });
     assert!(why.contains("needs 120 MiB"), "{why}");
     assert_eq!(node.tasks("moves")[0]["id"], id.as_str(), "nothing is stopped for nothing");
-    let mut second = second_agent(&node, "second");
+    let _second = node.joined_by(
+        &node,
+        "second",
+        "127.0.0.1:7443",
+        &["--quic", "127.0.0.1:0", "--resources", "mem:500"],
+    );
     deployed(&node);
     let task = node.running("moves", 1).remove(0);
     assert_eq!(task["host"], "second");
     node.api("DELETE", "/v2/apps/moves", None).expect(200);
     eventually("no task", || node.tasks("moves").is_empty().then_some(()));
-    kill(Pid::from_raw(second.id() as i32), Signal::SIGTERM).expect("it lives");
-    eventually("the second agent's end", || second.try_wait().ok().flatten());
 }

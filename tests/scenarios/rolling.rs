@@ -1,6 +1,7 @@
 //! Changes of a running app roll as its upgrade strategy says.
 
 use bramble_tests::{Node, can_run_containers, eventually};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -78,6 +79,41 @@ fn scaling_keeps_what_runs_and_restart_replaces_it() {
         let tasks = node.tasks("web");
         let replaced = tasks.iter().all(|t| !before.contains(&t["id"]));
         (running(&tasks) == 2 && tasks.len() == 2 && replaced).then_some(())
+    });
+}
+
+#[test]
+fn a_roll_goes_on_after_the_master_was_killed_half_way() {
+    if !can_run_containers("restart half way") {
+        return;
+    }
+    let mut node = Node::start();
+    let app = r#"{"id":"web","cmd":"sleep 10000","cpus":0.1,"mem":16,"instances":3,"upgradeStrategy":{"minimumHealthCapacity":1,"maximumOverCapacity":0},"healthChecks":[{"protocol":"COMMAND","command":{"value":"test -e $MESOS_SANDBOX/good"},"intervalSeconds":1,"timeoutSeconds":5,"delaySeconds":0,"gracePeriodSeconds":300}]}"#;
+    node.api("POST", "/v2/apps", Some(&app.replace("sleep", "touch good; sleep"))).expect(201);
+    let old = versions(&node.running("web", 3));
+    eventually("the end of the deployment", || {
+        node.get("/v2/deployments").as_array().is_some_and(Vec::is_empty).then_some(())
+    });
+    // Its one more task is not healthy until somebody says so: the roll stands half way.
+    let answer = node.api("PUT", "/v2/apps/web", Some(r#"{"cmd":"sleep 10001"}"#)).expect(200);
+    let deployment = answer.json()["deploymentId"].clone();
+    node.running("web", 4);
+    node.stop(Signal::SIGKILL);
+    node.up();
+    assert_eq!(node.get("/v2/deployments")[0]["id"], deployment, "it is still under way");
+    let tasks = eventually("only new tasks", || {
+        let tasks = node.tasks("web");
+        let new: Vec<&Value> =
+            tasks.iter().filter(|t| !old.contains(t["version"].as_str().unwrap_or("-"))).collect();
+        for task in new.iter().filter(|t| t["state"] == "TASK_RUNNING") {
+            let id = task["id"].as_str().expect("an id");
+            node.bramble(&["exec", id, "--", "touch", "good"]);
+        }
+        (new.len() == 3 && tasks.len() == 3 && running(&tasks) == 3).then_some(tasks)
+    });
+    assert!(versions(&tasks).is_disjoint(&old));
+    eventually("the end of the deployment", || {
+        node.get("/v2/deployments").as_array().is_some_and(Vec::is_empty).then_some(())
     });
 }
 

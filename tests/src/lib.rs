@@ -6,6 +6,7 @@
 mod answer;
 mod binary;
 mod image;
+mod joined;
 mod leftovers;
 mod node;
 mod process;
@@ -14,6 +15,7 @@ mod registry;
 pub use answer::Answer;
 pub use binary::bramble;
 pub use image::{BusyboxImage, host_architecture, sha256};
+pub use joined::JoinedAgent;
 pub use leftovers::Leftovers;
 pub use node::{Node, NodeBuilder};
 pub use process::{alive, cgroup_processes, children_named, is_zombie};

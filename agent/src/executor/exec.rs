@@ -6,7 +6,7 @@ use super::container::{BUNDLE_DIR, CONTAINER_ID, STATE_DIR, read_filter};
 use super::error::{ExecutorError, chain};
 use super::secrets;
 use super::session;
-use super::workload::Workload;
+use super::workload::{EXIT_NOT_FOUND, NO_SUCH_PROGRAM, Workload};
 use bramble_protocol::codec;
 use bramble_protocol::executor::{
     CONSOLE_FILE, EXEC_FILE, EXECUTOR_PROTOCOL, ExecSpec, ExecutorSpec, SPEC_FILE,
@@ -32,8 +32,9 @@ pub fn exec_main(exec_dir: &Path) -> i32 {
         Ok(pid) => wait(pid),
         Err(e) => {
             session::reap_children();
-            eprintln!("{}", chain(&e));
-            EXIT_CANNOT_RUN
+            let why = chain(&e);
+            eprintln!("{why}");
+            if why.contains(NO_SUCH_PROGRAM) { EXIT_NOT_FOUND } else { EXIT_CANNOT_RUN }
         }
     }
 }

@@ -17,7 +17,9 @@ use std::rc::Rc;
 
 /// Exit codes of shells and Docker for a program that cannot be run or is not there.
 const EXIT_CANNOT_RUN: i32 = 126;
-const EXIT_NOT_FOUND: i32 = 127;
+pub const EXIT_NOT_FOUND: i32 = 127;
+/// Said of a program that is not there. libcontainer hands errors on as text only.
+pub const NO_SUCH_PROGRAM: &str = "no such program";
 /// Highest signal number with a disposition.
 const SIGNAL_MAX: i32 = 64;
 /// Bytes of one `sock_filter`.
@@ -53,9 +55,11 @@ impl Executor for Workload {
                 Err(invalid(format!("{} is not an executable file", path.display())))
             }
             Found::Nothing if args[0].contains('/') => {
-                Err(invalid(format!("no such file: {:?}", args[0])))
+                Err(invalid(format!("{NO_SUCH_PROGRAM}: {:?}", args[0])))
             }
-            Found::Nothing => Err(invalid(format!("no {:?} in PATH ({path})", args[0]))),
+            Found::Nothing => {
+                Err(invalid(format!("{NO_SUCH_PROGRAM}: {:?} in PATH ({path})", args[0])))
+            }
         }
     }
 

@@ -18,7 +18,11 @@ use pulls::Pulls;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::AsyncRead;
+
+/// Time between two words on a pull under way; the text says it in minutes.
+const WORD_EVERY: Duration = Duration::from_secs(60);
 
 /// How images get here.
 #[derive(Clone, Debug, Default)]
@@ -126,7 +130,7 @@ impl Images {
         // Who comes with other credentials must not share what these are told.
         let shared = login.map(|login| format!("{reference} as {}", login.name));
         let shared = shared.unwrap_or_else(|| reference.to_string());
-        let pulled = self.pulls.once(&shared, progress, pull).await;
+        let pulled = aloud(self.pulls.once(&shared, progress, pull), &reference, progress).await;
         match (pulled, self.local(&reference).await?) {
             (Ok(()), Some(image)) => Ok(image),
             (Err(error), Some(image)) => {
@@ -177,6 +181,26 @@ impl Images {
             Some(ImageOnDisk { layers, config: image.config, digest })
         };
         tokio::task::spawn_blocking(find).await.map_err(|_| ImageError::Stopped)
+    }
+}
+
+/// Says that a pull goes on when it has had nothing else to say for a while: the master gives up
+/// on tasks that it hears nothing of, and one large layer takes long.
+async fn aloud<T>(
+    pull: impl Future<Output = T>,
+    reference: &ImageReference,
+    progress: Progress<'_>,
+) -> T {
+    tokio::pin!(pull);
+    let mut minutes = 0u32;
+    loop {
+        match tokio::time::timeout(WORD_EVERY, &mut pull).await {
+            Ok(done) => return done,
+            Err(_) => {
+                minutes += 1;
+                progress(format!("{reference}: pulling for {minutes} min"));
+            }
+        }
     }
 }
 

@@ -23,6 +23,9 @@ use tokio::sync::{Mutex, watch};
 const DEATH_LIMIT: Duration = Duration::from_secs(2);
 /// Pause between two looks whether an executor that has said nothing yet still lives.
 const ALIVE_PAUSE: Duration = Duration::from_millis(50);
+/// How long an executor that was told to stop may take to say that it does, once the grace is
+/// over: a stopped one (SIGSTOP, a debugger) never would.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// Largest frame an executor sends, in bytes.
 const STATE_BYTES_MAX: usize = 64 * 1024;
 
@@ -53,6 +56,7 @@ enum Seen {
 #[derive(Debug)]
 pub struct TaskHandle {
     init: ProcessKey,
+    executor: Option<ProcessKey>,
     writer: Arc<Mutex<OwnedWriteHalf>>,
     seen: watch::Receiver<Seen>,
 }
@@ -96,8 +100,27 @@ impl TaskHandle {
     /// # Errors
     /// The executor cannot be written to although it lives.
     pub async fn stop(&self, grace_ms: u64) -> Result<(), RuntimeError> {
+        self.expect_answer(Duration::from_millis(grace_ms).saturating_add(ANSWER_LIMIT));
         let sent = self.send(&ToExecutor::Stop { grace_ms }).await;
         if sent.is_err() && self.seen.has_changed().is_err() { Ok(()) } else { sent }
+    }
+
+    /// Kill an executor that has not said within `limit` that it stops its container: it takes
+    /// that along.
+    fn expect_answer(&self, limit: Duration) {
+        let (mut seen, executor) = (self.seen.clone(), self.executor);
+        let answered = async move {
+            let stops = |seen: &Seen| !matches!(seen, Seen::Alive(Phase::Created | Phase::Running));
+            seen.wait_for(stops).await.is_ok()
+        };
+        tokio::spawn(async move {
+            if let (Err(_elapsed), Some(key)) =
+                (tokio::time::timeout(limit, answered).await, executor)
+            {
+                tracing::warn!(pid = key.pid, "killing an executor that does not answer");
+                let _refused = process::kill(key);
+            }
+        });
     }
 
     /// Wait until the task has ended.
@@ -147,7 +170,7 @@ pub(super) async fn connect(dir: &Path) -> Result<Greeting, RuntimeError> {
     let writer = Arc::new(Mutex::new(writer));
     let (tell, seen) = watch::channel(Seen::Alive(phase));
     tokio::spawn(follow(dir.to_path_buf(), reader, writer.clone(), tell));
-    Ok(Greeting::Alive(TaskHandle { init, writer, seen }))
+    Ok(Greeting::Alive(TaskHandle { init, executor: key, writer, seen }))
 }
 
 /// Resolve once the process is gone; without a key, never.
@@ -267,5 +290,30 @@ mod tests {
         executor.wait().expect("reaps");
         let ended = tokio::time::timeout(LIMIT, waiting).await.expect("notices").expect("returns");
         assert!(matches!(ended, Err(RuntimeError::ExecutorDied)), "{ended:?}");
+    }
+
+    #[tokio::test]
+    async fn an_executor_that_does_not_answer_a_stop_is_killed() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let mut executor = std::process::Command::new("sleep").arg("600").spawn().expect("spawns");
+        let key = process::key_of(executor.id() as i32).expect("runs");
+        let bytes = codec::to_bytes(&key).expect("encodes");
+        std::fs::write(dir.path().join(PID_FILE), bytes).expect("writes");
+        let listener = UnixListener::bind(dir.path().join(SOCKET_FILE)).expect("binds");
+        let deaf = std::thread::spawn(move || {
+            let (mut agent, _) = listener.accept().expect("a call");
+            let state = codec::to_frame(&FromExecutor::Running { init: key }).expect("encodes");
+            std::io::Write::write_all(&mut agent, &state).expect("speaks once");
+            agent
+        });
+        let Ok(Greeting::Alive(handle)) = connect(dir.path()).await else {
+            panic!("it is alive");
+        };
+        let _held = deaf.join().expect("it spoke");
+        handle.expect_answer(Duration::ZERO);
+        let ended = tokio::task::spawn_blocking(move || executor.wait());
+        let ended = tokio::time::timeout(LIMIT, ended).await.expect("killed").expect("waited");
+        let status = ended.expect("reaps");
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGKILL));
     }
 }

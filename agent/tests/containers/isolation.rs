@@ -254,7 +254,7 @@ fn exec_sees_the_inside(ground: Ground) -> Outcome {
         let code = session.wait().await.map_err(text)?;
         Ok((code, String::from_utf8_lossy(&err).into_owned()))
     })??;
-    expect(missing.0 == 126 && missing.1.contains("absent"), format!("{missing:?}"))?;
+    expect(missing.0 == 127 && missing.1.contains("absent"), format!("{missing:?}"))?;
     let nobody = ground.block(ground.runtime.exec("nope", request(&["sh"], false)))?;
     expect(nobody.is_err(), "no such task")?;
     ground.block(handle.stop(0))?.map_err(text)?;

@@ -1,5 +1,6 @@
 //! The client verbs: each asks the API and prints shortly, or as JSON with `--json`.
 
+mod agents;
 mod apps;
 mod deploy;
 mod exec;
@@ -72,6 +73,8 @@ pub enum Verb {
     Load(images::LoadArgs),
     /// List images
     Images,
+    /// List agents, or set their attributes and roles
+    Agents(agents::AgentsArgs),
     /// Show the cluster in a few lines
     Status,
     /// Put, list and remove secrets
@@ -100,6 +103,7 @@ pub async fn run(common: &Common, verb: Verb) -> Result<u8> {
         Verb::Rm(args) => apps::remove(&client, common, args).await,
         Verb::Load(args) => images::load(&client, common, args).await,
         Verb::Images => images::list(&client, common).await,
+        Verb::Agents(args) => agents::run(&client, common, args).await,
         Verb::Status => status::run(&client, common).await,
         Verb::Secret(args) => secret::run(&client, common, args).await,
         Verb::Volume(args) => volumes::run(&client, common, args).await,

@@ -1,5 +1,6 @@
 //! `status` and `token`.
 
+use super::agents::used;
 use super::{Common, rollouts};
 use crate::client::Client;
 use crate::output::{print, print_json};
@@ -50,10 +51,6 @@ pub async fn run(client: &Client, common: &Common) -> Result<u8> {
 
 fn state(agent: &AgentView) -> &'static str {
     if agent.connected { "connected" } else { "away" }
-}
-
-fn used(used: f64, total: f64) -> String {
-    format!("{}/{}", (used * 10.0).round() / 10.0, (total * 10.0).round() / 10.0)
 }
 
 pub async fn token(client: &Client, common: &Common) -> Result<u8> {

@@ -3,6 +3,7 @@
 use super::Moves;
 use crate::model::{App, AppId, Goal, Instance, InstanceId, State};
 
+#[derive(Clone)]
 pub(super) struct Crowd<'a> {
     /// The current definition; `None` while the app leaves.
     pub app: Option<&'a App>,

@@ -1,13 +1,14 @@
 //! Between deployments: keep what was deployed.
 
 use super::crowd::Crowd;
-use super::{IdSource, Moves, scale, to_commands};
+use super::{IdSource, Moves, moving, scale, to_commands};
 use crate::command::Command;
 use crate::model::{AppId, Goal, State};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Keep the instance count of every app that no deployment touches. Instances told to stop do not
-/// count; what is left of removed apps is stopped.
+/// Keep the instance count of every app that no deployment touches, and move its tasks from where
+/// they may not be any more. Instances told to stop do not count; what is left of removed apps is
+/// stopped.
 pub fn keep(state: &State, ids: &mut dyn IdSource) -> Vec<Command> {
     let touched: BTreeSet<&AppId> = state
         .deployments
@@ -16,11 +17,17 @@ pub fn keep(state: &State, ids: &mut dyn IdSource) -> Vec<Command> {
         .collect();
     // One pass over all instances finds the few apps to look at closely.
     let mut wanted: BTreeMap<&AppId, u32> = BTreeMap::new();
+    let mut misplaced: BTreeSet<&AppId> = BTreeSet::new();
     for instance in state.instances.values().filter(|i| i.goal == Goal::Running) {
         *wanted.entry(&instance.app_id).or_default() += 1;
+        if instance.task.as_ref().is_some_and(|task| task.misplaced.is_some()) {
+            misplaced.insert(&instance.app_id);
+        }
     }
     let have = |id: &AppId| wanted.get(id).copied().unwrap_or_default();
-    let off = state.apps.iter().filter(|(id, r)| have(id) != r.app.instances).map(|(id, _)| id);
+    let off =
+        state.apps.iter().filter(|(id, r)| have(id) != r.app.instances || misplaced.contains(id));
+    let off = off.map(|(id, _)| id);
     off.chain(state.leaving.keys())
         .filter(|id| !touched.contains(id))
         .flat_map(|id| to_commands(id, moves(state, id), ids))
@@ -31,7 +38,9 @@ pub fn keep(state: &State, ids: &mut dyn IdSource) -> Vec<Command> {
 pub(super) fn moves(state: &State, app_id: &AppId) -> Moves {
     let crowd = Crowd::of(state, app_id);
     match crowd.app {
-        Some(app) => scale::to_count(state, app, &crowd),
+        Some(app) => {
+            moving::moves(state, app, &crowd).unwrap_or_else(|| scale::to_count(state, app, &crowd))
+        }
         None => crowd.stop_all(),
     }
 }

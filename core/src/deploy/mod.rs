@@ -7,6 +7,7 @@ mod asked;
 mod crowd;
 mod keep;
 mod layers;
+mod moving;
 mod plan;
 mod progress;
 mod resize;
@@ -15,6 +16,7 @@ mod review;
 mod scale;
 mod select;
 mod staged;
+mod stuck;
 mod upgrade;
 
 pub use asked::{Asked, BadLabel, asked};
@@ -24,6 +26,7 @@ pub use plan::{plan, plan_with_restarts};
 pub use progress::{Progress, Set, Stage, progress};
 pub use review::{give_up, next_deadline};
 pub(crate) use review::{overdue, review};
+pub use stuck::{LAUNCH_TIMEOUT_MS, next_stuck, stuck};
 
 use crate::command::Command;
 use crate::model::{ActionKind, AppId, Deployment, DeploymentAction, InstanceId, State, Time};

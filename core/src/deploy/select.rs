@@ -32,19 +32,19 @@ pub(super) fn choose_to_stop(
 
 /// The first of the leading `equals` that belongs to the largest group among all.
 fn of_largest_group(state: &State, field: &str, left: &[&Instance], equals: usize) -> usize {
-    let groups: Vec<Option<&str>> = left.iter().map(|i| group(state, field, i)).collect();
+    let groups: Vec<Option<String>> = left.iter().map(|i| group(state, field, i)).collect();
     let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
     for group in groups.iter().flatten() {
         *sizes.entry(group).or_default() += 1;
     }
-    let size = |at: usize| groups[at].map_or(0, |g| sizes[g]);
+    let size = |at: usize| groups[at].as_deref().map_or(0, |g| sizes[g]);
     (0..equals).fold(0, |best, at| if size(at) > size(best) { at } else { best })
 }
 
-fn group<'a>(state: &'a State, field: &str, instance: &'a Instance) -> Option<&'a str> {
+fn group(state: &State, field: &str, instance: &Instance) -> Option<String> {
     let task = instance.task.as_ref()?;
-    let agent = state.agents.get(&task.agent_id)?;
-    field_value(field, &task.host, &agent.attributes)
+    let (host, attributes) = state.place_of(task);
+    field_value(field, &host, &attributes).map(std::borrow::Cow::into_owned)
 }
 
 /// How far an instance has come; one that nobody can reach may not be there at all.

@@ -181,6 +181,7 @@ fn state_with(app: App, rows: &[Row]) -> State {
             message: String::new(),
             probes: TaskProbes::default(),
             resize: None,
+            misplaced: None,
             containers: Vec::new(),
         });
         let instance = Instance {
@@ -208,6 +209,7 @@ fn what_stops_first() {
         ("run-late", 9, Some((Running, 30)), "n1"),
         ("run-early", 9, Some((Running, 10)), "n1"),
         ("run-old", 1, Some((Running, 20)), "n2"),
+        ("away", 9, Some((Running, 40)), "n3"),
         ("starting", 9, Some((Starting, 5)), "n1"),
         ("staging", 9, Some((Staging, 5)), "n1"),
         ("waiting", 9, None, "n1"),
@@ -222,9 +224,9 @@ fn what_stops_first() {
     let mut app = app("/a", 0, "x", &[]);
     app.last_config_change = Time(5);
     app.version = Time(9);
-    let first = ["waiting", "staging", "starting", "run-old"];
+    let first = ["waiting", "away", "staging", "starting", "run-old"];
     assert_eq!(order(app.clone(), rows, 9), [&first[..], &["run-late", "run-early"]].concat());
-    assert_eq!(order(app.clone(), rows, 2), ["waiting", "staging"]);
+    assert_eq!(order(app.clone(), rows, 3), ["waiting", "away", "staging"]);
     assert!(order(app.clone(), rows, 0).is_empty());
     app.kill_selection = KillSelection::OldestFirst;
     assert_eq!(order(app.clone(), rows, 9), [&first[..], &["run-early", "run-late"]].concat());

@@ -9,6 +9,7 @@ use crate::model::{
     Agent, AgentId, App, Goal, Protocol, Reservation, State, Task, TaskContainer, TaskId,
     TaskProbes, TaskState, Usage,
 };
+use crate::place;
 use std::collections::BTreeMap;
 
 pub(super) fn assign(state: &mut State, assignments: &[Placed]) -> Vec<Event> {
@@ -67,6 +68,10 @@ fn check(
     if !state.missing_secrets(app).is_empty() {
         return Err(RefusedAssignment::SecretMissing);
     }
+    let mut judge = place::Judge::new(state.attributes_of(&agent.id), state.roles_of(&agent.id));
+    if judge.broken(app, &agent.name).is_some() {
+        return Err(RefusedAssignment::Unsuitable);
+    }
     let fresh = match &instance.reservation {
         Some(kept) if kept.agent_id != agent.id => return Err(RefusedAssignment::NotReserved),
         Some(_) => None,
@@ -105,6 +110,7 @@ fn task(state: &State, id: TaskId, agent: &Agent, app: &App, placed: &Placed) ->
         message: String::new(),
         probes: TaskProbes::default(),
         resize: None,
+        misplaced: None,
         containers: containers.map(|c| TaskContainer::staging(&c.name, state.now)).collect(),
     }
 }

@@ -60,7 +60,9 @@ fn add_of(
     }
     let record = &state.apps[app_id];
     let alike = |i: &&Instance| record.same_config(i.assigned_version(), version);
-    let running = state.instances_of(app_id).filter(|i| i.goal == Goal::Running);
+    // The replacement of one that stands wrong comes before it goes.
+    let stays = |i: &&Instance| i.task.as_ref().is_none_or(|task| task.misplaced.is_none());
+    let running = state.instances_of(app_id).filter(|i| i.goal == Goal::Running).filter(stays);
     let room = (wanted as usize).saturating_sub(running.filter(alike).count()).min(ids.len());
     // A version on trial may have volumes that the one beside it has not.
     let app = record.at_version(version).unwrap_or(&record.app);

@@ -1,5 +1,6 @@
 //! Who belongs to the cluster: founding, nodes, the join token, agents.
 
+use super::agents;
 use crate::command::Rejection;
 use crate::event::Event;
 use crate::model::{Agent, AgentId, Cluster, Node, NodeId, State};
@@ -47,7 +48,10 @@ pub(super) fn register_agent(state: &mut State, agent: &Agent) -> Result<Vec<Eve
     }
     let known = Agent { reachable: true, ..agent.clone() };
     let was_away = state.agents.get(&agent.id).is_some_and(|a| !a.reachable);
-    state.agents.insert(agent.id.clone(), known);
+    let earlier = state.agents.insert(agent.id.clone(), known);
+    if earlier.is_some_and(|earlier| earlier.attributes != agent.attributes) {
+        agents::judge_places(state, &agent.id);
+    }
     let mut events = vec![Event::AgentRegistered { agent_id: agent.id.clone() }];
     if was_away {
         events.push(Event::AgentReachable { agent_id: agent.id.clone(), reachable: true });

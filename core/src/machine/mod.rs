@@ -3,6 +3,7 @@
 //! Each family of commands has a file. Every one of them checks first and changes after, so that
 //! a rejection changes nothing; none of them reads a clock, draws an id or panics.
 
+mod agents;
 mod apps;
 mod assign;
 mod backoff;
@@ -73,6 +74,7 @@ pub fn apply(state: &mut State, entry: &Entry) -> Result<Vec<Event>, Rejection> 
         }
         Command::PutSecret { name, key_id, value } => secrets::put(state, name, key_id, value),
         Command::RemoveSecret { name } => secrets::remove(state, name),
+        Command::ChangeAgent { agent_id, change } => agents::change(state, agent_id, change),
         Command::Resize { app_id, ids } => resize::begin(state, app_id, ids),
         Command::Wipe { ids } => Ok(instances::wipe(state, ids)),
         Command::GiveUpVolume { agent_id, id } => instances::give_up(state, agent_id, id),

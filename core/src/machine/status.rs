@@ -24,6 +24,10 @@ pub(super) fn record(state: &mut State, statuses: &[TaskStatus]) -> Vec<Event> {
         let (was, was_healthy) = (task.state, task.healthy);
         let was_bad: Vec<bool> = task.probes.health.iter().map(is_bad).collect();
         let changed_containers = update(task, status, now);
+        if task.started_at.is_none() {
+            // Word of a task on its way gives it more time.
+            instance.since = now;
+        }
         if let Some(size) = &status.size {
             resize::settle(instance, size);
         }

@@ -14,7 +14,8 @@ pub struct Instance {
     /// Version of the app this instance was created from.
     pub version: Time,
     pub goal: Goal,
-    /// When it was created, or when its last task ended.
+    /// When it was created, when its last task ended, or when a task that has not come to run was
+    /// last heard of.
     pub since: Time,
     /// Number of the current or next task, from 1.
     pub incarnation: u32,
@@ -62,6 +63,9 @@ pub struct Task {
     /// A change of its size that is on its way, or was refused.
     #[serde(default)]
     pub resize: Option<Resize>,
+    /// Why it may not be any more where it is, in words.
+    #[serde(default)]
+    pub misplaced: Option<String>,
     /// Of a pod: its containers, in definition order; empty for an app.
     #[serde(default)]
     pub containers: Vec<TaskContainer>,

@@ -2,7 +2,7 @@
 
 use super::{AgentId, App, InstanceId, PortRange, Reservation, Resources};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What one agent has free at this moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,7 +15,11 @@ pub struct Offer {
     pub free: Resources,
     /// Free host ports: those of the range that no assignment holds and nothing listens on.
     pub ports: Vec<PortRange>,
+    /// The agent's own word; the placer goes by what users made of it.
     pub attributes: BTreeMap<String, String>,
+    /// Whom the agent lends to; empty = to anybody. No agent knows this itself.
+    #[serde(default)]
+    pub roles: BTreeSet<String>,
     /// The assignment set this offer already accounts for.
     pub generation: u64,
 }

@@ -95,6 +95,30 @@ impl State {
             .filter(move |(_, t)| t.agent_id == *agent_id)
     }
 
+    /// The attributes of an agent, as it tells them and users changed them.
+    pub fn attributes_of(&self, agent_id: &AgentId) -> BTreeMap<String, String> {
+        let mut attributes =
+            self.agents.get(agent_id).map(|agent| agent.attributes.clone()).unwrap_or_default();
+        let changed = self.agent_settings.get(agent_id).map(|settings| &settings.attributes);
+        for (name, value) in changed.into_iter().flatten() {
+            match value {
+                Some(value) => attributes.insert(name.clone(), value.clone()),
+                None => attributes.remove(name),
+            };
+        }
+        attributes
+    }
+
+    /// Whom an agent lends to; empty = to anybody.
+    pub fn roles_of(&self, agent_id: &AgentId) -> BTreeSet<String> {
+        self.agent_settings.get(agent_id).map(|s| s.roles.clone()).unwrap_or_default()
+    }
+
+    /// Where a task is, as far as constraints care.
+    pub(crate) fn place_of(&self, task: &Task) -> TaskPlace {
+        (task.host.clone(), self.attributes_of(&task.agent_id))
+    }
+
     /// Add up what the tasks of an agent take, and what is reserved on it.
     pub fn used_on(&self, agent_id: &AgentId) -> Usage {
         let resources = self.reserved().get(agent_id).copied().unwrap_or_default();
@@ -232,9 +256,7 @@ impl State {
         tasks.sort_by_key(|(_, t)| t.staged_at);
         let mut places: BTreeMap<&AppId, Vec<(Time, TaskPlace)>> = BTreeMap::new();
         for (instance, task) in tasks {
-            let attributes =
-                self.agents.get(&task.agent_id).map(|a| a.attributes.clone()).unwrap_or_default();
-            let place = (task.host.clone(), attributes);
+            let place = self.place_of(task);
             places.entry(&instance.app_id).or_default().push((instance.assigned_version(), place));
         }
         places

@@ -169,9 +169,4 @@ impl State {
         let tasks = self.instances_of(&app.id).filter(current).filter_map(|i| i.task.as_ref());
         tasks.map(|task| self.place_of(task)).collect()
     }
-
-    fn place_of(&self, task: &Task) -> TaskPlace {
-        let agent = self.agents.get(&task.agent_id);
-        (task.host.clone(), agent.map(|a| a.attributes.clone()).unwrap_or_default())
-    }
 }

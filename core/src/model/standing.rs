@@ -90,6 +90,7 @@ mod tests {
             probes: TaskProbes::default(),
             containers: Vec::new(),
             resize: None,
+            misplaced: None,
         });
         let (version, since) = (Time(1), Time(2));
         Instance { id, app_id, version, goal, since, incarnation: 1, task, reservation: None }

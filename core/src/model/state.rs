@@ -1,9 +1,9 @@
 //! The replicated state: what every master holds and a snapshot contains.
 
 use super::{
-    Agent, AgentId, App, AppId, Cluster, DataKey, Deployment, DeploymentId, GroupChangeRecord,
-    GroupId, GroupRecord, Instance, InstanceId, Node, NodeId, SecretRecord, TaskFailure, Time,
-    VolumeId,
+    Agent, AgentId, AgentSettings, App, AppId, Cluster, DataKey, Deployment, DeploymentId,
+    GroupChangeRecord, GroupId, GroupRecord, Instance, InstanceId, Node, NodeId, SecretRecord,
+    TaskFailure, Time, VolumeId,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +17,9 @@ pub struct State {
     pub cluster: Option<Cluster>,
     pub nodes: BTreeMap<NodeId, Node>,
     pub agents: BTreeMap<AgentId, Agent>,
+    /// What users say of agents.
+    #[serde(default)]
+    pub agent_settings: BTreeMap<AgentId, AgentSettings>,
     pub apps: BTreeMap<AppId, AppRecord>,
     /// Apps already removed whose instances still stop. Answers never show them.
     #[serde(default)]

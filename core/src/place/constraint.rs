@@ -2,6 +2,7 @@
 
 use crate::model::{Constraint, Operator, TaskPlace};
 use regex::Regex;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// What a constraint may look at on an agent.
@@ -16,10 +17,10 @@ pub(crate) fn field_value<'a>(
     field: &str,
     name: &'a str,
     attributes: &'a BTreeMap<String, String>,
-) -> Option<&'a str> {
-    let attribute = |key: &str| attributes.get(key).map(String::as_str);
+) -> Option<Cow<'a, str>> {
+    let attribute = |key: &str| attributes.get(key).map(|text| printed(text));
     match field {
-        "hostname" | "@hostname" => Some(name),
+        "hostname" | "@hostname" => Some(Cow::Borrowed(name)),
         // Where a machine stands is an ordinary attribute here.
         "@region" | "@zone" => attribute(field).or_else(|| attribute(&field[1..])),
         _ => attribute(field),
@@ -45,7 +46,7 @@ impl Tally {
         self.placed.iter().filter(|(name, _)| name == hostname).count()
     }
 
-    fn values<'a>(&'a self, field: &'a str) -> impl Iterator<Item = &'a str> {
+    fn values<'a>(&'a self, field: &'a str) -> impl Iterator<Item = Cow<'a, str>> {
         self.placed
             .iter()
             .filter_map(move |(name, attributes)| field_value(field, name, attributes))
@@ -69,6 +70,7 @@ impl Rules {
         let Some(value) = field_value(&rule.field, host.name, host.attributes) else {
             return rule.operator == Operator::Unlike;
         };
+        let value = value.as_ref();
         match rule.operator {
             Operator::Unique => tally.count(&rule.field, value) == 0,
             Operator::Cluster => match wanted {
@@ -106,12 +108,22 @@ fn spreads(wanted: Option<&str>, field: &str, value: &str, tally: &Tally) -> boo
         Some(Ok(groups)) => groups,
         Some(Err(_)) => return false,
     };
-    let mut groups: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut groups: BTreeMap<Cow<'_, str>, u64> = BTreeMap::new();
     for placed in tally.values(field) {
         *groups.entry(placed).or_default() += 1;
     }
     let Some(here) = groups.get(value) else { return true };
     groups.len() as u64 >= groups_wanted && groups.values().min() == Some(here)
+}
+
+/// An attribute as Marathon prints it: a scalar with at most three decimals and no zeros at its
+/// end; ranges, sets and text as they are.
+fn printed(text: &str) -> Cow<'_, str> {
+    let Some(thousandths) = decimal(text) else { return Cow::Borrowed(text) };
+    let sign = if thousandths < 0 { "-" } else { "" };
+    let (whole, rest) = (thousandths.abs() / 1000, thousandths.abs() % 1000);
+    let number = format!("{sign}{whole}.{rest:03}");
+    Cow::Owned(number.trim_end_matches('0').trim_end_matches('.').to_string())
 }
 
 /// Thousandths of a plain decimal number, rounded half to even as Marathon prints scalars.

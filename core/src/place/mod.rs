@@ -5,6 +5,7 @@
 
 mod constraint;
 mod outlook;
+mod paper;
 mod ports;
 mod reason;
 mod reserved;
@@ -12,18 +13,18 @@ mod reserved;
 pub use crate::command::Placed;
 pub(crate) use constraint::field_value;
 pub use outlook::{INSTANCES_CONSIDERED_MAX, Outlook, outlook};
-pub use ports::with_fixed_ports;
+pub(crate) use paper::{Judge, has_room};
+pub use ports::with_what_is_known;
 pub use reason::Reason;
 pub use reserved::without_reserved;
 
-use crate::model::{AgentId, App, AppId, Demand, InstanceId, Offer, Resources, TaskPlace, Time};
+use crate::model::{
+    AgentId, App, AppId, Demand, InstanceId, Offer, ROLE_ANY, Resources, TaskPlace, Time,
+};
 use constraint::{Host, Rules, Tally};
 use ports::FreePorts;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// The role of all resources here: nothing is reserved.
-const ROLE_ANY: &str = "*";
 
 /// What the caller may tune.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,6 +132,20 @@ fn choose(
     best.map(|(_, index)| index).ok_or(objections)
 }
 
+/// The roles whose resources an app takes: those it names, else its own and everybody's.
+fn accepted_roles(app: &App) -> impl Iterator<Item = &str> {
+    let named = app.accepted_resource_roles.iter().flatten().map(String::as_str);
+    let usual = app.accepted_resource_roles.is_none();
+    let own = usual.then(|| app.role.as_deref().filter(|role| *role != ROLE_ANY)).flatten();
+    named.chain(usual.then_some(ROLE_ANY)).chain(own)
+}
+
+/// Whether an app takes what an agent of these roles lends.
+fn accepts_role(app: &App, roles: &BTreeSet<String>) -> bool {
+    let lends = |role: &str| roles.contains(role) || (roles.is_empty() && role == ROLE_ANY);
+    accepted_roles(app).any(lends)
+}
+
 /// Whether the constraints of an app let one more of its tasks be at `place` besides those that
 /// are `placed`.
 pub(crate) fn accepts(app: &App, place: &TaskPlace, placed: &[TaskPlace]) -> bool {
@@ -155,8 +170,11 @@ fn reasons_against(
 ) -> Vec<Reason> {
     let app = demand.app;
     let mut reasons = Vec::new();
-    if app.accepted_resource_roles.as_ref().is_some_and(|r| !r.iter().any(|r| r == ROLE_ANY)) {
-        reasons.push(Reason::UnfulfilledRole);
+    if !accepts_role(app, &open.offer.roles) {
+        reasons.push(Reason::UnfulfilledRole {
+            accepted: accepted_roles(app).map(str::to_string).collect(),
+            roles: open.offer.roles.iter().cloned().collect(),
+        });
     }
     let host = Host { name: &open.offer.hostname, attributes: &open.offer.attributes };
     for constraint in &app.constraints {

@@ -3,7 +3,7 @@
 //! Owns how an answer to "where would it land?" and "why is it not running?" is found. It places
 //! with the placer's own rules and must never have rules of its own, nor change anything.
 
-use super::{Offer, Policy, Reason, place, with_fixed_ports, without_reserved};
+use super::{Offer, Policy, Reason, place, with_what_is_known, without_reserved};
 use crate::model::{
     AgentId, App, AppId, Demand, Goal, Instance, InstanceId, PortRange, Reservation, State,
     TaskPlace,
@@ -50,7 +50,7 @@ pub fn outlook(state: &State, offers: Vec<Offer>, app: &App) -> Outlook {
             missing_secrets: missing.clone(),
         })
         .collect();
-    let offers = with_fixed_ports(&without(state, &app.id, &kept), offers, &demands);
+    let offers = with_what_is_known(&without(state, &app.id, &kept), offers, &demands);
     let placement = place(&offers, &demands, &Policy::default());
     for decision in &placement.decisions {
         *outlook.landings.entry(decision.agent_id.clone()).or_default() += 1;
@@ -98,11 +98,7 @@ fn give_back(offers: &mut [Offer], instances: &[&Instance]) {
 fn places(state: &State, instances: &[&Instance]) -> Vec<TaskPlace> {
     let mut tasks: Vec<_> = instances.iter().filter_map(|i| i.task.as_ref()).collect();
     tasks.sort_by_key(|task| task.staged_at);
-    let place = |task: &&crate::model::Task| {
-        let agent = state.agents.get(&task.agent_id);
-        (task.host.clone(), agent.map(|a| a.attributes.clone()).unwrap_or_default())
-    };
-    tasks.iter().map(place).collect()
+    tasks.into_iter().map(|task| state.place_of(task)).collect()
 }
 
 /// As much of the state as ports depend on, without what is replaced of an app.
@@ -111,6 +107,7 @@ fn without(state: &State, app_id: &AppId, kept: &[&Instance]) -> State {
     let instances = others.chain(kept.iter().copied());
     State {
         agents: state.agents.clone(),
+        agent_settings: state.agent_settings.clone(),
         instances: instances.map(|i| (i.id.clone(), i.clone())).collect(),
         ..State::default()
     }

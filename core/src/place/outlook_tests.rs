@@ -27,6 +27,7 @@ fn offer(agent: &str, cpus_milli: u64) -> Offer {
         free: Resources { cpus_milli, mem_bytes: 1 << 30, disk_bytes: 0, gpus: 0 },
         ports: vec![],
         attributes: BTreeMap::new(),
+        roles: <_>::default(),
         generation: 1,
     }
 }
@@ -62,6 +63,7 @@ fn running(state: &mut State, app: &App, agents: &[&str]) {
             message: String::new(),
             probes: TaskProbes::default(),
             resize: None,
+            misplaced: None,
             containers: Vec::new(),
         };
         let instance = Instance {

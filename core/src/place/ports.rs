@@ -73,13 +73,29 @@ fn nth(ranges: &[PortRange], mut index: u64) -> Option<u16> {
     None
 }
 
+/// Complete offers with what only the state knows: the agents' attributes and roles as users set
+/// them, and fixed ports.
+pub fn with_what_is_known(
+    state: &State,
+    mut offers: Vec<Offer>,
+    demands: &[Demand<'_>],
+) -> Vec<Offer> {
+    for offer in &mut offers {
+        offer.roles = state.roles_of(&offer.agent_id);
+        if state.agents.contains_key(&offer.agent_id) {
+            offer.attributes = state.attributes_of(&offer.agent_id);
+        }
+    }
+    with_fixed_ports(state, offers, demands)
+}
+
 /// Add to offers the fixed ports that the demands want outside the ranges their agents lend, where
 /// no task holds them.
 ///
 /// Mesos offers nothing outside the range, so that `hostPort: 80` would wait for ever on a machine
 /// whose port 80 is free; users of Docker expect it to work. A number inside the range is left as
 /// the agent offers it: the agent knows what listens there.
-pub fn with_fixed_ports(
+pub(super) fn with_fixed_ports(
     state: &State,
     mut offers: Vec<Offer>,
     demands: &[Demand<'_>],

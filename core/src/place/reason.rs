@@ -1,10 +1,14 @@
 //! Why an offer does not suit an instance: Marathon's funnel (section 2.5 of its contract).
 
-use crate::model::BYTES_PER_MIB;
+use crate::model::{BYTES_PER_MIB, ROLE_ANY};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    UnfulfilledRole,
+    /// The roles the app takes, and those the agent lends to (none: to anybody).
+    UnfulfilledRole {
+        accepted: Vec<String>,
+        roles: Vec<String>,
+    },
     /// `rule` is the constraint as the user wrote it: `rack UNLIKE r1`.
     UnfulfilledConstraint {
         rule: String,
@@ -60,7 +64,7 @@ impl Reason {
     /// Marathon's name.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Reason::UnfulfilledRole => "UnfulfilledRole",
+            Reason::UnfulfilledRole { .. } => "UnfulfilledRole",
             Reason::UnfulfilledConstraint { .. } | Reason::SecretMissing { .. } => {
                 "UnfulfilledConstraint"
             }
@@ -78,7 +82,9 @@ impl Reason {
     /// Tell a person what is missing and by how much.
     pub fn describe(&self) -> String {
         match self {
-            Reason::UnfulfilledRole => "no resources of the accepted roles are offered".to_string(),
+            Reason::UnfulfilledRole { accepted, roles } => {
+                format!("role: takes {}, the agent lends to {}", list(accepted), list(roles))
+            }
             Reason::UnfulfilledConstraint { rule } => format!("constraint [{rule}] does not hold"),
             Reason::SecretMissing { name } => format!("secret '{name}' does not exist"),
             Reason::NoCorrespondingReservationFound { host } => {
@@ -111,8 +117,9 @@ impl Reason {
     /// Tell a person the smallest change that would take this reason away.
     pub fn smallest_change(&self) -> String {
         match self {
-            Reason::UnfulfilledRole => {
-                "leave acceptedResourceRoles out, or add \"*\" to it".to_string()
+            Reason::UnfulfilledRole { roles, .. } => {
+                let role = roles.first().map_or(ROLE_ANY, String::as_str);
+                format!("add \"{role}\" to acceptedResourceRoles, or give the agent another role")
             }
             Reason::UnfulfilledConstraint { rule } => {
                 format!("change or drop the constraint [{rule}]")
@@ -144,6 +151,10 @@ impl Reason {
             Reason::DeclinedScarceResources => "ask for the scarce resource".to_string(),
         }
     }
+}
+
+fn list(roles: &[String]) -> String {
+    if roles.is_empty() { ROLE_ANY.to_string() } else { roles.join(", ") }
 }
 
 /// Lower the demand to what is free, or free what is missing.

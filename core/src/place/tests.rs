@@ -53,6 +53,107 @@ fn constraints_follow_the_contract() {
     }
 }
 
+/// (attribute, operator, value, place of an earlier task, accepted)
+type Printed = (&'static str, Operator, Option<&'static str>, Option<&'static str>, bool);
+
+/// Values are compared as Marathon prints them: scalars in their shortest form, with at most three
+/// decimals, ranges, sets and text as they are.
+#[test]
+fn values_are_compared_as_they_are_printed() {
+    use Operator::*;
+    let rows: &[Printed] = &[
+        ("4.000", Like, Some("4"), None, true),
+        ("4.000", Like, Some(r"4\.000"), None, false),
+        ("0.5", Like, Some(r"0\.5"), None, true),
+        ("-0.50", Like, Some(r"-0\.5"), None, true),
+        ("0.12345", Is, Some("0.123"), None, true),
+        ("0.1235", Like, Some(r"0\.124"), None, true),
+        ("0.1245", Like, Some(r"0\.124"), None, true),
+        ("4.0", Cluster, Some("4"), None, true),
+        ("4.0", Unique, None, Some("4"), false),
+        ("4.0", MaxPer, Some("1"), Some("4.00"), false),
+        ("4.0", Cluster, None, Some("4.000"), true),
+        ("4.1", Cluster, None, Some("4"), false),
+        ("[1-3,5-7]", Like, Some(r"\[1-3,5-7\]"), None, true),
+        ("[1-3,5-7]", Unique, None, Some("[1-3,5-7]"), false),
+        ("[1-3,5-7]", Unlike, Some(r"\[1-3\]"), None, true),
+        ("{a,b}", Like, Some(r"\{a,b\}"), None, true),
+        ("{a,b}", Unique, None, Some("{b,a}"), true),
+        ("4.0.1", Is, Some("4.0.1"), None, true),
+        ("4.0.1", Like, Some(r"4\.0\.1"), None, true),
+    ];
+    for (attribute, operator, value, earlier, accepted) in rows {
+        let placed: Vec<TaskPlace> =
+            earlier.iter().map(|v| ("other".to_string(), attributes(&[("a", v)]))).collect();
+        let here = attributes(&[("a", attribute)]);
+        let host = Host { name: "h", attributes: &here };
+        let rule = rule("a", *operator, *value);
+        let held = Rules::default().hold(&rule, host, &Tally::of(placed.iter()));
+        assert_eq!(held, *accepted, "{attribute} {rule:?} {earlier:?}");
+    }
+}
+
+/// An agent without the field takes no task but by UNLIKE, whatever the operator.
+#[test]
+fn an_agent_without_the_field_is_accepted_by_unlike_alone() {
+    use Operator::*;
+    let none = BTreeMap::new();
+    for (operator, value) in [
+        (Unique, None),
+        (Cluster, None),
+        (Cluster, Some("")),
+        (Cluster, Some("a")),
+        (GroupBy, None),
+        (GroupBy, Some("3")),
+        (Like, Some(".*")),
+        (Unlike, Some(".*")),
+        (MaxPer, Some("5")),
+        (Is, Some("")),
+    ] {
+        for field in ["rack", "@region", "@zone"] {
+            let host = Host { name: "h", attributes: &none };
+            let held =
+                Rules::default().hold(&rule(field, operator, value), host, &Tally::default());
+            assert_eq!(held, operator == Unlike, "{field} {operator:?}");
+        }
+    }
+}
+
+/// (accepted by the app, its role, lent by the agent, taken)
+type Roles = (Option<&'static [&'static str]>, Option<&'static str>, &'static [&'static str], bool);
+
+#[test]
+fn roles_are_matched_between_apps_and_agents() {
+    let rows: &[Roles] = &[
+        (None, None, &[], true),
+        (None, None, &["*"], true),
+        (None, None, &["gpu"], false),
+        (None, None, &["*", "gpu"], true),
+        (None, Some("gpu"), &["gpu"], true),
+        (None, Some("gpu"), &[], true),
+        (None, Some("*"), &["gpu"], false),
+        (Some(&["*"]), Some("gpu"), &["gpu"], false),
+        (Some(&["gpu"]), None, &["gpu"], true),
+        (Some(&["gpu"]), None, &[], false),
+        (Some(&["gpu"]), None, &["*", "gpu"], true),
+        (Some(&["a", "gpu"]), None, &["b", "gpu"], true),
+        (Some(&["a"]), Some("gpu"), &["gpu"], false),
+    ];
+    for (accepted, own, lent, taken) in rows {
+        let mut app = small("/a");
+        app.accepted_resource_roles =
+            accepted.map(|roles| roles.iter().map(|r| r.to_string()).collect());
+        app.role = own.map(str::to_string);
+        let mut offer = offer("n1", 100, 100);
+        offer.roles = lent.iter().map(|r| r.to_string()).collect();
+        let placement = place(&[offer], &demands(&[leak(app)]), &Policy::default());
+        let reasons: Vec<&str> =
+            placement.refused.iter().flat_map(|r| &r.per_agent[0].1).map(Reason::as_str).collect();
+        let expected: &[&str] = if *taken { &[] } else { &["UnfulfilledRole"] };
+        assert_eq!(reasons, expected, "{accepted:?} {own:?} {lent:?}");
+    }
+}
+
 #[test]
 fn expressions_match_the_whole_value() {
     let (host, none) = (attributes(&[("rack", "rack-12")]), Tally::default());
@@ -107,6 +208,7 @@ fn offer(name: &str, cpus_milli: u64, mem_bytes: u64) -> Offer {
         free: Resources { cpus_milli, mem_bytes, disk_bytes: 100, gpus: 0 },
         ports: vec![PortRange { begin: 100, end: 103 }],
         attributes: BTreeMap::new(),
+        roles: <_>::default(),
         generation: 0,
     }
 }
@@ -161,7 +263,7 @@ fn a_refusal_names_all_that_is_missing() {
     assert_eq!(
         *reasons,
         [
-            Reason::UnfulfilledRole,
+            Reason::UnfulfilledRole { accepted: vec!["public".into()], roles: vec![] },
             Reason::UnfulfilledConstraint { rule: "rack IS r1".into() },
             Reason::InsufficientCpus { need_milli: 500, free_milli: 100 },
             Reason::InsufficientMemory { need_bytes: 500, free_bytes: 200 },
@@ -229,7 +331,7 @@ fn fixed_ports_outside_the_range_are_had_unless_a_task_holds_them() {
     let demands = demands(&[outside]);
     let mut listening = offer("n1", 1000, 1000);
     listening.ports = vec![PortRange { begin: 100, end: 101 }];
-    let with = |offer: Offer| with_fixed_ports(&state, vec![offer], &demands).remove(0).ports;
+    let with = |offer: Offer| with_what_is_known(&state, vec![offer], &demands).remove(0).ports;
     let extra = PortRange { begin: 80, end: 80 };
     assert_eq!(with(offer("n1", 1, 1)), [extra, PortRange { begin: 100, end: 103 }]);
     // Something listens on 102, inside the range: the agent knows better.

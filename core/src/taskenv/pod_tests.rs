@@ -76,6 +76,7 @@ fn told(app: &App, ports: &[u16]) -> Assignment {
         message: String::new(),
         probes: TaskProbes::default(),
         resize: None,
+        misplaced: None,
         containers: Vec::new(),
     };
     let instance = Instance {

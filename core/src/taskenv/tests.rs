@@ -32,6 +32,7 @@ fn instance(app: &App, ports: &[u16]) -> Instance {
         message: String::new(),
         probes: TaskProbes::default(),
         resize: None,
+        misplaced: None,
         containers: Vec::new(),
     };
     Instance {

@@ -192,6 +192,7 @@ impl Bench {
             let advance = deploy::advance(deployment, &self.state, now, &mut self.ids);
             commands.extend(advance.commands);
         }
+        commands.extend(deploy::stuck(&self.state, now));
         commands.extend(deploy::keep(&self.state, &mut self.ids));
         commands
     }
@@ -233,6 +234,7 @@ impl Bench {
                     free: a.total.minus(&used),
                     ports: without_ports(&a.ports, &taken),
                     attributes: a.attributes.clone(),
+                    roles: <_>::default(),
                     generation: self.state.applied_index,
                 }
             })
@@ -243,7 +245,7 @@ impl Bench {
     pub fn place(&mut self) -> place::Placement {
         let demands = self.state.demands(Time(self.clock));
         let offers = place::without_reserved(&self.state, self.offers());
-        let offers = place::with_fixed_ports(&self.state, offers, &demands);
+        let offers = place::with_what_is_known(&self.state, offers, &demands);
         let placement = place::place(&offers, &demands, &Policy { port_seed: self.clock });
         if !placement.decisions.is_empty() {
             let assignments = placement.decisions.clone();

@@ -311,6 +311,8 @@ fn sound(state: &State) -> Result<(), TestCaseError> {
         prop_assert!(record.app.last_scaling <= record.app.version);
         prop_assert!(record.app.last_config_change <= record.app.version);
     }
+    let root = state.root();
+    prop_assert_eq!(bramble_core::deploy::plan(&root, &root), Plan::default());
     for deployment in state.deployments.values() {
         let waiting = [Phase::Trying, Phase::Waiting];
         for (app_id, rollout) in &deployment.rollouts {

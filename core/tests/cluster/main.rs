@@ -1,8 +1,10 @@
 //! The core as a whole, through its public interface: tables over the state machine, and
 //! properties over random histories.
 
+mod agents;
 mod apps;
 mod bench;
+mod corners;
 mod groups;
 mod history;
 mod instances;

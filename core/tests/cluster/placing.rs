@@ -21,6 +21,7 @@ fn offer() -> impl Strategy<Value = Offer> {
                 _ => vec![PortRange { begin: 31_000, end: 30_999 + width }],
             },
             attributes: rack.map(|r| (FIELD.to_string(), format!("r{r}"))).into_iter().collect(),
+            roles: <_>::default(),
             generation: 0,
         }
     })
@@ -80,7 +81,7 @@ fn value<'a>(field: &str, place: &'a TaskPlace) -> Option<&'a String> {
 }
 
 /// Section 7 once more, by counting over lists.
-fn holds(rule: &Constraint, here: &TaskPlace, placed: &[TaskPlace]) -> bool {
+pub fn holds(rule: &Constraint, here: &TaskPlace, placed: &[TaskPlace]) -> bool {
     let Some(mine) = value(&rule.field, here) else { return rule.operator == Operator::Unlike };
     let all: Vec<&String> = placed.iter().filter_map(|p| value(&rule.field, p)).collect();
     let same = all.iter().filter(|v| **v == mine).count();

@@ -215,6 +215,7 @@ fn methods(target: &Route) -> &'static str {
         Route::Secret(_) => "DELETE, OPTIONS, PUT",
         Route::Volume(_) => "DELETE, OPTIONS",
         Route::Volumes => "GET, OPTIONS",
+        Route::Agent(_) => "GET, HEAD, OPTIONS, PATCH",
         Route::AppTask(..) | Route::Deployment(_) | Route::QueueDelay(_) => "DELETE, OPTIONS",
         Route::Restart(_)
         | Route::TasksDelete
@@ -352,6 +353,8 @@ async fn json(target: Route, call: &Call, body: Body) -> Result<Reply, ApiError>
         (Route::Withdraw(id), Method::POST) => native::withdraw(call, id).await,
         (Route::Why(id), Method::GET) => native::why(call, &id),
         (Route::Agents, Method::GET) => native::agents(call),
+        (Route::Agent(name), Method::GET) => native::agent(call, &name),
+        (Route::Agent(name), Method::PATCH) => native::change_agent(call, &name, body).await,
         (Route::Token, Method::GET) => native::token(call),
         (Route::Secrets, Method::GET) => native::secrets(call),
         (Route::Secret(name), Method::PUT) => native::put_secret(call, &name, body).await,

@@ -60,6 +60,8 @@ pub(crate) enum ApiError {
     DeploymentUnknown(DeploymentId),
     #[error("Application {0} not found in tasks queue.")]
     NotQueued(AppId),
+    #[error("Agent '{0}' does not exist")]
+    AgentUnknown(String),
     #[error("secret '{0}' does not exist")]
     SecretUnknown(String),
     #[error("there is no volume '{0}'")]
@@ -154,6 +156,7 @@ impl ApiError {
             | E::TaskUnknown(_)
             | E::DeploymentUnknown(_)
             | E::NotQueued(_)
+            | E::AgentUnknown(_)
             | E::SecretUnknown(_)
             | E::VolumeUnknown(_)
             | E::NoLeader
@@ -264,10 +267,12 @@ fn rejection_status(rejection: &Rejection) -> StatusCode {
         Rejection::AppUnknown(_)
         | Rejection::GroupUnknown(_)
         | Rejection::DeploymentUnknown(_)
+        | Rejection::AgentUnknown(_)
         | Rejection::SecretUnknown(_) => StatusCode::NOT_FOUND,
         Rejection::DependencyCycle => StatusCode::UNPROCESSABLE_ENTITY,
         Rejection::DeploymentsFull { .. }
         | Rejection::CallbacksFull { .. }
+        | Rejection::AgentSettingsFull { .. }
         | Rejection::SecretsFull { .. }
         | Rejection::SecretsTooLarge { .. } => StatusCode::FORBIDDEN,
         Rejection::ServicePortsExhausted { .. } => StatusCode::INTERNAL_SERVER_ERROR,

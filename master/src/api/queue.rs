@@ -7,7 +7,7 @@ use super::reply::{self, Reply};
 use crate::clock;
 use crate::queue_view::{QueueEntry, QueueView};
 use bramble_core::command::Command;
-use bramble_core::model::{AppId, AppRecord, BYTES_PER_MIB, Offer, State, Time};
+use bramble_core::model::{AppId, AppRecord, BYTES_PER_MIB, Offer, ROLE_ANY, State, Time};
 use bramble_core::place::Reason;
 use bramble_protocol::rest::queue::{self as rest, Waiting};
 use bramble_protocol::timestamp;
@@ -74,7 +74,9 @@ fn unused_offer(entry: &QueueEntry, offer: &Offer, at: &str) -> Value {
 fn offer_json(offer: &Offer) -> Value {
     let free = &offer.free;
     let mib = |bytes: u64| bytes as f64 / BYTES_PER_MIB as f64;
-    let scalar = |name: &str, value: f64| json!({ "name": name, "role": "*", "scalar": value });
+    let any = offer.roles.is_empty() || offer.roles.contains(ROLE_ANY);
+    let role = if any { ROLE_ANY } else { offer.roles.first().map_or(ROLE_ANY, String::as_str) };
+    let scalar = |name: &str, value: f64| json!({ "name": name, "role": role, "scalar": value });
     let ranges: Vec<Value> =
         offer.ports.iter().map(|r| json!({ "begin": r.begin, "end": r.end })).collect();
     let attributes: Vec<Value> =
@@ -88,7 +90,7 @@ fn offer_json(offer: &Offer) -> Value {
             scalar("mem", mib(free.mem_bytes)),
             scalar("disk", mib(free.disk_bytes)),
             scalar("gpus", f64::from(free.gpus)),
-            { "name": "ports", "role": "*", "ranges": ranges },
+            { "name": "ports", "role": role, "ranges": ranges },
         ],
         "attributes": attributes,
     })

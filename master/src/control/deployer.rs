@@ -13,8 +13,8 @@ use uuid::Uuid;
 /// Commands proposed before the first of them is known to be committed.
 const PROPOSALS_AT_ONCE: usize = 64;
 
-/// Milliseconds before a new leader takes deployments back whose time is over: what agents had to
-/// say while nobody led must have arrived.
+/// Milliseconds before a new leader takes deployments back, or stops tasks, because their time is
+/// over: what agents had to say while nobody led must have arrived.
 const JUDGE_AFTER_MS: u64 = 10_000;
 
 /// Random ids of the running leader; the pure core gets them handed in.
@@ -77,8 +77,12 @@ fn look(control: &Control, judges_from: Instant) -> Look {
                 }
             }
         }
+        if until_judging.is_zero() {
+            commands.extend(deploy::stuck(state, now));
+        }
         commands.extend(deploy::keep(state, &mut RandomIds));
-        let pause = deploy::next_deadline(state).map(|deadline| {
+        let deadlines = [deploy::next_deadline(state), deploy::next_stuck(state)];
+        let pause = deadlines.into_iter().flatten().min().map(|deadline| {
             // One that is past and not acted on must not make this loop spin.
             let left = if deadline > now { deadline.since_ms(now) } else { RETRY_MS };
             Duration::from_millis(left).max(until_judging)

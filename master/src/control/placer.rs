@@ -73,7 +73,7 @@ fn look(control: &Control, turn: u64) -> Look {
         let now = state.now.max(clock::now());
         let demands = state.demands(now);
         let offers = place::without_reserved(state, offers);
-        let offers = place::with_fixed_ports(state, offers, &demands);
+        let offers = place::with_what_is_known(state, offers, &demands);
         let placement = place::place(&offers, &demands, &Policy { port_seed: turn });
         let needs = demands
             .iter()

@@ -164,6 +164,7 @@ mod tests {
             message: String::new(),
             probes: TaskProbes::default(),
             resize: None,
+            misplaced: None,
             containers: Vec::new(),
         };
         let instance = Instance {

@@ -1,5 +1,6 @@
 //! bramble's own endpoints, `/v1/bramble/*`.
 
+mod agents;
 mod deployments;
 mod exec;
 mod images;
@@ -10,10 +11,11 @@ mod secrets;
 mod status;
 mod volumes;
 
+pub(super) use agents::{change as change_agent, list as agents, one as agent};
 pub(super) use deployments::{deployments, promote, withdraw};
 pub(super) use outlook::{dry_run, why};
 pub(super) use secrets::{list as secrets, put as put_secret, remove as remove_secret};
-pub(super) use status::{agents, status, token};
+pub(super) use status::{status, token};
 pub(super) use volumes::remove as remove_volume;
 
 use super::dispatch::{Call, Content, Shared};

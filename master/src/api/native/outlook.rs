@@ -60,8 +60,11 @@ fn explain(state: &State, offers: Vec<Offer>, id: &AppId) -> Option<Why> {
             _ => continue,
         }
         let verdict = sizes.iter().find(|(id, _)| *id == instance.id).map(|(_, verdict)| verdict);
-        let words =
-            size_words(task, verdict).or_else(|| (!own.is_ready(task)).then(|| words(own, task)));
+        let moving = task.misplaced.as_ref();
+        let words = moving
+            .map(|why| format!("moves when it finds another place: {why}"))
+            .or_else(|| size_words(task, verdict))
+            .or_else(|| (!own.is_ready(task)).then(|| words(own, task)));
         if let Some(words) = words.filter(|_| why.progress.len() < PROGRESS_MAX) {
             why.progress.push((task.id.0.clone(), words));
         }

@@ -104,6 +104,7 @@ pub(crate) fn running(state: &mut State, app: &str, key: &str) -> TaskId {
         message: String::new(),
         probes: TaskProbes::default(),
         resize: None,
+        misplaced: None,
         containers: Vec::new(),
     });
     task_id

@@ -23,6 +23,7 @@ async fn node() -> Node {
         free: Resources { cpus_milli: 500, mem_bytes: 512 * BYTES_PER_MIB, ..<_>::default() },
         ports: vec![],
         attributes: <_>::default(),
+        roles: <_>::default(),
         generation: 1,
     });
     node

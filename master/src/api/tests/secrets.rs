@@ -120,6 +120,7 @@ async fn why_and_the_queue_name_a_missing_secret() {
         free: Resources { cpus_milli: 5000, mem_bytes: 1 << 40, disk_bytes: 1 << 40, gpus: 0 },
         ports: vec![PortRange { begin: 31_000, end: 31_099 }],
         attributes: <_>::default(),
+        roles: <_>::default(),
         generation: 1,
     };
     node.offers.open(&agent_id, 0);

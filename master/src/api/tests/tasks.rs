@@ -154,6 +154,7 @@ fn offer() -> Offer {
         free: Resources { cpus_milli: 500, mem_bytes: 100 * BYTES_PER_MIB, ..<_>::default() },
         ports: vec![PortRange { begin: 31000, end: 31009 }],
         attributes: [("rack".to_string(), "r1".to_string())].into(),
+        roles: <_>::default(),
         generation: 1,
     }
 }

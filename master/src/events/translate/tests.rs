@@ -48,6 +48,7 @@ fn instance(state: TaskState, healthy: Option<bool>, goal: Goal) -> Box<Instance
         message: "m".into(),
         probes: <_>::default(),
         resize: None,
+        misplaced: None,
         containers: Vec::new(),
     };
     Box::new(Instance {

@@ -4,12 +4,12 @@ use super::*;
 use serde_json::json;
 
 /// `/x` with these fields, as it is shown after it was made.
-fn made(name: &'static str, fields: Value) -> Line {
+pub(super) fn made(name: &'static str, fields: Value) -> Line {
     line(name, "GET /v2/apps/x", 200).after("POST /v2/apps", whole(fields))
 }
 
 /// `/x` with these fields is refused, naming this path.
-fn refused(name: &'static str, fields: Value, path: &'static str) -> Line {
+pub(super) fn refused(name: &'static str, fields: Value, path: &'static str) -> Line {
     let refused = line(name, "POST /v2/apps", 422).body(whole(fields));
     refused.part(path)
 }
@@ -26,7 +26,7 @@ fn whole(fields: Value) -> Value {
     body
 }
 
-fn docker(rest: Value) -> Value {
+pub(super) fn docker(rest: Value) -> Value {
     let mut docker = json!({ "image": "busybox" });
     docker.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
     json!({ "type": "DOCKER", "docker": docker })

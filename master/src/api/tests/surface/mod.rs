@@ -4,6 +4,7 @@
 //! table is told at once.
 
 mod apps;
+mod corners;
 mod definition;
 mod deployments;
 mod forms;
