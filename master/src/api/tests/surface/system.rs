@@ -145,6 +145,30 @@ async fn v2_plugins_config_and_pages() {
     .await;
 }
 
+/// Every path and method that the help names is one, by what the router says of it.
+#[tokio::test]
+async fn help_names_what_there_is() {
+    let node = Node::start().await;
+    let help = node.get("/help").await.text;
+    let mut named = 0;
+    for (methods, path) in help.lines().filter_map(|line| line.split_once('/')) {
+        let path = format!("/{}", path.replace(['{', '}'], ""));
+        for method in methods.split_whitespace() {
+            let stream = [("Accept", "text/event-stream, application/json")];
+            let answer = node.tcp().await.open(method, &path, &stream, "").await;
+            let status = answer.status().as_u16();
+            assert_ne!(status, 405, "{method} {path}");
+            if status == 404 {
+                let body = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap();
+                let text = String::from_utf8(body.to_bytes().to_vec()).unwrap();
+                assert!(!text.contains("URI not found"), "{method} {path}");
+            }
+            named += 1;
+        }
+    }
+    assert!(named > 60, "{named}");
+}
+
 /// A multipart body with the bytes `abc`.
 fn upload(field: &str, file: &str) -> String {
     format!(
