@@ -7,4 +7,5 @@
 mod clients;
 mod haproxy;
 mod installed;
+mod pod_samples;
 mod samples;
