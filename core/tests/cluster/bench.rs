@@ -192,6 +192,7 @@ impl Bench {
             let advance = deploy::advance(deployment, &self.state, now, &mut self.ids);
             commands.extend(advance.commands);
         }
+        commands.extend(deploy::absences(&self.state, self.state.now.max(Time(self.clock))));
         commands.extend(deploy::keep(&self.state, &mut self.ids));
         commands
     }

@@ -62,7 +62,7 @@ fn look(control: &Control, judges_from: Instant) -> Look {
     control.store.read(|state| {
         // A deadline passes by the clock although nothing is applied meanwhile.
         let now = state.now.max(clock::now());
-        let mut commands = Vec::new();
+        let mut commands = deploy::absences(state, now);
         for deployment in state.deployments.values() {
             let judged = until_judging.is_zero();
             let back = judged.then(|| deploy::give_up(deployment, state, now, &mut RandomIds));
@@ -78,11 +78,14 @@ fn look(control: &Control, judges_from: Instant) -> Look {
             }
         }
         commands.extend(deploy::keep(state, &mut RandomIds));
-        let pause = deploy::next_deadline(state).map(|deadline| {
+        let absence = deploy::next_absence(state, now).map(|at| at.since_ms(now).max(1));
+        let absence = absence.map(Duration::from_millis);
+        let deadline = deploy::next_deadline(state).map(|deadline| {
             // One that is past and not acted on must not make this loop spin.
             let left = if deadline > now { deadline.since_ms(now) } else { RETRY_MS };
             Duration::from_millis(left).max(until_judging)
         });
+        let pause = deadline.into_iter().chain(absence).min();
         Look { commands, pause }
     })
 }
