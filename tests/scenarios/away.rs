@@ -25,7 +25,7 @@ fn cable(node: &Node, state: &str) {
 fn app(id: &str, strategy: &str) -> String {
     format!(
         r#"{{"id":"{id}","cmd":"sleep 100000","cpus":0.1,"mem":16,"instances":2,
-            "constraints":[["hostname","GROUP_BY","2"]],"unreachableStrategy":{strategy}}}"#
+            "unreachableStrategy":{strategy}}}"#
     )
 }
 
