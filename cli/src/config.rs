@@ -6,6 +6,7 @@ use clap::Args;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Default of `--run-dir`: on tmpfs, so that a reboot forgets what a reboot ended.
 pub const RUN_DIR: &str = "/run/bramble";
@@ -59,6 +60,9 @@ pub struct NodeArgs {
     /// Parent of all cgroups this node makes [default: /bramble, or one named after --data-dir]
     #[arg(long, value_name = "PATH")]
     cgroup_parent: Option<String>,
+    /// Without word of an agent for so long, its tasks count as unreachable [default: 75s]
+    #[arg(long, value_name = "TIME")]
+    agent_timeout: Option<String>,
     /// The TOML file [default: /etc/bramble/bramble.toml, if it is there]
     #[arg(long, value_name = "FILE", env = "BRAMBLE_CONFIG")]
     config: Option<PathBuf>,
@@ -68,7 +72,7 @@ pub struct NodeArgs {
 }
 
 const DATA_DIR: &str = "/var/lib/bramble";
-const KEYS: [(&str, &str); 15] = [
+const KEYS: [(&str, &str); 16] = [
     ("data-dir", DATA_DIR),
     ("run-dir", RUN_DIR),
     ("http", "0.0.0.0:8080"),
@@ -84,6 +88,8 @@ const KEYS: [(&str, &str); 15] = [
     ("access-control-allow-origin", ""),
     ("artifact-store", "false"),
     ("cgroup-parent", ""),
+    // Mesos: five pings at 15 s. An agent is back from a restart in a second or two.
+    ("agent-timeout", "75s"),
 ];
 
 /// Values as text, with where each comes from.
@@ -109,6 +115,7 @@ pub struct NodeConfig {
     pub allow_origins: Vec<String>,
     pub artifact_store: bool,
     pub cgroup_parent: String,
+    pub agent_timeout: Duration,
     /// Every setting with its origin, as `--print-config --json` shows it.
     pub settings: serde_json::Value,
 }
@@ -130,6 +137,7 @@ impl NodeArgs {
             "docker-config" => self.docker_config.clone(),
             "access-control-allow-origin" => self.access_control_allow_origin.clone(),
             "artifact-store" => switch(self.artifact_store),
+            "agent-timeout" => self.agent_timeout.clone(),
             "cgroup-parent" => self.cgroup_parent.clone(),
             _ => None,
         }
@@ -218,6 +226,7 @@ impl Settings {
             allow_origins: list("access-control-allow-origin").map(str::to_string).collect(),
             artifact_store: self.parsed("artifact-store", "true or false")?,
             cgroup_parent,
+            agent_timeout: self.read("agent-timeout", parse_time)?,
             settings: self.json(),
             data_dir,
         })
@@ -266,6 +275,18 @@ fn default_cgroup_parent(data_dir: &Path) -> String {
     }
     let text = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.into());
     format!("/bramble-{}", short_name(text.as_os_str().as_encoded_bytes()))
+}
+
+/// Read a time with its unit: `90s`, `5m`.
+fn parse_time(text: &str) -> Result<Duration, &'static str> {
+    const FORM: &str = "write a time with its unit, for example 90s or 5m";
+    let (number, seconds) = match (text.strip_suffix('s'), text.strip_suffix('m')) {
+        (Some(number), _) => (number, 1),
+        (None, Some(number)) => (number, 60),
+        (None, None) => return Err(FORM),
+    };
+    let number: u32 = number.parse().map_err(|_| FORM)?;
+    Ok(Duration::from_secs(u64::from(number) * seconds))
 }
 
 /// Eight characters that stand for a longer name.

@@ -88,6 +88,10 @@ pub enum Command {
     GiveUpVolume { agent_id: AgentId, id: VolumeId },
     /// Change what users say of an agent: its attributes, and whom it lends to.
     ChangeAgent { agent_id: AgentId, change: AgentChange },
+    /// Count instances no more whose agent has been away for long; another is launched for each.
+    Deactivate { ids: Vec<InstanceId> },
+    /// Forget instances whose agent is away for good. Should it return, it stops them.
+    Expunge { ids: Vec<InstanceId> },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -111,6 +111,11 @@ pub enum Event {
         group_id: GroupId,
         version: Time,
     },
+    /// The agent of a task is away, or here again.
+    TaskReachable {
+        instance: Box<Instance>,
+        reachable: bool,
+    },
     /// Users changed the attributes or roles of an agent.
     AgentChanged {
         agent_id: AgentId,

@@ -49,6 +49,8 @@ pub struct MasterConfig {
     pub endpoint: Arc<Endpoint>,
     pub keys: Arc<Keys>,
     pub levels: Arc<dyn LogLevels>,
+    /// How long an agent may be without a session before its tasks count as unreachable.
+    pub agent_timeout: Duration,
 }
 
 /// A running master.
@@ -89,6 +91,7 @@ impl Master {
             propose: propose.clone(),
             keys: config.keys.clone(),
         });
+        let watching = (dispatcher.clone(), config.agent_timeout);
         let known_offers = offers.clone();
         let control =
             Control { store: store.clone(), propose: propose.clone(), offers, view: view.clone() };
@@ -116,7 +119,7 @@ impl Master {
         };
         let tasks = vec![
             tokio::spawn(events::relay(hub, changes, stop.clone())),
-            tokio::spawn(lead(consensus.clone(), control, voice, stop.clone())),
+            tokio::spawn(lead(consensus.clone(), control, voice, watching, stop.clone())),
             tokio::spawn(accept(config.endpoint, dispatcher, admission, stop.clone())),
         ];
         let api = tokio::spawn(api::serve(api, config.api, config.listeners, stop.clone()));
@@ -186,7 +189,13 @@ struct Voice {
 }
 
 /// Run the leader's loops while this master leads.
-async fn lead(consensus: Arc<Consensus>, control: Control, voice: Voice, stop: CancellationToken) {
+async fn lead(
+    consensus: Arc<Consensus>,
+    control: Control,
+    voice: Voice,
+    (dispatcher, agent_timeout): (Arc<Dispatcher>, Duration),
+    stop: CancellationToken,
+) {
     let mut leadership = consensus.leadership();
     loop {
         let own = tokio::select! {
@@ -198,6 +207,8 @@ async fn lead(consensus: Arc<Consensus>, control: Control, voice: Voice, stop: C
         };
         let term = stop.child_token();
         let loops = tokio::spawn(control::run(control.clone(), term.clone()));
+        let (watch, ended) = (dispatcher.clone(), term.clone());
+        let watch = tokio::spawn(async move { watch.watch(agent_timeout, ended).await });
         let delivery = events::deliver(voice.hub.clone(), voice.store.clone(), term.clone());
         let delivery = tokio::spawn(delivery);
         events::leads(&voice.hub, &voice.store, &voice.address);
@@ -209,6 +220,9 @@ async fn lead(consensus: Arc<Consensus>, control: Control, voice: Voice, stop: C
         term.cancel();
         if let Err(error) = loops.await {
             tracing::error!(%error, "a loop of the leader ended with a panic");
+        }
+        if let Err(error) = watch.await {
+            tracing::error!(%error, "the watch over agents ended with a panic");
         }
         if let Err(error) = delivery.await {
             tracing::error!(%error, "the delivery of events ended with a panic");

@@ -74,6 +74,7 @@ pub async fn up(config: NodeConfig, levels: Arc<Levels>) -> Result<u8> {
         endpoint: Arc::new(endpoint),
         keys: keys.clone(),
         levels,
+        agent_timeout: config.agent_timeout,
     })
     .await?;
     let own = Leader { node_id: Some(keys.identity.key.node_id()), address: reachable(quic) };

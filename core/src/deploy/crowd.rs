@@ -13,6 +13,8 @@ pub(super) struct Crowd<'a> {
     pub old: Vec<&'a Instance>,
     /// Told to stop, not gone or parked yet.
     pub stopping: u32,
+    /// Wanted, but away for so long that they do not count.
+    inactive: Vec<&'a Instance>,
     /// At rest with their volumes.
     parked: Vec<&'a Instance>,
     /// Instances of `new` and `old` that do their work.
@@ -23,8 +25,15 @@ impl<'a> Crowd<'a> {
     pub fn of(state: &'a State, app_id: &'a AppId) -> Self {
         let record = state.apps.get(app_id);
         let app = record.map(|r| &r.app);
-        let mut crowd =
-            Crowd { app, new: vec![], old: vec![], stopping: 0, parked: vec![], ready: vec![] };
+        let mut crowd = Crowd {
+            app,
+            new: vec![],
+            old: vec![],
+            stopping: 0,
+            inactive: vec![],
+            parked: vec![],
+            ready: vec![],
+        };
         for instance in state.instances_of(app_id) {
             if instance.is_parked() {
                 crowd.parked.push(instance);
@@ -32,6 +41,10 @@ impl<'a> Crowd<'a> {
             }
             if instance.goal != Goal::Running {
                 crowd.stopping += 1;
+                continue;
+            }
+            if state.is_inactive(&instance.id) {
+                crowd.inactive.push(instance);
                 continue;
             }
             let current = record.is_none_or(|r| r.is_current(instance.assigned_version()));
@@ -43,6 +56,7 @@ impl<'a> Crowd<'a> {
                 && own.is_ready(task)
                 // Not yet what it shall be.
                 && task.resizing().is_none()
+                && !state.is_away(task)
             {
                 crowd.ready.push(&instance.id);
             }
@@ -86,10 +100,13 @@ impl<'a> Crowd<'a> {
     pub fn stop_all(&self) -> Moves {
         // While the app is there they are its own.
         let parked = if self.app.is_none() { self.parked.as_slice() } else { &[] };
-        let all = self.new.iter().chain(&self.old).chain(parked);
+        let all = self.new.iter().chain(&self.old).chain(&self.inactive).chain(parked);
         Moves {
             stop: all.map(|i| i.id.clone()).collect(),
-            done: self.wanted_count() == 0 && self.stopping == 0 && parked.is_empty(),
+            done: self.wanted_count() == 0
+                && self.stopping == 0
+                && self.inactive.is_empty()
+                && parked.is_empty(),
             ..Moves::default()
         }
     }

@@ -18,7 +18,8 @@ pub fn keep(state: &State, ids: &mut dyn IdSource) -> Vec<Command> {
     // One pass over all instances finds the few apps to look at closely.
     let mut wanted: BTreeMap<&AppId, u32> = BTreeMap::new();
     let mut misplaced: BTreeSet<&AppId> = BTreeSet::new();
-    for instance in state.instances.values().filter(|i| i.goal == Goal::Running) {
+    let active = |i: &&crate::model::Instance| i.goal == Goal::Running && !state.is_inactive(&i.id);
+    for instance in state.instances.values().filter(active) {
         *wanted.entry(&instance.app_id).or_default() += 1;
         if instance.task.as_ref().is_some_and(|task| task.misplaced.is_some()) {
             misplaced.insert(&instance.app_id);

@@ -4,6 +4,7 @@
 //! a new leader needs no hand-over. Nothing here changes a state.
 
 mod asked;
+mod away;
 mod crowd;
 mod keep;
 mod layers;
@@ -20,6 +21,7 @@ mod stuck;
 mod upgrade;
 
 pub use asked::{Asked, BadLabel, asked};
+pub use away::{absences, next_absence};
 pub use keep::keep;
 pub use layers::is_cyclic;
 pub use plan::{plan, plan_with_restarts};

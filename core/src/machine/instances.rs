@@ -61,7 +61,9 @@ fn add_of(
     let record = &state.apps[app_id];
     let alike = |i: &&Instance| record.same_config(i.assigned_version(), version);
     // The replacement of one that stands wrong comes before it goes.
-    let stays = |i: &&Instance| i.task.as_ref().is_none_or(|task| task.misplaced.is_none());
+    let stays = |i: &&Instance| {
+        !state.is_inactive(&i.id) && i.task.as_ref().is_none_or(|task| task.misplaced.is_none())
+    };
     let running = state.instances_of(app_id).filter(|i| i.goal == Goal::Running).filter(stays);
     let room = (wanted as usize).saturating_sub(running.filter(alike).count()).min(ids.len());
     // A version on trial may have volumes that the one beside it has not.
@@ -171,6 +173,7 @@ pub(super) fn retire(state: &mut State, id: &InstanceId, events: &mut Vec<Event>
 /// given up: the one way by which data goes.
 pub(super) fn remove(state: &mut State, id: &InstanceId, events: &mut Vec<Event>) {
     let Some(instance) = state.instances.remove(id) else { return };
+    state.inactive.remove(id);
     if let Some(reservation) = instance.reservation {
         let given_up = state.given_up.entry(reservation.agent_id).or_default();
         given_up.extend(reservation.volumes.into_iter().map(|v| (v.id, v.size_bytes)));

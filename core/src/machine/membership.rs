@@ -1,9 +1,9 @@
 //! Who belongs to the cluster: founding, nodes, the join token, agents.
 
-use super::agents;
+use super::{agents, away};
 use crate::command::Rejection;
 use crate::event::Event;
-use crate::model::{Agent, AgentId, Cluster, Node, NodeId, State};
+use crate::model::{Agent, Cluster, Node, NodeId, State};
 
 pub(super) fn found(
     state: &mut State,
@@ -46,29 +46,13 @@ pub(super) fn register_agent(state: &mut State, agent: &Agent) -> Result<Vec<Eve
     if !state.nodes.contains_key(&NodeId(agent.id.0.clone())) {
         return Err(Rejection::NotAdmitted(agent.id.clone()));
     }
-    let known = Agent { reachable: true, ..agent.clone() };
-    let was_away = state.agents.get(&agent.id).is_some_and(|a| !a.reachable);
+    let was_here = state.agents.get(&agent.id).is_none_or(|known| known.reachable);
+    let known = Agent { reachable: was_here, ..agent.clone() };
     let earlier = state.agents.insert(agent.id.clone(), known);
     if earlier.is_some_and(|earlier| earlier.attributes != agent.attributes) {
         agents::judge_places(state, &agent.id);
     }
     let mut events = vec![Event::AgentRegistered { agent_id: agent.id.clone() }];
-    if was_away {
-        events.push(Event::AgentReachable { agent_id: agent.id.clone(), reachable: true });
-    }
+    events.extend(away::set_reachable(state, &agent.id, true)?);
     Ok(events)
-}
-
-pub(super) fn set_reachable(
-    state: &mut State,
-    agent_id: &AgentId,
-    reachable: bool,
-) -> Result<Vec<Event>, Rejection> {
-    let agent =
-        state.agents.get_mut(agent_id).ok_or_else(|| Rejection::AgentUnknown(agent_id.clone()))?;
-    if agent.reachable == reachable {
-        return Ok(Vec::new());
-    }
-    agent.reachable = reachable;
-    Ok(vec![Event::AgentReachable { agent_id: agent_id.clone(), reachable }])
 }

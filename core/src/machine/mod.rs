@@ -6,6 +6,7 @@
 mod agents;
 mod apps;
 mod assign;
+mod away;
 mod backoff;
 mod callbacks;
 mod deployments;
@@ -47,7 +48,7 @@ pub fn apply(state: &mut State, entry: &Entry) -> Result<Vec<Event>, Rejection> 
         }
         Command::RegisterAgent { agent } => membership::register_agent(state, agent),
         Command::SetReachable { agent_id, reachable } => {
-            membership::set_reachable(state, agent_id, *reachable)
+            away::set_reachable(state, agent_id, *reachable)
         }
         Command::ChangeApps { deployment_id, changes, force } => {
             apps::change(state, deployment_id, changes, *force)
@@ -74,6 +75,8 @@ pub fn apply(state: &mut State, entry: &Entry) -> Result<Vec<Event>, Rejection> 
         }
         Command::PutSecret { name, key_id, value } => secrets::put(state, name, key_id, value),
         Command::RemoveSecret { name } => secrets::remove(state, name),
+        Command::Deactivate { ids } => Ok(away::deactivate(state, ids)),
+        Command::Expunge { ids } => Ok(away::expunge(state, ids)),
         Command::ChangeAgent { agent_id, change } => agents::change(state, agent_id, change),
         Command::Resize { app_id, ids } => resize::begin(state, app_id, ids),
         Command::Wipe { ids } => Ok(instances::wipe(state, ids)),

@@ -112,6 +112,7 @@ fn update(task: &mut Task, status: &TaskStatus, now: Time) -> Vec<String> {
 /// A task has ended: its instance waits for the next one, or goes with it.
 fn end(state: &mut State, id: &InstanceId, task: &Task, events: &mut Vec<Event>) {
     let now = state.now;
+    state.inactive.remove(id);
     let Some(instance) = state.instances.get_mut(id) else { return };
     instance.since = now;
     instance.incarnation = instance.incarnation.saturating_add(1);

@@ -3,6 +3,7 @@
 mod agent;
 mod app;
 mod assignment;
+mod away;
 mod check;
 mod container;
 mod defaults;
@@ -29,6 +30,7 @@ mod timestamp;
 pub use agent::*;
 pub use app::*;
 pub use assignment::*;
+pub use away::*;
 pub use check::*;
 pub use container::*;
 pub use defaults::*;

@@ -189,7 +189,8 @@ impl State {
     /// Count an app's tasks by state and health.
     pub fn counts(&self, app_id: &AppId) -> TaskCounts {
         let mut counts = TaskCounts::default();
-        for task in self.instances_of(app_id).filter_map(|i| i.task.as_ref()) {
+        let tasks = self.instances_of(app_id).filter_map(|i| i.task.as_ref());
+        for task in tasks.filter(|task| !self.is_away(task)) {
             match task.state {
                 TaskState::Staging | TaskState::Starting => counts.staged += 1,
                 TaskState::Running => counts.running += 1,
@@ -250,7 +251,7 @@ impl State {
         let mut tasks: Vec<(&Instance, &Task)> = self
             .instances
             .values()
-            .filter(|i| apps.contains(&i.app_id))
+            .filter(|i| apps.contains(&i.app_id) && !self.is_inactive(&i.id))
             .filter_map(|i| Some((i, i.task.as_ref()?)))
             .collect();
         tasks.sort_by_key(|(_, t)| t.staged_at);

@@ -17,6 +17,12 @@ pub struct State {
     pub cluster: Option<Cluster>,
     pub nodes: BTreeMap<NodeId, Node>,
     pub agents: BTreeMap<AgentId, Agent>,
+    /// Agents that are away, since when.
+    #[serde(default)]
+    pub away: BTreeMap<AgentId, Time>,
+    /// Instances that have been away for so long that they count no more.
+    #[serde(default)]
+    pub inactive: BTreeSet<InstanceId>,
     /// What users say of agents.
     #[serde(default)]
     pub agent_settings: BTreeMap<AgentId, AgentSettings>,

@@ -227,6 +227,7 @@ impl Bench {
             commands.extend(advance.commands);
         }
         commands.extend(deploy::stuck(&self.state, now));
+        commands.extend(deploy::absences(&self.state, self.state.now.max(Time(self.clock))));
         commands.extend(deploy::keep(&self.state, &mut self.ids));
         commands
     }

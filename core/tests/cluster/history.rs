@@ -300,6 +300,10 @@ fn sound(state: &State) -> Result<(), TestCaseError> {
         }
     }
     bound(state)?;
+    for id in &state.inactive {
+        let task = state.instances.get(id).and_then(|i| i.task.as_ref());
+        prop_assert!(task.is_some_and(|task| state.is_away(task)), "{} is here", id);
+    }
     for id in state.leaving.keys() {
         prop_assert!(!state.apps.contains_key(id));
         prop_assert!(state.instances_of(id).next().is_some());

@@ -3,6 +3,7 @@
 
 mod agents;
 mod apps;
+mod away;
 mod bench;
 mod corners;
 mod groups;

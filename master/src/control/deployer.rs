@@ -62,7 +62,7 @@ fn look(control: &Control, judges_from: Instant) -> Look {
     control.store.read(|state| {
         // A deadline passes by the clock although nothing is applied meanwhile.
         let now = state.now.max(clock::now());
-        let mut commands = Vec::new();
+        let mut commands = deploy::absences(state, now);
         for deployment in state.deployments.values() {
             let judged = until_judging.is_zero();
             let back = judged.then(|| deploy::give_up(deployment, state, now, &mut RandomIds));
@@ -81,12 +81,15 @@ fn look(control: &Control, judges_from: Instant) -> Look {
             commands.extend(deploy::stuck(state, now));
         }
         commands.extend(deploy::keep(state, &mut RandomIds));
+        let absence = deploy::next_absence(state, now).map(|at| at.since_ms(now).max(1));
+        let absence = absence.map(Duration::from_millis);
         let deadlines = [deploy::next_deadline(state), deploy::next_stuck(state)];
-        let pause = deadlines.into_iter().flatten().min().map(|deadline| {
+        let deadline = deadlines.into_iter().flatten().min().map(|deadline| {
             // One that is past and not acted on must not make this loop spin.
             let left = if deadline > now { deadline.since_ms(now) } else { RETRY_MS };
             Duration::from_millis(left).max(until_judging)
         });
+        let pause = deadline.into_iter().chain(absence).min();
         Look { commands, pause }
     })
 }

@@ -5,6 +5,7 @@
 //! the same connection when the API asks.
 
 mod assignments;
+mod liveness;
 mod session;
 
 use crate::offers::OfferBook;
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
+use tokio::sync::watch;
 
 #[derive(Debug, Error)]
 pub enum DispatchError {
@@ -48,6 +50,8 @@ pub struct Dispatcher {
     vault: Arc<Vault>,
     sessions: Mutex<BTreeMap<AgentId, Session>>,
     next_session: AtomicU64,
+    /// A level trigger: moves whenever a session began or ended.
+    changed: watch::Sender<u64>,
 }
 
 struct Session {
@@ -63,7 +67,15 @@ impl Dispatcher {
         vault: Arc<Vault>,
     ) -> Self {
         let (sessions, next_session) = (Mutex::default(), AtomicU64::new(1));
-        Self { store, propose, offers, vault, sessions, next_session }
+        Self {
+            store,
+            propose,
+            offers,
+            vault,
+            sessions,
+            next_session,
+            changed: watch::Sender::new(0),
+        }
     }
 
     fn sessions(&self) -> MutexGuard<'_, BTreeMap<AgentId, Session>> {
@@ -89,7 +101,7 @@ impl Dispatcher {
                 link.connection.close(1u32.into(), error.to_string().as_bytes());
             }
         }
-        self.leave(&agent_id, number).await;
+        self.leave(&agent_id, number);
     }
 
     /// Who speaks, if the membership list has it as an agent.
@@ -106,13 +118,15 @@ impl Dispatcher {
     fn enter(&self, agent_id: &AgentId, connection: &quinn::Connection) -> u64 {
         let number = self.next_session.fetch_add(1, Ordering::Relaxed);
         let session = Session { number, connection: connection.clone() };
-        if let Some(older) = self.sessions().insert(agent_id.clone(), session) {
+        let older = self.sessions().insert(agent_id.clone(), session);
+        self.changed.send_modify(|n| *n += 1);
+        if let Some(older) = older {
             older.connection.close(2u32.into(), b"a newer session of this agent began");
         }
         number
     }
 
-    async fn leave(&self, agent_id: &AgentId, number: u64) {
+    fn leave(&self, agent_id: &AgentId, number: u64) {
         {
             let mut sessions = self.sessions();
             if sessions.get(agent_id).is_none_or(|session| session.number != number) {
@@ -121,13 +135,8 @@ impl Dispatcher {
             sessions.remove(agent_id);
         }
         self.offers.close(agent_id);
-        let away = bramble_core::command::Command::SetReachable {
-            agent_id: agent_id.clone(),
-            reachable: false,
-        };
-        if let Err(error) = self.propose.propose(away).await {
-            tracing::debug!(%agent_id, %error, "the end of a session was not recorded");
-        }
+        // Whether it is away is for `liveness` to say: it may be back in a moment.
+        self.changed.send_modify(|n| *n += 1);
     }
 
     async fn open_stream(

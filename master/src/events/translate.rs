@@ -2,8 +2,8 @@
 
 use bramble_core::event::Event;
 use bramble_core::model::{
-    App, AppId, Deployment, DeploymentId, Goal, GroupId, HealthCheck, Instance, InstanceId, Task,
-    TaskContainer, TaskId, TaskState, Time,
+    App, AppId, Deployment, DeploymentId, Goal, GroupId, HealthCheck, Instance, InstanceId,
+    TASK_UNREACHABLE, Task, TaskContainer, TaskId, TaskState, Time,
 };
 use bramble_protocol::rest::app::{canonical, health_check};
 use bramble_protocol::rest::deployment::{StepJson, step};
@@ -139,6 +139,8 @@ impl Telling {
                 self.containers(&instance, &changed_containers);
                 self.reported(&instance, (was, was_healthy), &failed_checks);
             }
+            Event::TaskReachable { instance, reachable: true } => self.task(&instance),
+            Event::TaskReachable { instance, reachable: false } => self.unreachable(&instance),
             Event::AppTerminated { app_id } => {
                 self.say(EventBody::AppTerminated { app_id: app_id.0 });
             }
@@ -248,6 +250,22 @@ impl Telling {
                 ..of_pod
             })));
         }
+    }
+
+    /// Nobody knows what a task is at.
+    fn unreachable(&mut self, instance: &Instance) {
+        let Some(task) = &instance.task else { return };
+        let status = status_update(instance, task);
+        let status = StatusUpdateJson { task_status: TASK_UNREACHABLE, ..status };
+        self.say(EventBody::StatusUpdate(Box::new(status)));
+        self.say(EventBody::InstanceChanged {
+            instance_id: instance.id.0.clone(),
+            condition: "Unreachable".into(),
+            run_spec_id: instance.app_id.0.clone(),
+            agent_id: Some(task.agent_id.0.clone()),
+            host: Some(task.host.clone()),
+            run_spec_version: timestamp::format(instance.version),
+        });
     }
 
     fn reported(

@@ -64,7 +64,8 @@ pub(crate) fn app_info(state: &State, record: &AppRecord, embed: Embed, now: Tim
         .filter(|(_, t)| !t.state.is_terminal())
         .collect();
     let mut view = AppView::new(app);
-    view.counts = Some(Counts::of(active.iter().map(|(_, task)| *task)));
+    let here = active.iter().map(|(_, task)| *task).filter(|task| !state.is_away(task));
+    view.counts = Some(Counts::of(here));
     view.deployments = Some(state.deployments_touching(&app.id).map(|d| (&d.id).into()).collect());
     if embed.tasks {
         view.tasks = Some(active.iter().map(|(i, t)| tasks::json(state, i, t, true)).collect());

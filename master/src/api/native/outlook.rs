@@ -6,7 +6,9 @@ use crate::api::dispatch::Call;
 use crate::api::error::ApiError;
 use crate::api::reply::{self, Reply};
 use crate::clock;
-use bramble_core::model::{AgentId, App, AppId, Offer, State, Task, TaskState, Unresizable};
+use bramble_core::model::{
+    AgentId, App, AppId, Offer, Patience, State, Task, TaskState, Time, Unresizable,
+};
 use bramble_core::place::{INSTANCES_CONSIDERED_MAX, Outlook, Reason, outlook};
 use bramble_protocol::native::{ObstacleView, OutlookView, PlacementView, ReasonView, Why};
 use http::StatusCode;
@@ -51,6 +53,10 @@ fn explain(state: &State, offers: Vec<Offer>, id: &AppId) -> Option<Why> {
             continue;
         };
         let own = state.app_of(instance).unwrap_or(&record.app);
+        if let Some(patience) = state.patience(instance) {
+            why.progress.push((task.id.0.clone(), absence_words(patience, now)));
+            continue;
+        }
         match task.state {
             TaskState::Staging | TaskState::Starting => why.staging += 1,
             TaskState::Running => {
@@ -70,6 +76,18 @@ fn explain(state: &State, offers: Vec<Offer>, id: &AppId) -> Option<Why> {
         }
     }
     Some(why)
+}
+
+/// What follows from the absence of a task's agent.
+fn absence_words(patience: Patience, now: Time) -> String {
+    let seconds = |at: Time| at.since_ms(now).div_ceil(SECOND_MS);
+    let coming = |at: Option<Time>| at.filter(|at| *at > now).map(seconds);
+    match (coming(patience.inactive), coming(patience.expunge), patience.expunge) {
+        (Some(replaced), ..) => format!("its agent is away; replaced in {replaced} s"),
+        (None, Some(gone), _) => format!("its agent is away; given up in {gone} s"),
+        (None, None, Some(_)) => "its agent is away; given up now".into(),
+        (None, None, None) => "its agent is away; waits for it to return".into(),
+    }
 }
 
 /// How a task comes by the new size of its app.

@@ -31,7 +31,9 @@ pub(crate) fn list(target: Route, call: &Call) -> Result<Reply, ApiError> {
         let scope = Scope::of(state, target)?;
         let shown = active(state).filter(|(instance, task)| {
             let of_app = task.containers.is_empty();
-            of_app && scope.holds(&instance.app_id) && wanted.as_ref().is_none_or(|w| w(task.state))
+            of_app
+                && scope.holds(&instance.app_id)
+                && wanted.as_ref().is_none_or(|w| !state.is_away(task) && w(task.state))
         });
         let ports = matches!(scope, Scope::All);
         Ok::<_, ApiError>(shown.map(|(i, task)| json(state, i, task, ports)).collect())
@@ -101,5 +103,7 @@ pub(crate) fn json(
 ) -> TaskJson {
     let app = state.record(&instance.app_id).map(|record| &record.app);
     let ports = service_ports.then(|| app.map(App::service_ports).unwrap_or_default());
-    rest::task(instance, task, app.map_or(0, |app| app.health_checks.len()), ports)
+    let mut json = rest::task(instance, task, app.map_or(0, |app| app.health_checks.len()), ports);
+    json.state = state.state_name(task);
+    json
 }

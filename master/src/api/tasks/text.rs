@@ -11,7 +11,7 @@ pub(super) fn list<'a>(state: &State, apps: impl Iterator<Item = &'a App>) -> St
         let running: Vec<&Task> = state
             .instances_of(&app.id)
             .filter_map(|i| i.task.as_ref())
-            .filter(|t| t.state == TaskState::Running)
+            .filter(|t| t.state == TaskState::Running && !state.is_away(t))
             .collect();
         let ports = app.service_ports();
         if ports.is_empty() {
