@@ -201,6 +201,7 @@ fn spec(app: &App, instance: &Instance, task: &Task) -> TaskSpec {
             reference: d.image.clone(),
             force_pull: d.force_pull,
             parameters: d.parameters.clone(),
+            in_sandbox: app.container.as_ref().is_some_and(|c| c.kind == ContainerKind::Mesos),
         }),
         user: app.user.clone(),
         env: environment(app, instance, task),

@@ -56,8 +56,12 @@ async fn a_fetch_is_told_and_can_be_stopped() {
     machine.with(|state| state.hold_fetch = true);
     let mut agent = Agent::start(directory.path(), &machine, "boot").await;
     let mut task = assignment("a", true);
-    task.spec.image =
-        Some(TaskImage { reference: "nginx".into(), force_pull: false, parameters: vec![] });
+    task.spec.image = Some(TaskImage {
+        reference: "nginx".into(),
+        force_pull: false,
+        parameters: vec![],
+        in_sandbox: false,
+    });
     agent.assign(vec![task.clone()]).await;
     let staging = agent.until_state("a", TaskState::Staging).await;
     assert_eq!(staging.message, "pulling nginx");
@@ -75,8 +79,12 @@ async fn slow_fetches_hold_up_no_command_task() {
     let mut agent = Agent::start(directory.path(), &machine, "boot").await;
     let mut tasks: Vec<Assignment> = (0..20).map(|n| assignment(&format!("i{n}"), true)).collect();
     for task in &mut tasks {
-        task.spec.image =
-            Some(TaskImage { reference: "nginx".into(), force_pull: false, parameters: vec![] });
+        task.spec.image = Some(TaskImage {
+            reference: "nginx".into(),
+            force_pull: false,
+            parameters: vec![],
+            in_sandbox: false,
+        });
     }
     agent.assign(tasks.clone()).await;
     agent.until_state("i0", TaskState::Staging).await;

@@ -5,7 +5,7 @@ use super::launch::{Host, Launch, LaunchImage};
 use super::limits;
 use super::parameters::{ParameterError, Parameters, Ulimit};
 use super::view::{self, SANDBOX};
-use bramble_core::model::TaskCommand;
+use bramble_core::model::{TaskCommand, TaskImage};
 use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -236,7 +236,11 @@ fn working_dir(launch: &Launch, parameters: &Parameters) -> String {
         None => return SANDBOX.to_string(),
         Some(image) => image.working_dir.as_deref().filter(|d| !d.is_empty()),
     };
-    let dir = parameters.workdir.as_deref().or(image).unwrap_or("/");
+    let default = match &launch.assignment.spec.image {
+        Some(TaskImage { in_sandbox: true, .. }) => SANDBOX,
+        _ => "/",
+    };
+    let dir = parameters.workdir.as_deref().or(image).unwrap_or(default);
     // Old images have relative ones; Docker takes them from the root.
     if dir.starts_with('/') { dir.to_string() } else { format!("/{dir}") }
 }

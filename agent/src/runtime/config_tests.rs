@@ -31,6 +31,7 @@ fn launch(image: bool) -> Launch {
         reference: "nginx".into(),
         force_pull: false,
         parameters: Vec::new(),
+        in_sandbox: false,
     });
     assignment.spec.resources =
         Resources { cpus_milli: 250, mem_bytes: 1 << 21, disk_bytes: 0, gpus: 0 };
@@ -257,6 +258,24 @@ fn bridge_tasks_have_their_own_network() {
     let namespaces = config["linux"]["namespaces"].as_array().expect("namespaces").clone();
     assert!(namespaces.iter().any(|n| n["type"] == "network" && n["path"].is_null()));
     assert_eq!(config["linux"]["sysctl"]["net.ipv4.ip_unprivileged_port_start"], "0");
+}
+
+#[test]
+fn a_container_starts_where_its_image_its_app_or_its_kind_says() {
+    // (image's directory, started as Mesos does, directory)
+    let rows = [
+        (Some("/srv"), true, "/srv"),
+        (Some("srv"), false, "/srv"),
+        (None, false, "/"),
+        (None, true, SANDBOX),
+    ];
+    for (given, in_sandbox, want) in rows {
+        let mut launch = launch(true);
+        launch.image.as_mut().expect("an image").working_dir = given.map(str::to_string);
+        launch.assignment.spec.image.as_mut().expect("an image").in_sandbox = in_sandbox;
+        let config = json_of(&launch, &v1_host());
+        assert_eq!(config["process"]["cwd"], want, "{given:?} {in_sandbox}");
+    }
 }
 
 #[test]

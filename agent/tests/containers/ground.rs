@@ -98,6 +98,7 @@ impl Ground {
             reference: "busybox".into(),
             force_pull: false,
             parameters: Vec::new(),
+            in_sandbox: false,
         });
         Launch {
             pod: PodPlace::default(),

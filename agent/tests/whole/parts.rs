@@ -199,8 +199,12 @@ pub fn bridge_task(id: &str, host_port: u16) -> Assignment {
     let mut task = command_task(id, "");
     let published = PublishedPort { host_port, container_port: 80, tcp: true, udp: false };
     task.spec.command = TaskCommand::ImageDefault;
-    task.spec.image =
-        Some(TaskImage { reference: IMAGE.into(), force_pull: false, parameters: Vec::new() });
+    task.spec.image = Some(TaskImage {
+        reference: IMAGE.into(),
+        force_pull: false,
+        parameters: Vec::new(),
+        in_sandbox: false,
+    });
     task.spec.network = TaskNetwork::Bridge(vec![published]);
     task.spec.host_ports = vec![host_port];
     task.spec.health_checks = vec![HealthCheck {

@@ -42,8 +42,12 @@ fn website(port: u16) -> Assignment {
     let mut web = container(instance, "web", "");
     web.spec.command =
         TaskCommand::Args(["-f", "-p", "80", "-h", "/html"].map(str::to_string).to_vec());
-    web.spec.image =
-        Some(TaskImage { reference: IMAGE.into(), force_pull: false, parameters: Vec::new() });
+    web.spec.image = Some(TaskImage {
+        reference: IMAGE.into(),
+        force_pull: false,
+        parameters: Vec::new(),
+        in_sandbox: false,
+    });
     let mount =
         |path: &str, mode| SharedMount { volume: "html".into(), container_path: path.into(), mode };
     web.shared = vec![mount("/html", VolumeMode::ReadOnly)];
@@ -182,6 +186,7 @@ async fn starts_that_fail(parts: &Parts, session: &mut Standing) -> Outcome {
         reference: "127.0.0.1:1/nothing:here".into(),
         force_pull: false,
         parameters: Vec::new(),
+        in_sandbox: false,
     });
     let good = container("noimage.instance-2", "good", "echo ran");
     let image = pod_of("noimage.instance-2", vec![good, absent]);

@@ -105,6 +105,10 @@ pub struct TaskImage {
     pub force_pull: bool,
     /// `docker run` options the app gave, in order.
     pub parameters: Vec<(String, String)>,
+    /// Start in the sandbox where the image names no directory, as Mesos' own containerizer
+    /// does; Docker's starts in the root.
+    #[serde(default)]
+    pub in_sandbox: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

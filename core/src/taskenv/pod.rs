@@ -76,6 +76,7 @@ fn container(
             reference: image.id.clone(),
             force_pull: image.force_pull.unwrap_or(false),
             parameters: Vec::new(),
+            in_sandbox: true,
         }),
         user: container.user.clone().or_else(|| app.user.clone()),
         env: environment(app, pod, container, task),

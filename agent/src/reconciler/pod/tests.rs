@@ -127,7 +127,12 @@ async fn what_never_ran_is_told_of_every_container() {
     let mut agent = Agent::start(directory.path(), &machine, "boot").await;
     let mut task = pod("p", &["a", "b"]);
     // The fake tells of the outer image only.
-    let image = TaskImage { reference: "nginx".into(), force_pull: false, parameters: vec![] };
+    let image = TaskImage {
+        reference: "nginx".into(),
+        force_pull: false,
+        parameters: vec![],
+        in_sandbox: false,
+    };
     task.spec.image = Some(image);
     agent.assign(vec![task.clone()]).await;
     let staging = agent.until_state("p", Staging).await;
