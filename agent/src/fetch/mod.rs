@@ -66,6 +66,8 @@ pub enum Failure {
     TooLarge { limit_bytes: u64 },
     #[error(transparent)]
     Extract(#[from] ExtractError),
+    #[error("{0} of the sandbox is where the output goes, and became no plain file")]
+    OutputTaken(&'static str),
     #[error("the work was stopped")]
     Stopped,
 }
@@ -84,6 +86,18 @@ pub struct Fetcher {
     cache: Cache,
     clients: Clients,
     allow_files: bool,
+}
+
+/// What a task prints goes to two files of its sandbox: a directory or a link of that name would
+/// lose it.
+fn keeps_output(sandbox: &Path) -> Result<(), Failure> {
+    for name in ["stdout", "stderr"] {
+        let found = std::fs::symlink_metadata(sandbox.join(name));
+        if found.is_ok_and(|found| !found.is_file()) {
+            return Err(Failure::OutputTaken(name));
+        }
+    }
+    Ok(())
 }
 
 impl Fetcher {
@@ -159,7 +173,7 @@ impl Fetcher {
             if keep_archive {
                 extract::place(from.path(), then, &sandbox, &name, mode)?;
             }
-            Ok(())
+            keeps_output(&sandbox)
         })
         .await
     }

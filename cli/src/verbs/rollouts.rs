@@ -28,6 +28,9 @@ pub async fn withdraw(client: &Client, common: &Common, args: WordArgs) -> Resul
 async fn say(client: &Client, common: &Common, args: WordArgs, word: &str) -> Result<u8> {
     let all = under_way(client).await?;
     let deployment = named(&all, &args.name)?;
+    if word == "promote" {
+        can_be_promoted(deployment, &args.name)?;
+    }
     let path = format!("/v1/bramble/deployments/{}/{word}", deployment.id);
     let answer = client.call(Method::POST, &path, None).await?;
     let apps: Vec<&str> = deployment.apps.iter().map(|app| app.app.as_str()).collect();
@@ -49,6 +52,17 @@ fn named<'a>(all: &'a [DeploymentView], name: &str) -> Result<&'a DeploymentView
     match found {
         Some(deployment) => Ok(deployment),
         None => bail!("no deployment of {name} is under way"),
+    }
+}
+
+/// Refuse to promote by the name of an app what another app of the deployment waits for.
+fn can_be_promoted(deployment: &DeploymentView, name: &str) -> Result<()> {
+    let named = |app: &&RolloutView| app.app.trim_matches('/') == name.trim_matches('/');
+    match deployment.apps.iter().find(named) {
+        Some(app) if !app.phase.ends_with("-waiting") => {
+            bail!("{} does not wait for a word: its phase is {}", app.app, app.phase)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -114,6 +128,19 @@ mod tests {
         }
         let error = named(&all, "b").expect_err("there is none").to_string();
         assert_eq!(error, "no deployment of b is under way");
+    }
+
+    #[test]
+    fn an_app_is_promoted_only_while_it_waits() {
+        for (phase, name, fine) in [
+            ("canary-waiting", "a", true),
+            ("pending", "/a", false),
+            ("pending", "d", true),
+            ("green-waiting", "/a/", true),
+        ] {
+            let known = view("d", "/a", phase);
+            assert_eq!(can_be_promoted(&known, name).is_ok(), fine, "{phase} {name}");
+        }
     }
 
     #[test]

@@ -81,6 +81,7 @@ pub(super) fn deploy_change(
     }
     groups::remember(state, &draft, &changed);
     groups::put(state, draft.groups);
+    let touched: Vec<AppId> = draft.apps.keys().cloned().collect();
     for (id, app) in draft.apps {
         match app {
             Some(app) => put(state, app, &mut events),
@@ -99,6 +100,8 @@ pub(super) fn deploy_change(
     } else {
         state.deployments.insert(id.clone(), deployment);
     }
+    // Only now is it known which version a trial would go back to.
+    touched.iter().for_each(|id| prune_versions(state, id));
     Ok((version, events))
 }
 
@@ -200,7 +203,6 @@ fn put(state: &mut State, app: App, events: &mut Vec<Event>) {
     }
     let earlier = std::mem::replace(&mut record.app, app);
     record.versions.push(earlier);
-    prune_versions(state, &id);
     events.push(Event::AppChanged { app_id: id, version, added_checks, removed_checks });
 }
 
@@ -246,10 +248,12 @@ fn checks_of(app: &App) -> u32 {
 }
 
 fn used_versions(state: &State, id: &AppId) -> BTreeSet<Time> {
-    state.instances_of(id).flat_map(|i| [i.version, i.assigned_version()]).collect()
+    let trials = state.deployments.values().filter_map(|deployment| deployment.rollouts.get(id));
+    let run = state.instances_of(id).flat_map(|i| [i.version, i.assigned_version()]);
+    run.chain(trials.map(|rollout| rollout.stable)).collect()
 }
 
-/// Keep the latest versions, and any that an instance runs.
+/// Keep the latest versions, any that an instance runs, and those that a trial may go back to.
 fn prune_versions(state: &mut State, id: &AppId) {
     let used = used_versions(state, id);
     let Some(record) = state.apps.get_mut(id) else { return };

@@ -12,7 +12,7 @@ mod reserved;
 
 pub use crate::command::Placed;
 pub(crate) use constraint::field_value;
-pub use outlook::{INSTANCES_CONSIDERED_MAX, Outlook, outlook};
+pub use outlook::{INSTANCES_CONSIDERED_MAX, Outlook, outlook, present};
 pub(crate) use paper::{Judge, has_room};
 pub use ports::with_what_is_known;
 pub use reason::Reason;

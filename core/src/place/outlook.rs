@@ -32,13 +32,37 @@ pub struct Outlook {
 /// Work out where `app`, as defined here, would go. What it replaces counts as gone: tasks of
 /// another configuration give back what they hold.
 pub fn outlook(state: &State, offers: Vec<Offer>, app: &App) -> Outlook {
+    let (kept, replaced) = split(state, app);
+    let wanted = app.instances.saturating_sub(count(&kept));
+    considered(state, offers, app, (kept, replaced), wanted)
+}
+
+/// Work out where the instances that wait for a place now would get one. Tasks that a change
+/// replaces hold what they have until they are told to stop: the new ones wait beside them.
+pub fn present(state: &State, offers: Vec<Offer>, app: &App) -> Outlook {
+    let placed = state.instances_of(&app.id).filter(|i| i.task.is_some());
+    let (kept, stopping): (Vec<_>, Vec<_>) = placed.partition(|i| i.goal == Goal::Running);
+    let waiting = state.instances_of(&app.id).filter(|i| i.is_waiting()).count();
+    let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
+    let wanted = waiting.max(app.instances.saturating_sub(count(&kept)));
+    considered(state, offers, app, (kept, stopping), wanted)
+}
+
+fn considered(
+    state: &State,
+    offers: Vec<Offer>,
+    app: &App,
+    (kept, going): (Vec<&Instance>, Vec<&Instance>),
+    wanted: u32,
+) -> Outlook {
     let mut offers = without_reserved(state, offers);
     let silent = state.agents.keys().filter(|id| !offers.iter().any(|o| o.agent_id == **id));
-    let mut outlook = Outlook { silent: silent.cloned().collect(), ..Outlook::default() };
-    let (kept, replaced) = split(state, app);
-    give_back(&mut offers, &replaced);
-    outlook.wanted = app.instances.saturating_sub(count(&kept));
-    let placed = places(state, &kept);
+    let silent = silent.cloned().collect();
+    let mut outlook = Outlook { silent, wanted, ..Outlook::default() };
+    give_back(&mut offers, &going);
+    // Constraints look at tasks of this configuration alone, as the placer does.
+    let current: Vec<&Instance> = kept.iter().copied().filter(|i| state.is_current(i)).collect();
+    let placed = places(state, &current);
     let mut reservations = idle(state, app, &kept);
     let missing = state.missing_secrets(app);
     let demands: Vec<Demand<'_>> = (0..outlook.wanted.min(INSTANCES_CONSIDERED_MAX))

@@ -155,3 +155,29 @@ fn a_mistyped_count_is_bounded() {
     let found = outlook(&state(&["a"]), vec![offer("a", 1000)], &app(u32::MAX));
     assert_eq!((found.wanted, found.unplaced), (u32::MAX, INSTANCES_CONSIDERED_MAX - 1));
 }
+
+#[test]
+fn what_a_change_replaces_holds_its_place_until_it_is_told_to_stop() {
+    let mut state = state(&["a"]);
+    let old = App { version: Time(1), ..app(1) };
+    running(&mut state, &old, &["a"]);
+    let new =
+        App { cmd: Some("new".into()), version: Time(2), last_config_change: Time(2), ..app(1) };
+    let record = state.apps.get_mut(&new.id).expect("it is there");
+    record.app = new.clone();
+    record.versions = vec![old];
+    let offers = vec![offer("a", 500)];
+    // On paper, and now.
+    assert_eq!(landed(&outlook(&state, offers.clone(), &new)), [("a", 1)]);
+    let mut waiting = state.instances.values().next().expect("it runs").clone();
+    waiting.id = InstanceId::compose(&new.id, "new");
+    (waiting.version, waiting.task) = (Time(2), None);
+    state.instances.insert(waiting.id.clone(), waiting);
+    let found = present(&state, offers.clone(), &new);
+    assert_eq!((found.wanted, found.unplaced), (1, 1));
+    assert_eq!(found.in_the_way[0].1[0].smallest_change(), "set cpus to 0.5 or less, or free 0.5");
+    // Told to stop, it counts as gone.
+    let old = state.instances.values_mut().find(|i| i.task.is_some()).expect("it runs");
+    old.goal = Goal::Decommissioned;
+    assert_eq!(landed(&present(&state, offers, &new)), [("a", 1)]);
+}

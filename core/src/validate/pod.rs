@@ -18,6 +18,9 @@ const NAMES_BYTES_MAX: usize = super::APP_ID_BYTES_MAX;
 /// Containers of one pod. Each is a process of its own beside the agent.
 const CONTAINERS_MAX: usize = 64;
 
+/// Nothing can be mounted there: the root of the container, and the files its output goes to.
+const RESERVED_PATHS: [&str; 4] = ["", ".", "stdout", "stderr"];
+
 const NAME_FORM: &str = "must fully match regular expression '^[a-z0-9]([-a-z0-9]*[a-z0-9])?$'";
 const EXISTS: &str = "must refer to an existing secret";
 
@@ -251,13 +254,30 @@ fn one_endpoint(app: &App, endpoint: &Endpoint, path: &str, found: &mut Violatio
     network::named(app, &endpoint.network_names, endpoint.host_port, path, found);
 }
 
+/// A path without what means nothing at its ends.
+fn place(mount_path: &str) -> &str {
+    let path = mount_path.trim_end_matches('/');
+    path.strip_prefix("./").unwrap_or(path)
+}
+
 fn mounts(pod: &Pod, container: &PodContainer, path: &str, found: &mut Violations) {
+    let paths = container.volume_mounts.iter().map(|mount| place(&mount.mount_path));
+    found.require(
+        all_unique(paths),
+        format!("{path}/volumeMounts"),
+        "mount paths must be unique in a container",
+    );
     for (i, mount) in container.volume_mounts.iter().enumerate() {
         let path = format!("{path}/volumeMounts({i})");
         found.require(
             !mount.mount_path.is_empty(),
             format!("{path}/mountPath"),
             "must not be empty",
+        );
+        found.require(
+            mount.mount_path.is_empty() || !RESERVED_PATHS.contains(&place(&mount.mount_path)),
+            format!("{path}/mountPath"),
+            "must not be the root, nor where the output of the container goes",
         );
         let Some(volume) = pod.volume(&mount.name) else {
             let message = format!("references an undefined volume '{}'", mount.name);

@@ -532,3 +532,19 @@ fn deployments_of_earlier_snapshots_are_read() {
     let bytes = serde_cbor::to_vec(&value).expect("encodes");
     assert!(serde_cbor::from_slice::<State>(&bytes).expect("decodes") == bench.state);
 }
+
+#[test]
+fn the_way_back_is_kept_however_many_trials_follow_one_another() {
+    let mut bench = running(1);
+    // No room beside the old one: nothing of it runs while the trials do.
+    for number in 0..APP_VERSIONS_MAX + 5 {
+        let mut trial = version(1, &format!("trial {number}"), &[(LABEL_CANARY, "100%")]);
+        trial.upgrade = UpgradeStrategy { min_health_ppm: 0, max_over_ppm: 0 };
+        force(&mut bench, trial);
+        run(&mut bench);
+    }
+    assert_eq!(crowd(&bench), [0, 0, 0]);
+    withdraw(&mut bench);
+    run(&mut bench);
+    assert_eq!(crowd(&bench), [1, 0, 0]);
+}

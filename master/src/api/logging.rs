@@ -74,7 +74,11 @@ fn read(body: &Value) -> Result<Change, ApiError> {
         None | Some(Value::Null) => None,
         Some(given) => {
             let seconds = given.as_u64().and_then(|seconds| u32::try_from(seconds).ok());
-            let code = if given.is_number() { "error.min" } else { "error.expected.jsnumber" };
+            let code = match given.as_f64() {
+                None => "error.expected.jsnumber",
+                Some(seconds) if seconds > f64::from(u32::MAX) => "error.max",
+                Some(_) => "error.min",
+            };
             let seconds = seconds.filter(|seconds| *seconds > 0);
             if seconds.is_none() {
                 wrong.push(FieldError::new("/durationSeconds", code));

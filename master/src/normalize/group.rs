@@ -106,11 +106,18 @@ impl<'a> Walk<'a> {
             None => known.unwrap_or_default(),
         };
         self.work.groups.push(GroupChange::Put { id: id.clone(), dependencies });
-        if let Some(apps) = update.apps.given() {
-            self.members(apps, id, path);
+        let (apps, pods) = (update.apps.given(), update.pods.given());
+        for (i, app) in apps.into_iter().flatten().enumerate() {
+            self.member(app, id, &format!("{path}/apps({i})"));
         }
-        if let Some(pods) = update.pods.given() {
-            self.pods(pods, id, path);
+        for (i, pod) in pods.into_iter().flatten().enumerate() {
+            self.pod(pod, id, &format!("{path}/pods({i})"));
+        }
+        // After both lists: what one of them names is not gone because the other leaves it out.
+        for (listed, pods) in [(apps.is_some(), false), (pods.is_some(), true)] {
+            if listed {
+                self.remove_others(id, pods);
+            }
         }
         if let Some(groups) = update.groups.given() {
             self.subgroups(groups, id, path);
@@ -132,33 +139,13 @@ impl<'a> Walk<'a> {
         ids
     }
 
-    fn members(&mut self, apps: &[AppUpdate], group: &GroupId, path: &str) {
-        let mut listed = BTreeSet::new();
-        for (i, update) in apps.iter().enumerate() {
-            let path = format!("{path}/apps({i})");
-            if let Some(id) = self.member(update, group, &path) {
-                listed.insert(id);
-            }
-        }
-        self.remove_others(group, &listed, false);
-    }
-
-    fn pods(&mut self, pods: &[PodUpdate], group: &GroupId, path: &str) {
-        let mut listed = BTreeSet::new();
-        for (i, update) in pods.iter().enumerate() {
-            let path = format!("{path}/pods({i})");
-            if let Some(id) = self.pod(update, group, &path) {
-                listed.insert(id);
-            }
-        }
-        self.remove_others(group, &listed, true);
-    }
-
-    /// Remove the apps, or the pods, directly in a group that it does not list.
-    fn remove_others(&mut self, group: &GroupId, listed: &BTreeSet<AppId>, pods: bool) {
+    /// Remove the apps, or the pods, directly in a group that the request does not define.
+    fn remove_others(&mut self, group: &GroupId, pods: bool) {
         let members = self.current.apps_below(group);
         let gone = members.filter(|(id, app)| {
-            app.is_pod() == pods && is_direct(id.as_str(), group) && !listed.contains(*id)
+            app.is_pod() == pods
+                && is_direct(id.as_str(), group)
+                && !self.apps.contains(id.as_str())
         });
         self.work.apps.extend(gone.map(|(id, _)| AppChange::Remove(id.clone())));
     }
@@ -189,9 +176,8 @@ impl<'a> Walk<'a> {
         Some(id)
     }
 
-    /// One pod; gives its id, if that much is right.
-    fn pod(&mut self, update: &PodUpdate, group: &GroupId, path: &str) -> Option<AppId> {
-        let id = self.own_id(&update.common.id, group, path)?;
+    fn pod(&mut self, update: &PodUpdate, group: &GroupId, path: &str) {
+        let Some(id) = self.own_id(&update.common.id, group, path) else { return };
         match normalize_pod(update, id.clone(), self.now) {
             Ok(app) => {
                 let broken = pod_violations(&app, self.current.apps.get(&id));
@@ -200,7 +186,6 @@ impl<'a> Walk<'a> {
             }
             Err(errors) => errors.into_iter().for_each(|error| self.fail(path, error)),
         }
-        Some(id)
     }
 
     fn put(&mut self, app: App) {
@@ -209,9 +194,8 @@ impl<'a> Walk<'a> {
         self.work.apps.push(change(app));
     }
 
-    /// One app; gives its id, if that much is right.
-    fn member(&mut self, update: &AppUpdate, group: &GroupId, path: &str) -> Option<AppId> {
-        let id = self.own_id(&update.id, group, path)?;
+    fn member(&mut self, update: &AppUpdate, group: &GroupId, path: &str) {
+        let Some(id) = self.own_id(&update.id, group, path) else { return };
         let mut update = update.clone();
         if let Field::Given(texts) = &update.dependencies {
             let ids = self.dependencies(&texts.clone(), group.as_str(), path);
@@ -220,13 +204,11 @@ impl<'a> Walk<'a> {
         let app = match normalize(&update, id.clone(), None, self.now) {
             Ok(app) => app,
             Err(errors) => {
-                errors.into_iter().for_each(|error| self.fail(path, error));
-                return Some(id);
+                return errors.into_iter().for_each(|error| self.fail(path, error));
             }
         };
         self.violations(&app, path);
         self.put(app);
-        Some(id)
     }
 
     fn violations(&mut self, app: &App, path: &str) {

@@ -9,7 +9,7 @@ use crate::clock;
 use bramble_core::model::{
     AgentId, App, AppId, Offer, Patience, State, Task, TaskState, Time, Unresizable,
 };
-use bramble_core::place::{INSTANCES_CONSIDERED_MAX, Outlook, Reason, outlook};
+use bramble_core::place::{INSTANCES_CONSIDERED_MAX, Outlook, Reason, outlook, present};
 use bramble_protocol::native::{ObstacleView, OutlookView, PlacementView, ReasonView, Why};
 use http::StatusCode;
 
@@ -21,7 +21,7 @@ const PROGRESS_MAX: usize = 10;
 /// Say where a definition would land, and change nothing.
 pub(in crate::api) fn dry_run(call: &Call, app: &App) -> Reply {
     let offers = call.api().offers.current();
-    let answer = call.api().store.read(|state| view(state, offers, app));
+    let answer = call.api().store.read(|state| view(state, app, outlook(state, offers, app)));
     reply::json(StatusCode::OK, &answer)
 }
 
@@ -42,7 +42,7 @@ fn explain(state: &State, offers: Vec<Offer>, id: &AppId) -> Option<Why> {
         delay_seconds: record.delay.until.since_ms(now).div_ceil(SECOND_MS),
         deployments: state.deployments_touching(id).map(|d| d.id.0.clone()).collect(),
         last_failure: record.last_failure.as_ref().map(|f| f.message.clone()),
-        outlook: view(state, offers, &record.app),
+        outlook: view(state, &record.app, present(state, offers, &record.app)),
         ..Why::default()
     };
     // Outside a deployment nobody is about to be given another size.
@@ -122,8 +122,8 @@ fn words(app: &App, task: &Task) -> String {
     }
 }
 
-fn view(state: &State, offers: Vec<Offer>, app: &App) -> OutlookView {
-    let Outlook { wanted, landings, unplaced, in_the_way, silent } = outlook(state, offers, app);
+fn view(state: &State, app: &App, outlook: Outlook) -> OutlookView {
+    let Outlook { wanted, landings, unplaced, in_the_way, silent } = outlook;
     let host = |id: &AgentId| state.agents.get(id).map_or_else(|| id.0.clone(), |a| a.name.clone());
     let placement = |(id, instances): (AgentId, u32)| PlacementView {
         host: host(&id),

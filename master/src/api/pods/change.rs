@@ -5,12 +5,14 @@ use crate::api::body;
 use crate::api::change::{self, Started};
 use crate::api::dispatch::Call;
 use crate::api::error::ApiError;
+use crate::api::native;
 use crate::api::reply::{self, Reply};
 use crate::clock;
 use crate::events::Announcement;
 use crate::normalize::{normalize_pod, pod_violations, resolve_id};
+use crate::propose::ProposeError;
 use axum::body::Body;
-use bramble_core::command::AppChange;
+use bramble_core::command::{AppChange, Rejection};
 use bramble_core::model::{App, AppId};
 use bramble_protocol::rest::error::{FieldError, fields};
 use bramble_protocol::rest::parse;
@@ -19,12 +21,22 @@ use http::{HeaderValue, StatusCode, header};
 
 /// `POST /v2/pods`.
 pub(crate) async fn create(call: &Call, body: Body) -> Result<Reply, ApiError> {
-    let update = read(call, body).await?;
-    let id = own_id(&update)?.ok_or_else(|| {
-        let missing = FieldError::new("/id", "error.path.missing");
-        ApiError::WrongType { details: vec![missing] }
+    let value = body::json(&call.headers, body).await?;
+    let no_id = || FieldError::new("/id", "error.path.missing");
+    let update = parse::pod_update(&value).map_err(|mut details| {
+        if value.is_object() && value.get("id").is_none() {
+            details.push(no_id());
+        }
+        ApiError::WrongType { details }
     })?;
+    let id = own_id(&update)?.ok_or_else(|| ApiError::WrongType { details: vec![no_id()] })?;
     let app = definition(&update, id.clone(), None)?;
+    if call.query.flag("dryRun", false) {
+        if call.api().store.read(|state| state.pod(&id).is_some()) {
+            return Err(ProposeError::Rejected(Rejection::PodExists(id)).into());
+        }
+        return Ok(native::dry_run(call, &app));
+    }
     let started = start(call, AppChange::Create(app.clone()), Announcement::PodCreated).await?;
     let mut answer = stored(call, app, StatusCode::CREATED, &started);
     let host = call.headers.get(header::HOST).and_then(|host| host.to_str().ok());
@@ -47,6 +59,9 @@ pub(crate) async fn put(call: &Call, path: AppId, body: Body) -> Result<Reply, A
     let _turn = call.shared.editing.lock().await;
     let current = call.api().store.read(|state| state.pod(&id).map(|record| record.app.clone()));
     let app = definition(&update, id, current.as_ref())?;
+    if call.query.flag("dryRun", false) {
+        return Ok(native::dry_run(call, &app));
+    }
     let (change, announcement) = match current {
         Some(_) => (AppChange::Update(app.clone()), Announcement::PodUpdated),
         None => (AppChange::Create(app.clone()), Announcement::PodCreated),

@@ -308,6 +308,27 @@ async fn apps_and_pods_are_kept_apart() {
 }
 
 #[tokio::test]
+async fn a_dry_run_says_where_a_pod_would_land_and_changes_nothing() {
+    let node = Node::start().await;
+    node.edit(|state| state::add_pod(state, "/there", 1, &["a"]));
+    let before = node.get("/v2/pods").await.json();
+    for (method, path, id, status) in [
+        ("POST", "/v2/pods?dryRun=true", "new", 200),
+        ("POST", "/v2/pods?dryRun=true", "there", 409),
+        ("PUT", "/v2/pods/there?dryRun=True", "there", 200),
+        ("PUT", "/v2/pods/new?dryRun=true", "new", 200),
+    ] {
+        let answer = node.ask(method, path, &pod(id).to_string()).await;
+        assert_eq!(answer.status, status, "{method} {path} {id}: {}", answer.text);
+        if status == 200 {
+            assert_eq!(answer.json()["wanted"], 1, "{}", answer.text);
+        }
+        assert_eq!(node.get("/v2/pods").await.json(), before, "{method} {path}");
+    }
+    assert_eq!(node.get("/v2/deployments").await.json(), json!([]));
+}
+
+#[tokio::test]
 async fn everything_wrong_is_named_at_once() {
     let node = Node::start().await;
     let mut wrong = pod("Pair");
@@ -332,7 +353,23 @@ async fn everything_wrong_is_named_at_once() {
     ];
     assert_eq!(paths, expected);
     let bare = post(&node, &json!({})).await.json();
-    assert_eq!(bare["details"][0]["path"], "/containers");
+    let missing = |at: usize| bare["details"][at]["path"].clone();
+    assert_eq!([missing(0), missing(1)], ["/containers", "/id"]);
+    // Mounts that would hide one another, the root, or what the container prints.
+    wrong = pod("pair");
+    wrong["volumes"] = json!([{"name": "v"}]);
+    for (paths, at) in [
+        (vec!["x", "./x/"], "/containers(1)/volumeMounts"),
+        (vec!["/"], "/containers(1)/volumeMounts(0)/mountPath"),
+        (vec!["stdout"], "/containers(1)/volumeMounts(0)/mountPath"),
+    ] {
+        let mounts: Vec<Value> =
+            paths.iter().map(|path| json!({"name": "v", "mountPath": path})).collect();
+        wrong["containers"][1]["volumeMounts"] = json!(mounts);
+        let answer = post(&node, &wrong).await;
+        assert_eq!(answer.status, 422, "{paths:?}");
+        assert_eq!(answer.json()["details"][0]["path"], at, "{paths:?}");
+    }
     assert_eq!(node.ask("POST", "/v2/pods", "{").await.status, 400);
     assert_eq!(
         node.ask("PATCH", "/v2/pods/x", "{}").await.header("allow"),
@@ -379,6 +416,23 @@ async fn groups_hold_pods() {
     assert_eq!(put(json!({"id": "/g", "version": version})).await.status, 200);
     assert_eq!(ids(&node.get("/v2/pods").await.json()), ["/g/h/r", "/g/p", "/g/q"]);
     assert_eq!(node.get("/v2/pods/g/p").await.json()["scaling"]["instances"], 1);
+
+    // What is listed as the other kind is refused, and nothing of it is lost.
+    for (lists, message) in [
+        (
+            json!({"id": "/g", "apps": [{"id": "p", "cmd": "sleep 1"}], "pods": []}),
+            "A pod with id [/g/p] already exists.",
+        ),
+        (
+            json!({"id": "/g", "apps": [], "pods": [pod("a")]}),
+            "An app with id [/g/a] already exists.",
+        ),
+    ] {
+        let refused = put(lists).await;
+        assert_eq!((refused.status, &refused.json()["message"]), (409, &json!(message)));
+    }
+    assert_eq!(ids(&node.get("/v2/pods").await.json()), ["/g/h/r", "/g/p", "/g/q"]);
+    assert_eq!(node.get("/v2/apps/g/a").await.status, 200);
 
     let mut wrong = pod("p");
     wrong["containers"] = json!([]);
