@@ -124,7 +124,7 @@ fn limits_change(ground: Ground) -> Outcome {
     ];
     let shares = |milli: u64| match (unified, milli) {
         (false, milli) => (milli * 1024 / 1000).to_string(),
-        (true, 2000) => "170".into(),
+        (true, 2000) => "174".into(),
         (true, 1000) => "100".into(),
         (true, _) => "59".into(),
     };
