@@ -167,32 +167,12 @@ fn state_with(app: App, rows: &[Row]) -> State {
     for (name, version, task, agent) in rows {
         let id = InstanceId::compose(&app.id, name);
         let task = task.map(|(task_state, start)| Task {
-            id: id.task(1),
-            agent_id: AgentId::new(*agent),
-            host: agent.to_string(),
-            ports: vec![],
-            resources: Resources::default(),
             state: task_state,
-            last_sequence: 0,
-            staged_at: Time(start),
-            started_at: None,
-            ip: None,
-            healthy: None,
-            message: String::new(),
-            probes: TaskProbes::default(),
-            resize: None,
-            misplaced: None,
-            containers: Vec::new(),
+            ..Task::staging(id.task(1), AgentId::new(*agent), agent, Time(start))
         });
         let instance = Instance {
-            id: id.clone(),
-            app_id: app.id.clone(),
-            version: Time(*version),
-            goal: Goal::Running,
-            since: Time(0),
-            incarnation: 1,
             task,
-            reservation: None,
+            ..Instance::waiting(id.clone(), app.id.clone(), Time(*version), Time(0))
         };
         state.instances.insert(id, instance);
     }

@@ -96,22 +96,10 @@ fn check(
 fn task(state: &State, id: TaskId, agent: &Agent, app: &App, placed: &Placed) -> Task {
     let containers = app.pod.iter().flat_map(|pod| &pod.containers);
     Task {
-        id,
-        agent_id: agent.id.clone(),
-        host: agent.name.clone(),
         ports: placed.ports.clone(),
         resources: app.resources,
-        state: TaskState::Staging,
-        last_sequence: 0,
-        staged_at: state.now,
-        started_at: None,
-        ip: None,
-        healthy: None,
-        message: String::new(),
-        probes: TaskProbes::default(),
-        resize: None,
-        misplaced: None,
         containers: containers.map(|c| TaskContainer::staging(&c.name, state.now)).collect(),
+        ..Task::staging(id, agent.id.clone(), &agent.name, state.now)
     }
 }
 

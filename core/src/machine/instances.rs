@@ -74,16 +74,10 @@ fn add_of(
     let mut events = Vec::new();
     for id in woken.iter().chain(ids.iter().take(fresh)) {
         let now = state.now;
-        let instance = state.instances.entry(id.clone()).or_insert_with(|| Instance {
-            id: id.clone(),
-            app_id: app_id.clone(),
-            version,
-            goal: Goal::Running,
-            since: now,
-            incarnation: 1,
-            task: None,
-            reservation: None,
-        });
+        let instance = state
+            .instances
+            .entry(id.clone())
+            .or_insert_with(|| Instance::waiting(id.clone(), app_id.clone(), version, now));
         (instance.version, instance.goal, instance.since) = (version, Goal::Running, now);
         let (instance_id, app_id) = (id.clone(), app_id.clone());
         events.push(Event::InstanceAdded { instance_id, app_id, version });

@@ -27,6 +27,14 @@ pub struct Instance {
     pub reservation: Option<Reservation>,
 }
 
+impl Instance {
+    /// Build an instance of an app's `version` that waits for its first place since `since`.
+    pub fn waiting(id: InstanceId, app_id: AppId, version: Time, since: Time) -> Self {
+        let goal = Goal::Running;
+        Self { id, app_id, version, goal, since, incarnation: 1, task: None, reservation: None }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Goal {
     Running,
@@ -69,6 +77,30 @@ pub struct Task {
     /// Of a pod: its containers, in definition order; empty for an app.
     #[serde(default)]
     pub containers: Vec<TaskContainer>,
+}
+
+impl Task {
+    /// Build a task that was given its place at `at`, of which nothing has been heard yet.
+    pub fn staging(id: TaskId, agent_id: AgentId, host: &str, at: Time) -> Self {
+        Self {
+            id,
+            agent_id,
+            host: host.to_string(),
+            ports: Vec::new(),
+            resources: Resources::default(),
+            state: TaskState::Staging,
+            last_sequence: 0,
+            staged_at: at,
+            started_at: None,
+            ip: None,
+            healthy: None,
+            message: String::new(),
+            probes: TaskProbes::default(),
+            resize: None,
+            misplaced: None,
+            containers: Vec::new(),
+        }
+    }
 }
 
 /// One container of a pod, as the cluster knows it. Its state never goes back.

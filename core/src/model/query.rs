@@ -309,16 +309,7 @@ mod tests {
         for app in apps.chain(["/a1.instance-x".into(), "/a1.instance-y".into()]) {
             let app_id = AppId::new(app);
             let id = InstanceId::compose(&app_id, "1");
-            let instance = Instance {
-                id: id.clone(),
-                app_id,
-                version: Time(1),
-                goal: Goal::Running,
-                since: Time(1),
-                incarnation: 1,
-                task: None,
-                reservation: None,
-            };
+            let instance = Instance::waiting(id.clone(), app_id, Time(1), Time(1));
             state.instances.insert(id, instance);
         }
         for (app, looked_at) in [("/a0", 1), ("/a1", 3), ("/a999", 1), ("/a1000", 0)] {

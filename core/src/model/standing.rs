@@ -75,25 +75,11 @@ mod tests {
         let app_id = AppId::new("/p");
         let id = InstanceId::compose(&app_id, "1");
         let task = task.map(|(state, healthy)| Task {
-            id: id.pod_task(1),
-            agent_id: AgentId::new("n1"),
-            host: "n1".into(),
-            ports: vec![],
-            resources: Resources::default(),
             state,
-            last_sequence: 1,
-            staged_at: Time(5),
-            started_at: None,
-            ip: None,
             healthy,
-            message: String::new(),
-            probes: TaskProbes::default(),
-            containers: Vec::new(),
-            resize: None,
-            misplaced: None,
+            ..Task::staging(id.pod_task(1), AgentId::new("n1"), "n1", Time(5))
         });
-        let (version, since) = (Time(1), Time(2));
-        Instance { id, app_id, version, goal, since, incarnation: 1, task, reservation: None }
+        Instance { goal, task, ..Instance::waiting(id, app_id, Time(1), Time(2)) }
     }
 
     #[test]

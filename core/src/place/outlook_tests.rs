@@ -49,32 +49,15 @@ fn running(state: &mut State, app: &App, agents: &[&str]) {
     for (number, agent) in agents.iter().enumerate() {
         let id = InstanceId::compose(&app.id, &format!("run{number}"));
         let task = Task {
-            id: id.task(1),
-            agent_id: AgentId::new(*agent),
-            host: agent.to_string(),
             ports: vec![80],
             resources: app.resources,
             state: TaskState::Running,
             last_sequence: 1,
-            staged_at: Time(number as u64),
-            started_at: None,
-            ip: None,
-            healthy: None,
-            message: String::new(),
-            probes: TaskProbes::default(),
-            resize: None,
-            misplaced: None,
-            containers: Vec::new(),
+            ..Task::staging(id.task(1), AgentId::new(*agent), agent, Time(number as u64))
         };
         let instance = Instance {
-            id: id.clone(),
-            app_id: app.id.clone(),
-            version: app.version,
-            goal: Goal::Running,
-            since: Time(0),
-            incarnation: 1,
             task: Some(task),
-            reservation: None,
+            ..Instance::waiting(id.clone(), app.id.clone(), app.version, Time(0))
         };
         state.instances.insert(id, instance);
     }

@@ -62,32 +62,14 @@ fn pod(containers: Vec<PodContainer>) -> App {
 fn told(app: &App, ports: &[u16]) -> Assignment {
     let id = InstanceId::compose(&app.id, "u1");
     let task = Task {
-        id: id.pod_task(2),
-        agent_id: AgentId::new("n1"),
-        host: "pi-1".into(),
         ports: ports.to_vec(),
         resources: app.resources,
-        state: TaskState::Staging,
-        last_sequence: 0,
-        staged_at: Time(1),
-        started_at: None,
-        ip: None,
-        healthy: None,
-        message: String::new(),
-        probes: TaskProbes::default(),
-        resize: None,
-        misplaced: None,
-        containers: Vec::new(),
+        ..Task::staging(id.pod_task(2), AgentId::new("n1"), "pi-1", Time(1))
     };
     let instance = Instance {
-        id,
-        app_id: app.id.clone(),
-        version: app.version,
-        goal: Goal::Running,
-        since: Time(1),
         incarnation: 2,
         task: Some(task),
-        reservation: None,
+        ..Instance::waiting(id, app.id.clone(), app.version, Time(1))
     };
     assignment(app, &instance).expect("it has a task")
 }

@@ -13,7 +13,10 @@ use http::StatusCode;
 pub(crate) fn list(call: &Call) -> Result<Reply, ApiError> {
     let all: Vec<_> = call.api().store.read(|state| {
         let readiness = |app_id: &AppId| readiness_of_new_tasks(state, app_id);
-        state.deployments.values().map(|d| deployment::deployment(d, &readiness)).collect()
+        let mut running: Vec<_> = state.deployments.values().collect();
+        // Ids are drawn: only by their versions do deployments have an order that means something.
+        running.sort_by_key(|deployment| deployment.version);
+        running.into_iter().map(|d| deployment::deployment(d, &readiness)).collect()
     });
     Ok(reply::json(StatusCode::OK, &all))
 }

@@ -149,33 +149,19 @@ mod tests {
     };
 
     fn sample(state: TaskState) -> (Instance, Task) {
+        let id = InstanceId::new("a.instance-1");
         let task = Task {
-            id: TaskId::new("a.instance-1._app.1"),
-            agent_id: AgentId::new("agent"),
-            host: "node".into(),
             ports: vec![31000],
-            resources: Resources::default(),
             state,
             last_sequence: 1,
-            staged_at: Time(1),
             started_at: Some(Time(2)),
             ip: Some("172.20.0.2".into()),
             healthy: Some(true),
-            message: String::new(),
-            probes: TaskProbes::default(),
-            resize: None,
-            misplaced: None,
-            containers: Vec::new(),
+            ..Task::staging(id.task(1), AgentId::new("agent"), "node", Time(1))
         };
         let instance = Instance {
-            id: InstanceId::new("a.instance-1"),
-            app_id: AppId::new("/a"),
-            version: Time(0),
-            goal: Goal::Running,
-            since: Time(0),
-            incarnation: 1,
             task: Some(task.clone()),
-            reservation: None,
+            ..Instance::waiting(id, AppId::new("/a"), Time(0), Time(0))
         };
         (instance, task)
     }

@@ -70,16 +70,7 @@ pub(crate) fn waiting(state: &mut State, app: &str, key: &str) -> InstanceId {
     let app_id = AppId::new(app);
     let id = InstanceId::compose(&app_id, key);
     let version = state.record(&app_id).map_or(Time(1000), |record| record.app.version);
-    let instance = Instance {
-        id: id.clone(),
-        app_id,
-        version,
-        goal: Goal::Running,
-        since: Time(2000),
-        incarnation: 1,
-        task: None,
-        reservation: None,
-    };
+    let instance = Instance::waiting(id.clone(), app_id, version, Time(2000));
     state.instances.insert(id.clone(), instance);
     id
 }
@@ -90,22 +81,13 @@ pub(crate) fn running(state: &mut State, app: &str, key: &str) -> TaskId {
     let task_id = id.task(1);
     let instance = state.instances.get_mut(&id).unwrap();
     instance.task = Some(Task {
-        id: task_id.clone(),
-        agent_id: AgentId::new(AGENT),
-        host: "node1".into(),
         ports: vec![31000],
         resources: Resources { cpus_milli: 500, mem_bytes: 64 * BYTES_PER_MIB, ..<_>::default() },
         state: TaskState::Running,
         last_sequence: 1,
-        staged_at: Time(3000),
         started_at: Some(Time(4000)),
         ip: Some("10.0.0.2".into()),
-        healthy: None,
-        message: String::new(),
-        probes: TaskProbes::default(),
-        resize: None,
-        misplaced: None,
-        containers: Vec::new(),
+        ..Task::staging(task_id.clone(), AgentId::new(AGENT), "node1", Time(3000))
     });
     task_id
 }

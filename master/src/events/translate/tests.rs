@@ -33,33 +33,20 @@ fn started(deployment: Box<Deployment>) -> Event {
 }
 
 fn instance(state: TaskState, healthy: Option<bool>, goal: Goal) -> Box<Instance> {
+    let id = InstanceId::new("a_b.instance-1");
     let task = Task {
-        id: TaskId::new("a_b.instance-1._app.1"),
-        agent_id: AgentId::new("g"),
-        host: "h".into(),
         ports: vec![31000],
-        resources: Resources::default(),
         state,
         last_sequence: 1,
-        staged_at: Time(1),
-        started_at: None,
         ip: Some("172.20.0.2".into()),
         healthy,
         message: "m".into(),
-        probes: <_>::default(),
-        resize: None,
-        misplaced: None,
-        containers: Vec::new(),
+        ..Task::staging(id.task(1), AgentId::new("g"), "h", Time(1))
     };
     Box::new(Instance {
-        id: InstanceId::new("a_b.instance-1"),
-        app_id: AppId::new("/a/b"),
-        version: Time(2),
         goal,
-        since: Time(1),
-        incarnation: 1,
         task: Some(task),
-        reservation: None,
+        ..Instance::waiting(id, AppId::new("/a/b"), Time(2), Time(1))
     })
 }
 
