@@ -41,6 +41,8 @@ enum Command {
     Agent(NodeArgs),
     /// Stop this node's apps, and the node if it runs
     Down(NodeArgs),
+    /// Forget which node this machine is, for one with a copied disk; images and volumes stay
+    ResetIdentity(node::ResetArgs),
     #[command(flatten)]
     Client(Verb),
 }
@@ -81,6 +83,10 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Down(args) => {
             let Some(config) = node_config(&args, &common)? else { return Ok(0) };
             client(node::down(config))
+        }
+        Command::ResetIdentity(args) => {
+            let Some(config) = node_config(&args.node, &common)? else { return Ok(0) };
+            client(node::reset_identity(config, args.yes))
         }
         Command::Client(verb) => client(verbs::run(&common, verb)),
     }

@@ -3,10 +3,13 @@
 //! `api` and `control` read [`store::Store`] and call [`propose::Propose`]; neither knows the
 //! other. `dispatcher` alone talks to agents; only `consensus` calls `core::machine::apply`.
 
+pub mod administration;
 pub mod admission;
 pub mod api;
 pub mod artifacts;
 pub mod authority;
+pub mod callers;
+mod certification;
 mod clock;
 pub mod consensus;
 pub mod control;
@@ -14,12 +17,15 @@ pub mod dispatcher;
 pub mod events;
 pub mod founding;
 pub mod levels;
+pub mod masters;
 pub mod membership;
 pub mod normalize;
 pub mod offers;
 pub mod peers;
 pub mod propose;
 pub mod queue_view;
+mod revocation;
+mod rotation;
 pub mod server;
 pub mod store;
 pub mod streams;

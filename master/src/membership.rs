@@ -33,6 +33,9 @@ pub trait Membership: Send + Sync + 'static {
     /// Every member, by id; empty where this master does not lead.
     fn members(&self) -> Vec<Member>;
 
+    /// Every member as this master knows it, whoever leads; what they lack only the leader knows.
+    fn known(&self) -> Vec<Member>;
+
     /// Make one change and wait until it holds.
     fn change(&self, change: Change) -> ChangeFuture<'_>;
 }

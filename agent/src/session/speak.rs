@@ -5,7 +5,7 @@ use crate::offers::Offers;
 use crate::reconciler::{Followed, Reconciling};
 use bramble_core::model::{Agent, VolumeId};
 use bramble_protocol::message::{ToAgent, ToMaster};
-use bramble_protocol::net::{Directory, FrameError, read_frame, write_frame};
+use bramble_protocol::net::{Directory, Endpoint, FrameError, read_frame, write_frame};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -22,10 +22,11 @@ const RESYNCS_MAX: usize = 1;
 /// Say who speaks and wait to be welcomed.
 pub(super) async fn greet(
     agent: &Agent,
+    life: u64,
     send: &mut (impl AsyncWrite + Unpin),
     receive: &mut (impl AsyncRead + Unpin),
 ) -> Result<(), SessionError> {
-    write_frame(send, &ToMaster::Hello { agent: agent.clone() }).await?;
+    write_frame(send, &ToMaster::Hello { agent: agent.clone(), life }).await?;
     let answer = tokio::time::timeout(WELCOME_MAX, read_frame(receive));
     match answer.await.map_err(|_| SessionError::NotWelcomed)?? {
         Some(ToAgent::Welcome) => Ok(()),
@@ -42,12 +43,13 @@ pub(super) async fn speak(
     agent: &Agent,
     reconciling: &Reconciling,
     directory: &Directory,
+    endpoint: Option<&Endpoint>,
     send: impl AsyncWrite + Unpin,
     receive: impl AsyncRead + Unpin,
 ) -> Result<(), SessionError> {
     let (resync, resyncs) = mpsc::channel(RESYNCS_MAX);
     tokio::select! {
-        ended = listen(reconciling, directory, receive, resync) => ended,
+        ended = listen(reconciling, directory, endpoint, receive, resync) => ended,
         ended = tell(agent, reconciling, send, resyncs) => ended,
     }
 }
@@ -56,6 +58,7 @@ pub(super) async fn speak(
 async fn listen(
     reconciling: &Reconciling,
     directory: &Directory,
+    endpoint: Option<&Endpoint>,
     mut receive: impl AsyncRead + Unpin,
     resync: mpsc::Sender<()>,
 ) -> Result<(), SessionError> {
@@ -63,6 +66,18 @@ async fn listen(
         match said {
             ToAgent::Welcome | ToAgent::NotLeading { .. } => return Err(SessionError::OutOfTurn),
             ToAgent::Masters(masters) => masters.iter().for_each(|seen| directory.hear(seen)),
+            ToAgent::Members { masters, removed } => {
+                directory.refuse(removed.into_iter().collect());
+                if let Some(Err(error)) = endpoint.map(|e| e.pin(masters.into_iter().collect())) {
+                    tracing::error!(%error, "the keys of the masters are not believed");
+                }
+            }
+            ToAgent::Identity { certificate, ca } => {
+                if let Some(Err(error)) = endpoint.map(|e| e.renew(certificate, ca)) {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::error!(error, "this node was not certified anew");
+                }
+            }
             ToAgent::Acknowledge(keys) => reconciling.acknowledge(keys).await,
             ToAgent::RemoveVolumes(ids) => reconciling.give_up(ids.into_iter().collect()).await,
             ToAgent::Assignments(set) => {

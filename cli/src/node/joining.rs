@@ -6,11 +6,17 @@ use crate::config::NodeConfig;
 use anyhow::{Context, Result, bail};
 use bramble_core::model::NodeRole;
 use bramble_master::founding::{self, Keys};
-use bramble_protocol::net::{Identity, JoinError, JoinToken, NodeKey, join, peer_of};
+use bramble_protocol::net::{
+    Applicant, Identity, JoinError, JoinToken, NodeKey, join, peer_of, write_private,
+};
+use std::path::Path;
 use std::time::Duration;
 
 /// Pause before a candidate that did not answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// File beside the identity with the name that the cluster gave.
+const NAME_FILE: &str = "name";
 
 /// Read this node's keys, or get some in `role`.
 ///
@@ -53,9 +59,20 @@ pub async fn keys(
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("making {}", directory.display()))?;
     let key = NodeKey::load_or_create(&Identity::key_path(&directory))?;
-    let identity = admitted(config, role, finder, token, key, signals).await?;
+    let (identity, name) = admitted(config, role, finder, token, key, signals).await?;
+    // Before the certificate, whose presence says that the node is admitted.
+    if name != config.name {
+        write_private(&directory.join(NAME_FILE), name.as_bytes())
+            .context("writing down the name of this node")?;
+    }
     identity.save(&directory)?;
     Ok(Keys::joined(identity)?)
+}
+
+/// The name that the cluster gave this node, where nobody chose one.
+pub fn given_name(data_dir: &Path) -> Option<String> {
+    let path = founding::identity_dir(data_dir).join(NAME_FILE);
+    std::fs::read_to_string(path).ok().filter(|name| !name.is_empty())
 }
 
 /// The verb that runs a node in a role.
@@ -75,18 +92,24 @@ async fn admitted(
     token: &JoinToken,
     key: NodeKey,
     signals: &mut EndSignals,
-) -> Result<Identity> {
+) -> Result<(Identity, String)> {
     let mut changes = finder.directory().changes();
     let mut told = false;
+    let default_name = config.default_name;
+    let applicant = Applicant { key: &key, name: &config.name, default_name, role };
     loop {
         changes.mark_unchanged();
         let known = finder.directory().masters();
         for (_, address) in &known {
-            match join(*address, token, &key, &config.name, role).await {
+            match join(*address, token, applicant).await {
                 Ok(joined) => {
                     finder.directory().seed(*address);
                     tracing::info!(%address, cluster = %joined.cluster_id, "joined");
-                    return Ok(Identity::new(key, joined.certificate, joined.ca)?);
+                    if let Some(note) = &joined.note {
+                        tracing::warn!("{note}");
+                    }
+                    let identity = Identity::new(key.clone(), joined.certificate, joined.ca)?;
+                    return Ok((identity, joined.name));
                 }
                 // A decision is final; anything else may be another cluster's node, or a node
                 // that is still starting.

@@ -7,8 +7,10 @@ mod finder;
 mod joining;
 mod levels;
 mod place;
+mod renewal;
 
 pub use down::run as down;
+pub use renewal::{ResetArgs, run as reset_identity};
 
 use crate::config::NodeConfig;
 use agent::AgentPart;
@@ -16,8 +18,9 @@ use anyhow::{Context, Result};
 use bramble_core::model::NodeRole;
 use bramble_master::api::{self, ApiConfig};
 use bramble_master::artifacts::Artifacts;
+use bramble_master::founding;
 use bramble_master::server::{Master, MasterConfig};
-use bramble_protocol::net::{Alpn, Announcement, Directory, Endpoint, Links};
+use bramble_protocol::net::{Alpn, Announcement, Directory, Endpoint, Farewell, Links};
 use finder::Finder;
 use levels::Levels;
 use std::future::Future;
@@ -46,9 +49,10 @@ where
 }
 
 /// Run a node in `role` until it is told to end.
-pub async fn run(config: NodeConfig, role: NodeRole, levels: Arc<Levels>) -> Result<u8> {
+pub async fn run(mut config: NodeConfig, role: NodeRole, levels: Arc<Levels>) -> Result<u8> {
     let mut signals = EndSignals::listen()?;
     let _claim = place::claim(&config)?;
+    renewal::check(&config.data_dir)?;
     // Ports first: a taken one must be known before anything is written.
     let listening = match role {
         NodeRole::Agent => None,
@@ -63,8 +67,14 @@ pub async fn run(config: NodeConfig, role: NodeRole, levels: Arc<Levels>) -> Res
     let seen_file = config.data_dir.join("masters-seen");
     let finder = Finder::start(config.join.as_deref(), &seen_file, directory.clone()).await?;
     let keys = joining::keys(&config, role, &finder, &mut signals).await?;
+    if config.default_name
+        && let Some(given) = joining::given_name(&config.data_dir)
+    {
+        config.name = given;
+    }
     let identity = keys.identity.clone();
     endpoint.set_identity(identity.clone())?;
+    endpoint.keep_in(&founding::identity_dir(&config.data_dir))?;
     let own = identity.key.node_id();
     let announcement = Announcement {
         cluster: keys.cluster_id.clone(),
@@ -94,7 +104,7 @@ pub async fn run(config: NodeConfig, role: NodeRole, levels: Arc<Levels>) -> Res
             Some(Arc::new(Master::start(config).await?))
         }
     };
-    let answering = tokio::spawn(answer(endpoint.clone(), master.clone()));
+    let answering = tokio::spawn(answer(endpoint.clone(), directory.clone(), master.clone()));
     let agent = match role {
         NodeRole::Master => None,
         NodeRole::Full | NodeRole::Agent => {
@@ -113,6 +123,7 @@ pub async fn run(config: NodeConfig, role: NodeRole, levels: Arc<Levels>) -> Res
     let ended = tokio::select! {
         () = signals.received() => Ok(()),
         reason = failed => Err(anyhow::anyhow!("the replicated log stopped: {reason}")),
+        () = cloned(&endpoint) => Err(renewal::mark_cloned(&config.data_dir)),
     };
     drop(announced);
     if let Some(agent) = agent {
@@ -126,12 +137,27 @@ pub async fn run(config: NodeConfig, role: NodeRole, levels: Arc<Levels>) -> Res
     ended.map(|()| 0)
 }
 
+/// Resolves once the cluster has said that another machine is this node.
+async fn cloned(endpoint: &Endpoint) {
+    let mut verdict = endpoint.verdict();
+    if verdict.wait_for(|said| *said == Some(Farewell::Cloned)).await.is_err() {
+        std::future::pending().await
+    }
+}
+
 /// Answer every link that somebody dials, each by the part of the node that it is for.
-async fn answer(endpoint: Arc<Endpoint>, master: Option<Arc<Master>>) {
+async fn answer(
+    endpoint: Arc<Endpoint>,
+    directory: Arc<Directory>,
+    master: Option<Arc<Master>>,
+) {
     while let Some(link) = endpoint.accept().await {
         match (&master, link.alpn) {
             (Some(master), Alpn::Agent | Alpn::Raft | Alpn::Join | Alpn::Api) => {
                 master.answer(link).await;
+            }
+            _ if link.peer.as_ref().is_some_and(|peer| directory.refuses(&peer.node_id)) => {
+                link.connection.close(1u32.into(), Farewell::Removed.reason().as_bytes());
             }
             _ => link.connection.close(1u32.into(), b"this node does not answer that"),
         }

@@ -6,6 +6,7 @@ mod deploy;
 mod exec;
 mod images;
 mod logs;
+mod members;
 mod pods;
 mod rollouts;
 mod secret;
@@ -84,8 +85,12 @@ pub enum Verb {
     Secret(secret::SecretArgs),
     /// List and remove persistent volumes
     Volume(volumes::VolumeArgs),
-    /// Print the token other machines join with
-    Token,
+    /// List masters: who votes, who leads, when each was last heard
+    Masters,
+    /// Remove a node from the cluster: it is refused from now on, its tasks run elsewhere
+    RmNode(members::RemoveArgs),
+    /// Print the token other machines join with, or make a new one
+    Token(members::TokenArgs),
 }
 
 /// Carry out one verb. Gives the process's exit code.
@@ -111,7 +116,9 @@ pub async fn run(common: &Common, verb: Verb) -> Result<u8> {
         Verb::Status => status::run(&client, common).await,
         Verb::Secret(args) => secret::run(&client, common, args).await,
         Verb::Volume(args) => volumes::run(&client, common, args).await,
-        Verb::Token => status::token(&client, common).await,
+        Verb::Masters => members::masters(&client, common).await,
+        Verb::RmNode(args) => members::remove(&client, common, args).await,
+        Verb::Token(args) => members::token(&client, common, args).await,
     }
 }
 

@@ -16,6 +16,9 @@ pub struct State {
     /// `None` until the founder wrote it.
     pub cluster: Option<Cluster>,
     pub nodes: BTreeMap<NodeId, Node>,
+    /// Nodes that were put out, and when. One that is admitted anew leaves this list.
+    #[serde(default)]
+    pub removed: BTreeMap<NodeId, Time>,
     pub agents: BTreeMap<AgentId, Agent>,
     /// Agents that are away, since when.
     #[serde(default)]

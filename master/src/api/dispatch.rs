@@ -216,11 +216,14 @@ fn methods(target: &Route) -> &'static str {
         Route::Volume(_) => "DELETE, OPTIONS",
         Route::Volumes => "GET, OPTIONS",
         Route::Agent(_) => "GET, HEAD, OPTIONS, PATCH",
-        Route::AppTask(..) | Route::Deployment(_) | Route::QueueDelay(_) => "DELETE, OPTIONS",
+        Route::AppTask(..) | Route::Deployment(_) | Route::QueueDelay(_) | Route::Node(_) => {
+            "DELETE, OPTIONS"
+        }
         Route::Restart(_)
         | Route::TasksDelete
         | Route::Exec(_)
         | Route::Promote(_)
+        | Route::RotateToken
         | Route::Withdraw(_) => "OPTIONS, POST",
         Route::Root
         | Route::Page
@@ -249,6 +252,7 @@ fn methods(target: &Route) -> &'static str {
         | Route::Status
         | Route::NativeDeployments
         | Route::Agents
+        | Route::Masters
         | Route::Secrets
         | Route::Token => "GET, HEAD, OPTIONS",
     }
@@ -356,6 +360,9 @@ async fn json(target: Route, call: &Call, body: Body) -> Result<Reply, ApiError>
         (Route::Agent(name), Method::GET) => native::agent(call, &name),
         (Route::Agent(name), Method::PATCH) => native::change_agent(call, &name, body).await,
         (Route::Token, Method::GET) => native::token(call),
+        (Route::RotateToken, Method::POST) => native::rotate_token(call).await,
+        (Route::Masters, Method::GET) => native::masters(call),
+        (Route::Node(name), Method::DELETE) => native::remove_node(call, &name).await,
         (Route::Secrets, Method::GET) => native::secrets(call),
         (Route::Secret(name), Method::PUT) => native::put_secret(call, &name, body).await,
         (Route::Secret(name), Method::DELETE) => native::remove_secret(call, &name).await,

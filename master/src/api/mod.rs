@@ -32,20 +32,25 @@ mod tasks;
 
 pub use listen::{BindError, Listeners, bind};
 
+use crate::administration::Administration;
 use crate::artifacts::Artifacts;
+use crate::callers::Callers;
 use crate::events::Hub;
 use crate::levels::LogLevels;
+use crate::masters::Masters;
 use crate::offers::OfferBook;
 use crate::propose::Propose;
 use crate::queue_view::QueueView;
 use crate::store::Store;
 use crate::streams::OpenStream;
 use crate::vault::Vault;
+use bramble_protocol::net::Farewell;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use thiserror::Error;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Where the API listens and how it names its node.
@@ -99,6 +104,11 @@ pub struct Api {
     pub leads: LeadSource,
     pub abdicate: Abdicate,
     pub levels: Arc<dyn LogLevels>,
+    pub administration: Arc<Administration>,
+    pub masters: Arc<Masters>,
+    pub callers: Arc<Callers>,
+    /// What the cluster said of this node, if it does not want it.
+    pub verdict: watch::Receiver<Option<Farewell>>,
 }
 
 /// Answer requests on `listeners` until `shutdown`; requests under way get a few seconds more.

@@ -265,6 +265,13 @@ impl Consensus {
         }
     }
 
+    /// Stand for election no more: this master is no member any longer.
+    pub fn retire(&self) {
+        if let Ok(raft) = self.raft() {
+            raft.runtime_config().elect(false);
+        }
+    }
+
     /// Hand leadership over before this master goes: it stands for no election any more, and
     /// steps down. Resolves once another leads, where others vote, or after `most`.
     pub async fn leave(&self, most: Duration) {

@@ -8,15 +8,17 @@ mod assignments;
 mod liveness;
 mod session;
 
+use crate::authority::Authority;
+use crate::callers::Callers;
 use crate::consensus::Leadership;
 use crate::offers::OfferBook;
 use crate::propose::{Propose, ProposeError};
 use crate::store::Store;
 use crate::streams::{AgentStream, OpenStream, StreamError, StreamFuture};
 use crate::vault::Vault;
-use bramble_core::model::{AgentId, NodeId, NodeRole};
+use bramble_core::model::{Agent, AgentId, NodeId, NodeRole};
 use bramble_protocol::message::{StreamReply, StreamRequest, ToAgent};
-use bramble_protocol::net::{self as frame, Directory, FrameError, Link};
+use bramble_protocol::net::{self as frame, Directory, Farewell, FrameError, Link};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,6 +41,15 @@ pub enum DispatchError {
     WrongAgent { node: NodeId, agent: AgentId },
     #[error("the agent's first frame was no hello")]
     NoHello,
+    #[error("the agent said no hello in time")]
+    NoHelloInTime,
+    #[error("{}", Farewell::Cloned.reason())]
+    Cloned,
+    #[error(
+        "a node named {name} is connected already ({other}), and constraints by hostname could \
+         not tell the two apart: give this one another --name"
+    )]
+    NameTaken { name: String, other: AgentId },
     #[error("the session's stream")]
     Stream(#[from] quinn::ConnectionError),
     #[error("a frame of the session")]
@@ -55,6 +66,8 @@ pub struct Dispatcher {
     vault: Arc<Vault>,
     leadership: watch::Receiver<Leadership>,
     directory: Arc<Directory>,
+    callers: Arc<Callers>,
+    authority: Arc<Authority>,
     sessions: Mutex<BTreeMap<AgentId, Session>>,
     next_session: AtomicU64,
     /// A level trigger: moves whenever a session began or ended.
@@ -74,6 +87,8 @@ impl Dispatcher {
         vault: Arc<Vault>,
         leadership: watch::Receiver<Leadership>,
         directory: Arc<Directory>,
+        callers: Arc<Callers>,
+        authority: Arc<Authority>,
     ) -> Self {
         let (sessions, next_session) = (Mutex::default(), AtomicU64::new(1));
         Self {
@@ -83,6 +98,8 @@ impl Dispatcher {
             vault,
             leadership,
             directory,
+            callers,
+            authority,
             sessions,
             next_session,
             changed: watch::Sender::new(0),
@@ -97,6 +114,22 @@ impl Dispatcher {
     pub fn dismiss(&self) {
         for session in self.sessions().values() {
             session.connection.close(3u32.into(), b"this master does not lead any more");
+        }
+    }
+
+    fn present_ca(&self) -> Option<Vec<u8>> {
+        self.store.read(|state| state.cluster.as_ref().map(|c| c.ca_certificate.clone()))
+    }
+
+    fn certify(&self, agent_id: &AgentId) -> Result<(Vec<u8>, Vec<u8>), String> {
+        let node_id = NodeId::new(agent_id.as_str());
+        self.authority.certify(&node_id).map_err(|error| error.to_string())
+    }
+
+    /// End the session of one agent.
+    pub fn end(&self, agent_id: &AgentId, farewell: Farewell) {
+        if let Some(session) = self.sessions().get(agent_id) {
+            farewell.close(&session.connection);
         }
     }
 
@@ -129,16 +162,39 @@ impl Dispatcher {
                 return;
             }
         };
+        let opened = session::open(self, &agent_id, &link.connection).await;
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                tracing::warn!(%agent_id, %error, "an agent was turned away");
+                turn_out(&link.connection, &error);
+                return;
+            }
+        };
         let number = self.enter(&agent_id, &link.connection);
-        let ended = session::run(self, &agent_id, &link.connection).await;
+        let ended = session::run(self, &agent_id, &link.connection, opened).await;
         match ended {
             Ok(()) => tracing::info!(%agent_id, "an agent's session ended"),
             Err(error) => {
                 tracing::info!(%agent_id, %error, "an agent's session ended");
-                link.connection.close(1u32.into(), error.to_string().as_bytes());
+                turn_out(&link.connection, &error);
             }
         }
         self.leave(&agent_id, number);
+    }
+
+    /// Another agent of this name that is connected now.
+    fn namesake(&self, agent: &Agent) -> Option<AgentId> {
+        let sessions = self.sessions();
+        self.store.read(|state| {
+            // One that has this name already keeps it: the other is at fault.
+            if state.agents.get(&agent.id).is_some_and(|known| known.name == agent.name) {
+                return None;
+            }
+            let mut others = state.agents.values().filter(|other| other.name == agent.name);
+            let other = others.find(|o| o.id != agent.id && sessions.contains_key(&o.id));
+            other.map(|other| other.id.clone())
+        })
     }
 
     /// Who speaks, if the membership list has it as an agent.
@@ -195,6 +251,13 @@ impl Dispatcher {
             Some(StreamReply::Failed(what)) => Err(StreamError::Failed(what)),
             None => Err(failed(&"the agent closed the stream without an answer")),
         }
+    }
+}
+
+fn turn_out(connection: &quinn::Connection, error: &DispatchError) {
+    match error {
+        DispatchError::Cloned => Farewell::Cloned.close(connection),
+        error => connection.close(1u32.into(), error.to_string().as_bytes()),
     }
 }
 

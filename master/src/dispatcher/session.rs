@@ -4,14 +4,17 @@
 use super::assignments::Told;
 use super::{DispatchError, Dispatcher};
 use bramble_core::command::Command;
-use bramble_core::model::{Agent, AgentId, State, VolumeId};
+use bramble_core::model::{Agent, AgentId, NodeId, NodeRole, State, VolumeId};
 use bramble_protocol::message::{StatusKey, ToAgent, ToMaster};
 use bramble_protocol::net as frame;
 use quinn::{Connection, RecvStream, SendStream};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Frames waiting to go down besides assignment sets (acknowledgements, resync requests).
 const OUTBOX_FRAMES_MAX: usize = 64;
+/// Longest wait for an agent to say who it is.
+const HELLO_MAX: Duration = Duration::from_secs(10);
 /// Volumes named by one order to remove them; the next are told when these are gone.
 const VOLUMES_TOLD_MAX: usize = 1000;
 
@@ -20,34 +23,70 @@ enum Down {
     Resync,
 }
 
+/// A session whose agent has said who it is.
+pub(super) struct Opened {
+    send: SendStream,
+    receive: RecvStream,
+    agent: Agent,
+}
+
+/// Hear who speaks. Nothing of an earlier session is touched before it may.
+pub(super) async fn open(
+    dispatcher: &Dispatcher,
+    agent_id: &AgentId,
+    connection: &Connection,
+) -> Result<Opened, DispatchError> {
+    let said = async {
+        let (send, mut receive) = connection.accept_bi().await?;
+        let (agent, life) = hello(agent_id, &mut receive).await?;
+        Ok::<_, DispatchError>((Opened { send, receive, agent }, life))
+    };
+    let (opened, life) = tokio::time::timeout(HELLO_MAX, said)
+        .await
+        .map_err(|_| DispatchError::NoHelloInTime)??;
+    let node_id = NodeId::new(agent_id.as_str());
+    if !dispatcher.callers.is_the_one(&node_id, life, connection).await {
+        return Err(DispatchError::Cloned);
+    }
+    if let Some(other) = dispatcher.namesake(&opened.agent) {
+        return Err(DispatchError::NameTaken { name: opened.agent.name, other });
+    }
+    Ok(opened)
+}
+
 pub(super) async fn run(
     dispatcher: &Dispatcher,
     agent_id: &AgentId,
     connection: &Connection,
+    opened: Opened,
 ) -> Result<(), DispatchError> {
-    let (mut send, mut receive) = connection.accept_bi().await?;
-    let agent = hello(agent_id, &mut receive).await?;
+    let Opened { mut send, receive, agent } = opened;
     tracing::info!(%agent_id, name = %agent.name, "an agent's session began");
     let floor = dispatcher.propose.propose(Command::RegisterAgent { agent }).await?.index;
     dispatcher.offers.open(agent_id, floor);
     frame::write_frame(&mut send, &ToAgent::Welcome).await?;
+    let present = dispatcher.present_ca().unwrap_or_default();
+    let issuer = if frame::issued_by(connection, &present) { present } else { Vec::new() };
     let (outbox, inbox) = mpsc::channel(OUTBOX_FRAMES_MAX);
     tokio::select! {
         ended = listen(dispatcher, agent_id, receive, outbox) => ended,
-        ended = tell(dispatcher, agent_id, send, inbox) => ended,
+        ended = tell(dispatcher, agent_id, send, inbox, issuer) => ended,
         closed = connection.closed() => Err(closed.into()),
     }
 }
 
-async fn hello(agent_id: &AgentId, receive: &mut RecvStream) -> Result<Agent, DispatchError> {
-    let Some(ToMaster::Hello { agent }) = frame::read_frame(receive).await? else {
+async fn hello(
+    agent_id: &AgentId,
+    receive: &mut RecvStream,
+) -> Result<(Agent, u64), DispatchError> {
+    let Some(ToMaster::Hello { agent, life }) = frame::read_frame(receive).await? else {
         return Err(DispatchError::NoHello);
     };
     if agent.id != *agent_id {
-        let node = bramble_core::model::NodeId::new(agent_id.as_str());
+        let node = NodeId::new(agent_id.as_str());
         return Err(DispatchError::WrongAgent { node, agent: agent.id });
     }
-    Ok(agent)
+    Ok((agent, life))
 }
 
 /// Read the agent's frames until it closes its side.
@@ -95,12 +134,14 @@ async fn tell(
     agent_id: &AgentId,
     mut send: SendStream,
     mut inbox: mpsc::Receiver<Down>,
+    mut issuer: Vec<u8>,
 ) -> Result<(), DispatchError> {
     let mut changes = dispatcher.store.watch();
     let mut addresses = dispatcher.directory.changes();
     let mut told = Told::default();
     let mut told_given_up = Vec::new();
     let mut told_masters = Vec::new();
+    let mut told_members = None;
     loop {
         changes.mark_unchanged();
         addresses.mark_unchanged();
@@ -108,6 +149,21 @@ async fn tell(
         if masters != told_masters {
             frame::write_frame(&mut send, &ToAgent::Masters(masters.clone())).await?;
             told_masters = masters;
+        }
+        let members = dispatcher.store.read(members);
+        if told_members.as_ref() != Some(&members) {
+            frame::write_frame(&mut send, &members).await?;
+            told_members = Some(members);
+        }
+        if dispatcher.present_ca().is_some_and(|ca| ca != issuer) {
+            match dispatcher.certify(agent_id) {
+                Ok((certificate, ca)) => {
+                    issuer.clone_from(&ca);
+                    frame::write_frame(&mut send, &ToAgent::Identity { certificate, ca }).await?;
+                }
+                // The authority is not in this master's hands yet; the next change tries again.
+                Err(error) => tracing::info!(%agent_id, error, "not certified anew yet"),
+            }
         }
         let vault = &dispatcher.vault;
         if let Some(set) = dispatcher.store.read(|state| told.next(state, agent_id, vault)) {
@@ -135,6 +191,14 @@ async fn tell(
                 None => return Ok(()),
             },
         }
+    }
+}
+
+fn members(state: &State) -> ToAgent {
+    let masters = state.nodes.values().filter(|node| node.role != NodeRole::Agent);
+    ToAgent::Members {
+        masters: masters.map(|node| node.id.clone()).collect(),
+        removed: state.removed.keys().cloned().collect(),
     }
 }
 

@@ -9,6 +9,7 @@ mod directory;
 mod discovery;
 mod durable;
 mod endpoint;
+mod farewell;
 mod frame;
 mod identity;
 mod join;
@@ -25,10 +26,13 @@ pub use discovery::{
     Announced, Announcement, Browse, Discovery, DiscoveryError, Found, SERVICE_TYPE,
 };
 pub use durable::{DurableError, write_private};
-pub use endpoint::{Alpn, Endpoint, EndpointError, EndpointOptions, Link};
+pub use endpoint::{Alpn, Endpoint, EndpointError, EndpointOptions, Link, issued_by};
+pub use farewell::Farewell;
 pub use frame::{FrameError, read_frame, read_frame_within, write_frame};
 pub use identity::{Identity, IdentityError, NodeKey, node_id_of};
-pub use join::{Admit, AdmitFuture, JoinError, Joined, answer_join, join};
+pub use join::{
+    Admit, AdmitFuture, Admitted, Applicant, Candidate, JoinError, Joined, Refusal, answer_join, join,
+};
 pub use links::{LinkError, Links};
 pub use seal::{SealError, SealingKey};
 pub use token::{JoinToken, TokenError};

@@ -5,6 +5,7 @@ mod deployments;
 mod exec;
 mod images;
 mod logs;
+mod members;
 mod name;
 mod outlook;
 mod secrets;
@@ -13,6 +14,7 @@ mod volumes;
 
 pub(super) use agents::{change as change_agent, list as agents, one as agent};
 pub(super) use deployments::{deployments, promote, withdraw};
+pub(super) use members::{masters, remove_node, rotate_token};
 pub(super) use outlook::{dry_run, why};
 pub(super) use secrets::{list as secrets, put as put_secret, remove as remove_secret};
 pub(super) use status::{status, token};

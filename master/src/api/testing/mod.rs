@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod client;
+mod members;
 pub(crate) mod state;
 
 // All of this file is for tests; the mark also says so to the tidy test, which lets nothing else
@@ -23,13 +24,14 @@ use bramble_core::command::{Command, Entry};
 use bramble_core::model::{AppId, State};
 use bramble_protocol::net::NodeKey;
 use client::{Answer, Client};
+use members::Rooms;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Applies every command at once.
@@ -167,6 +169,8 @@ impl Node {
         let abdicated = Arc::new(AtomicU64::new(0));
         let (leads, count) = (!setup.follows, abdicated.clone());
         let key = NodeKey::generate().unwrap();
+        let vault = Arc::new(Vault::new(&key, store.clone(), memory.clone()));
+        let members = Rooms::new(&key, &store, memory.clone(), &vault, leads);
         let api = Api {
             store: store.clone(),
             propose: memory.clone(),
@@ -174,13 +178,17 @@ impl Node {
             queue: refusals.clone(),
             offers: offers.clone(),
             events: hub.clone(),
-            vault: Arc::new(Vault::new(&key, store.clone(), memory.clone())),
+            vault,
             token: Arc::new(|| Some("BRAMBLE-1-aa-bb".into())),
             leads: Arc::new(move || leads),
             abdicate: Arc::new(move || {
                 count.fetch_add(1, Ordering::Relaxed);
             }),
             levels: levels.clone(),
+            administration: members.administration,
+            masters: members.masters,
+            callers: Arc::default(),
+            verdict: watch::channel(None).1,
         };
         let stop = CancellationToken::new();
         tokio::spawn(events::relay(hub.clone(), store.events(), stop.clone()));

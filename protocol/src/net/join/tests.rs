@@ -11,13 +11,17 @@ struct Cluster {
 }
 
 impl Admit for Cluster {
-    fn admit(&self, node: Node, secret_sha256: String) -> AdmitFuture<'_> {
+    fn admit(&self, candidate: Candidate) -> AdmitFuture<'_> {
         Box::pin(async move {
+            let Candidate { node, secret_sha256, default_name } = candidate;
             self.asked.lock().expect("locks").push((node.clone(), secret_sha256.clone()));
             if !self.token.matches(&secret_sha256) {
-                return Err("the join token is not this cluster's".to_string());
+                return Err(Refusal::for_good("the join token is not this cluster's"));
             }
-            self.ca.issue(&node.public_key, &node.id, node.role).map_err(|e| e.to_string())
+            let certificate = self.ca.issue(&node.public_key, &node.id, node.role);
+            let certificate = certificate.map_err(|e| Refusal::for_now(e.to_string()))?;
+            let name = if default_name { format!("{}-2", node.name) } else { node.name };
+            Ok(Admitted { certificate, name, note: None })
         })
     }
 }
@@ -36,6 +40,10 @@ fn cluster() -> (Cluster, Endpoint, SocketAddr) {
     (Cluster { ca, token, asked: Mutex::default() }, endpoint, addr)
 }
 
+fn agent<'a>(key: &'a NodeKey, name: &'a str) -> Applicant<'a> {
+    Applicant { key, name, default_name: false, role: NodeRole::Agent }
+}
+
 fn listening(identity: Identity) -> Endpoint {
     Endpoint::bind((Ipv4Addr::LOCALHOST, 0).into(), Some(identity)).expect("binds")
 }
@@ -50,7 +58,7 @@ async fn a_machine_with_the_token_becomes_a_node() {
     let (cluster, endpoint, addr) = cluster();
     let key = NodeKey::generate().expect("a key");
     let (joined, ()) = tokio::join!(
-        join(addr, &cluster.token, &key, "pi-7", NodeRole::Agent),
+        join(addr, &cluster.token, agent(&key, "pi-7")),
         answer_next(&endpoint, &cluster)
     );
     let joined = joined.expect("joins");
@@ -69,6 +77,18 @@ async fn a_machine_with_the_token_becomes_a_node() {
 }
 
 #[tokio::test]
+async fn a_name_that_nobody_chose_may_be_replaced() {
+    let (cluster, endpoint, addr) = cluster();
+    let key = NodeKey::generate().expect("a key");
+    for (default_name, expected) in [(false, "pi"), (true, "pi-2")] {
+        let applicant = Applicant { default_name, ..agent(&key, "pi") };
+        let joining = join(addr, &cluster.token, applicant);
+        let (joined, ()) = tokio::join!(joining, answer_next(&endpoint, &cluster));
+        assert_eq!(joined.expect("joins").name, expected);
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_secret_or_name_is_refused_with_the_reason() {
     let (cluster, endpoint, addr) = cluster();
     let key = NodeKey::generate().expect("a key");
@@ -81,7 +101,7 @@ async fn a_wrong_secret_or_name_is_refused_with_the_reason() {
         (&cluster.token, "pi 7\n", "not ' '"),
     ] {
         let (joined, ()) = tokio::join!(
-            join(addr, token, &key, name, NodeRole::Agent),
+            join(addr, token, agent(&key, name)),
             answer_next(&endpoint, &cluster)
         );
         match joined {
@@ -104,7 +124,7 @@ async fn nothing_is_said_to_another_cluster() {
     let liar = listening(lying);
     for endpoint in [&stranger, &liar] {
         let addr = endpoint.local_addr().expect("bound");
-        let refused = join(addr, &cluster.token, &key, "pi-7", NodeRole::Agent).await;
+        let refused = join(addr, &cluster.token, agent(&key, "pi-7")).await;
         assert!(
             matches!(refused, Err(JoinError::Connect(EndpointError::Handshake { .. }))),
             "{refused:?}"
@@ -114,7 +134,7 @@ async fn nothing_is_said_to_another_cluster() {
         assert!(endpoint.accept().await.is_none(), "a joiner spoke to a stranger");
     }
     let (joined, ()) = tokio::join!(
-        join(honest_addr, &cluster.token, &key, "pi-7", NodeRole::Agent),
+        join(honest_addr, &cluster.token, agent(&key, "pi-7")),
         answer_next(&honest, &cluster)
     );
     joined.expect("joins the right one");
@@ -143,6 +163,7 @@ async fn a_proof_of_another_session_or_key_is_refused() {
             public_key: key.public_key().to_vec(),
             proof,
             secret: cluster.token.secret.to_vec(),
+            default_name: false,
         };
         let ask = async {
             let (mut send, mut recv) = link.connection.open_bi().await.expect("opens");
@@ -153,7 +174,7 @@ async fn a_proof_of_another_session_or_key_is_refused() {
         };
         let (reply, ()) = tokio::join!(ask, answer_next(&endpoint, &cluster));
         match reply {
-            JoinReply::Refused { reason } => assert!(reason.contains("proof"), "{reason}"),
+            JoinReply::Refused { reason, .. } => assert!(reason.contains("proof"), "{reason}"),
             JoinReply::Admitted { .. } => panic!("admitted (forged: {forged})"),
         }
     }
