@@ -201,7 +201,9 @@ pub enum Rejection {
     VolumeInUse(VolumeId),
     #[error("node {0} is no member of the cluster")]
     NodeUnknown(NodeId),
-    #[error("node {0} is the last master: remove it and there is no cluster; `bramble down` ends it")]
+    #[error(
+        "node {0} is the last master: remove it and there is no cluster; `bramble down` ends it"
+    )]
     LastMaster(NodeId),
     #[error("a secret has changed meanwhile")]
     SecretsChanged,

@@ -88,8 +88,11 @@ impl Administration {
         let node = node.ok_or_else(|| AdministrationError::Unknown(node_id.to_string()))?;
         let (token, sealed) = self.authority.new_token().await?;
         let join_secret_sha256 = token.secret_sha256();
-        let command =
-            Command::RemoveNode { node_id: node_id.clone(), join_secret_sha256, sealed: Some(sealed) };
+        let command = Command::RemoveNode {
+            node_id: node_id.clone(),
+            join_secret_sha256,
+            sealed: Some(sealed),
+        };
         self.propose.propose(command).await?;
         tracing::warn!(%node_id, name = %node.name, tasks, "a node was removed from the cluster");
         let master = node.role != NodeRole::Agent;
@@ -146,9 +149,9 @@ impl Administration {
 
     /// Give this leader's vote to others, so that one of them leads and can remove it.
     async fn hand_over(&self) -> Result<(), AdministrationError> {
-        let masters = self.store.read(|state| {
-            state.nodes.values().filter(|node| node.role != NodeRole::Agent).count()
-        });
+        let masters = self
+            .store
+            .read(|state| state.nodes.values().filter(|node| node.role != NodeRole::Agent).count());
         if masters < 2 {
             let last = ProposeError::Rejected(Rejection::LastMaster(self.own.clone()));
             return Err(last.into());

@@ -103,9 +103,7 @@ impl Callers {
         // A node has one port: whoever speaks from there has taken the place of the earlier.
         let here = link.remote_address();
         let other = |caller: &&Caller| {
-            caller.life != 0
-                && caller.life != life
-                && caller.connection.remote_address() != here
+            caller.life != 0 && caller.life != life && caller.connection.remote_address() != here
         };
         let others: Vec<Connection> =
             known.iter().filter(other).map(|caller| caller.connection.clone()).collect();
@@ -113,12 +111,10 @@ impl Callers {
             return others;
         }
         let id = link.stable_id();
-        match known.iter_mut().find(|caller| caller.connection.stable_id() == id) {
-            Some(caller) => caller.life = life,
-            None if known.len() < LINKS_MAX => {
-                known.push(Caller { connection: link.clone(), life });
-            }
-            None => {}
+        if let Some(caller) = known.iter_mut().find(|c| c.connection.stable_id() == id) {
+            caller.life = life;
+        } else if known.len() < LINKS_MAX {
+            known.push(Caller { connection: link.clone(), life });
         }
         others
     }

@@ -18,7 +18,11 @@ impl Authority {
         let (own, masters, resealed) = self.store.read(|state| {
             let members = state.nodes.values().filter(|node| node.role != NodeRole::Agent);
             let masters = members.count();
-            (state.data_key.as_ref().map(|key| key.id.clone()), masters, self.vault.reseal(state, &drawn))
+            (
+                state.data_key.as_ref().map(|key| key.id.clone()),
+                masters,
+                self.vault.reseal(state, &drawn),
+            )
         });
         let replaces = own.ok_or(AuthorityRoomError::NotYet)?;
         let secrets = resealed?;

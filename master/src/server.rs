@@ -25,7 +25,9 @@ use crate::streams::OpenStream;
 use crate::vault::Vault;
 use bramble_core::command::{Command, Rejection};
 use bramble_core::model::NodeId;
-use bramble_protocol::net::{Alpn, Endpoint, Farewell, JoinToken, Link, Links, answer_join, issued_by};
+use bramble_protocol::net::{
+    Alpn, Endpoint, Farewell, JoinToken, Link, Links, answer_join, issued_by,
+};
 use bramble_protocol::rest::event::EventBody;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -61,7 +61,10 @@ pub enum ToAgent {
         removed: Vec<NodeId>,
     },
     /// This agent's certificate by the present CA, and that CA's own, DER.
-    Identity { certificate: Vec<u8>, ca: Vec<u8> },
+    Identity {
+        certificate: Vec<u8>,
+        ca: Vec<u8>,
+    },
 }
 
 /// A node and where it was seen, most recently seen address first.

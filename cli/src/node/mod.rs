@@ -146,11 +146,7 @@ async fn cloned(endpoint: &Endpoint) {
 }
 
 /// Answer every link that somebody dials, each by the part of the node that it is for.
-async fn answer(
-    endpoint: Arc<Endpoint>,
-    directory: Arc<Directory>,
-    master: Option<Arc<Master>>,
-) {
+async fn answer(endpoint: Arc<Endpoint>, directory: Arc<Directory>, master: Option<Arc<Master>>) {
     while let Some(link) = endpoint.accept().await {
         match (&master, link.alpn) {
             (Some(master), Alpn::Agent | Alpn::Raft | Alpn::Join | Alpn::Api) => {

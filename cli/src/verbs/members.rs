@@ -160,7 +160,8 @@ mod tests {
         assert_eq!(row(2).nth(3), Some("-"));
         assert!(text.contains("fedcba987654: another node is named pi-1 too"), "{text}");
 
-        let removed = |master, tasks| RemovedNode { id: "x".into(), name: "a".into(), master, tasks };
+        let removed =
+            |master, tasks| RemovedNode { id: "x".into(), name: "a".into(), master, tasks };
         assert!(said(&removed(true, 2)).contains("its 2 tasks"));
         assert!(said(&removed(true, 0)).contains("data key"));
         assert!(!said(&removed(false, 0)).contains("data key"));

@@ -17,8 +17,7 @@ fn node(id: &str, role: NodeRole) -> Node {
 /// Two masters and an agent; secret `s` sealed with data key `k`.
 fn three() -> State {
     let mut state = State { now: Time(5), ..State::default() };
-    for node in
-        [node("a", NodeRole::Full), node("b", NodeRole::Master), node("c", NodeRole::Agent)]
+    for node in [node("a", NodeRole::Full), node("b", NodeRole::Master), node("c", NodeRole::Agent)]
     {
         state.nodes.insert(node.id.clone(), node);
     }

@@ -41,9 +41,8 @@ pub(super) async fn open(
         let (agent, life) = hello(agent_id, &mut receive).await?;
         Ok::<_, DispatchError>((Opened { send, receive, agent }, life))
     };
-    let (opened, life) = tokio::time::timeout(HELLO_MAX, said)
-        .await
-        .map_err(|_| DispatchError::NoHelloInTime)??;
+    let (opened, life) =
+        tokio::time::timeout(HELLO_MAX, said).await.map_err(|_| DispatchError::NoHelloInTime)??;
     let node_id = NodeId::new(agent_id.as_str());
     if !dispatcher.callers.is_the_one(&node_id, life, connection).await {
         return Err(DispatchError::Cloned);

@@ -4,8 +4,8 @@
 //! state. A slow or hostile handshake never holds up another one.
 
 use super::certificate::{CertificateError, Peer, peer_of};
-use super::farewell::Farewell;
 use super::durable::write_private;
+use super::farewell::Farewell;
 use super::identity::{Identity, IdentityError};
 use super::tls::{self, Believed, SERVER_NAME, TlsError, Trust};
 use super::transport;
@@ -313,8 +313,7 @@ impl Endpoint {
         if known.certificate == certificate && known.ca == ca {
             return Ok(());
         }
-        let renewed =
-            Identity::new(known.key, certificate, ca).map_err(EndpointError::Renewal)?;
+        let renewed = Identity::new(known.key, certificate, ca).map_err(EndpointError::Renewal)?;
         if let Some(directory) = self.directory.get() {
             renewed.replace(directory).map_err(EndpointError::Renewal)?;
         }

@@ -31,7 +31,8 @@ pub use farewell::Farewell;
 pub use frame::{FrameError, read_frame, read_frame_within, write_frame};
 pub use identity::{Identity, IdentityError, NodeKey, node_id_of};
 pub use join::{
-    Admit, AdmitFuture, Admitted, Applicant, Candidate, JoinError, Joined, Refusal, answer_join, join,
+    Admit, AdmitFuture, Admitted, Applicant, Candidate, JoinError, Joined, Refusal, answer_join,
+    join,
 };
 pub use links::{LinkError, Links};
 pub use seal::{SealError, SealingKey};

@@ -69,8 +69,7 @@ impl Rooms {
             peers: peers.clone(),
             leadership: leadership.clone(),
         });
-        let masters =
-            Arc::new(Masters { own, membership, heard: peers, directory, leadership });
+        let masters = Arc::new(Masters { own, membership, heard: peers, directory, leadership });
         Rooms { administration, masters }
     }
 }

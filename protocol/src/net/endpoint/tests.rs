@@ -138,12 +138,18 @@ async fn only_joining_goes_without_a_certificate() {
     let refused = bare.connect(addr(&master), Alpn::Agent, None).await;
     assert!(matches!(refused, Err(EndpointError::NoIdentity)), "{refused:?}");
     for alpn in [Alpn::Agent, Alpn::Raft] {
-        let trust = Trust::Nodes(Arc::new(Believed { cas: vec![ca.certificate().to_vec()], ..Believed::default() }));
+        let trust = Trust::Nodes(Arc::new(Believed {
+            cas: vec![ca.certificate().to_vec()],
+            ..Believed::default()
+        }));
         let config = bare.client_config(None, alpn, trust).expect("configures");
         let link = bare.dial(addr(&master), alpn, config, None).await.expect("TLS lets it in");
         assert_eq!(closed_by_peer(&link).await, CLOSE_NO_CERTIFICATE);
     }
-    let trust = Trust::Nodes(Arc::new(Believed { cas: vec![ca.certificate().to_vec()], ..Believed::default() }));
+    let trust = Trust::Nodes(Arc::new(Believed {
+        cas: vec![ca.certificate().to_vec()],
+        ..Believed::default()
+    }));
     let config = bare.client_config(None, Alpn::Join, trust).expect("configures");
     let link = bare.dial(addr(&master), Alpn::Join, config, None).await.expect("connects");
     assert!(link.peer.is_some());

@@ -100,10 +100,8 @@ async fn a_wrong_secret_or_name_is_refused_with_the_reason() {
         (&cluster.token, long.as_str(), "not 64"),
         (&cluster.token, "pi 7\n", "not ' '"),
     ] {
-        let (joined, ()) = tokio::join!(
-            join(addr, token, agent(&key, name)),
-            answer_next(&endpoint, &cluster)
-        );
+        let (joined, ()) =
+            tokio::join!(join(addr, token, agent(&key, name)), answer_next(&endpoint, &cluster));
         match joined {
             Err(JoinError::Refused { reason: given }) => assert!(given.contains(reason), "{given}"),
             other => panic!("{name:?}: {other:?}"),
