@@ -107,14 +107,15 @@ impl Master {
         let offers = Arc::new(OfferBook::default());
         let view = Arc::new(PlacerView::default());
         let vault = Arc::new(Vault::new(&key, store.clone(), propose.clone()));
-        let dispatcher = Arc::new(Dispatcher::new(
+        let dispatcher = Dispatcher::new(
             store.clone(),
             propose.clone(),
             offers.clone(),
             vault.clone(),
             leadership.clone(),
             directory.clone(),
-        ));
+        );
+        let dispatcher = Arc::new(dispatcher.looking_with(config.endpoint.clone(), own.clone()));
         let authority = Arc::new(Authority {
             store: store.clone(),
             propose: propose.clone(),
