@@ -6,8 +6,7 @@
 use crate::command::Placed;
 use crate::event::{Event, RefusedAssignment};
 use crate::model::{
-    Agent, AgentId, App, Goal, Protocol, Reservation, State, Task, TaskContainer, TaskId,
-    TaskProbes, TaskState, Usage,
+    Agent, AgentId, App, Goal, Protocol, Reservation, State, Task, TaskContainer, TaskId, Usage,
 };
 use crate::place;
 use std::collections::BTreeMap;
@@ -61,6 +60,9 @@ fn check(
     let agent = state.agents.get(&placed.agent_id).ok_or(RefusedAssignment::AgentUnknown)?;
     if !agent.reachable {
         return Err(RefusedAssignment::AgentUnreachable);
+    }
+    if state.is_draining(&agent.id) {
+        return Err(RefusedAssignment::AgentDraining);
     }
     if state.delay_of(instance).until > state.now {
         return Err(RefusedAssignment::Delayed);

@@ -231,6 +231,7 @@ impl State {
                 app,
                 reservation: instance.reservation.as_ref(),
                 missing_secrets: self.missing_secrets(app),
+                closed: self.closed_to(app),
                 placed: places
                     .get(&instance.app_id)
                     .into_iter()
@@ -246,13 +247,14 @@ impl State {
     /// follows the first one.
     ///
     /// Callers leave out tasks of other configurations, as Marathon does: else an app that is
-    /// UNIQUE per host could never be replaced on a cluster of one.
+    /// UNIQUE per host could never be replaced on a cluster of one. Tasks that move away are left
+    /// out for the same reason: groups that they keep even may be what their successors need.
     fn places_of(&self, apps: &BTreeSet<&AppId>) -> BTreeMap<&AppId, Vec<(Time, TaskPlace)>> {
         let mut tasks: Vec<(&Instance, &Task)> = self
             .instances
             .values()
             .filter(|i| apps.contains(&i.app_id) && !self.is_inactive(&i.id))
-            .filter_map(|i| Some((i, i.task.as_ref()?)))
+            .filter_map(|i| Some((i, i.task.as_ref().filter(|t| t.misplaced.is_none())?)))
             .collect();
         tasks.sort_by_key(|(_, t)| t.staged_at);
         let mut places: BTreeMap<&AppId, Vec<(Time, TaskPlace)>> = BTreeMap::new();
