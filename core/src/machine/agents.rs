@@ -3,7 +3,7 @@
 use super::drain;
 use crate::command::Rejection;
 use crate::event::Event;
-use crate::model::{AGENT_SETTINGS_MAX, AgentChange, AgentId, InstanceId, State};
+use crate::model::{AGENT_SETTINGS_MAX, AgentChange, AgentId, Goal, InstanceId, State};
 use crate::place;
 
 /// Change the settings of an agent.
@@ -56,7 +56,8 @@ pub(super) fn judge_places(state: &mut State, agent_id: &AgentId) {
     let verdicts: Vec<(InstanceId, Option<String>)> = ids
         .into_iter()
         .filter_map(|id| {
-            let instance = state.instances.get(&id)?;
+            // One told to stop has its verdict: whether it counts while it does.
+            let instance = state.instances.get(&id).filter(|i| i.goal == Goal::Running)?;
             let task = instance.task.as_ref()?;
             let broken = || judge.broken(state.assigned_app(instance)?, &task.host);
             let drained = draining.then(|| "its agent is drained".to_string());

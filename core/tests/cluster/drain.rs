@@ -177,7 +177,12 @@ fn constraints_fixed_ports_and_pods_move_too() {
     let cluster = App { constraints: vec![rule(Operator::Cluster, None)], ..app("/c", 3) };
     let mut fixed = app("/f", 2);
     fixed.require_ports = true;
-    fixed.port_definitions[0].port = 31_005;
+    fixed.port_definitions = vec![PortDefinition {
+        port: 31_005,
+        protocol: Protocol::Tcp,
+        name: None,
+        labels: <_>::default(),
+    }];
     let moved = |definition: App, agents: &[&str]| {
         let id = definition.id.0.clone();
         let agents = agents.iter().map(|name| agent(name, 2000, 400)).collect();
