@@ -63,6 +63,9 @@ pub struct NodeArgs {
     /// Without word of an agent for so long, its tasks count as unreachable [default: 75s]
     #[arg(long, value_name = "TIME")]
     agent_timeout: Option<String>,
+    /// Do not move tasks onto machines that are new or back; `rebalance = false` in the file
+    #[arg(long)]
+    no_rebalance: bool,
     /// The TOML file [default: /etc/bramble/bramble.toml, if it is there]
     #[arg(long, value_name = "FILE", env = "BRAMBLE_CONFIG")]
     config: Option<PathBuf>,
@@ -72,7 +75,7 @@ pub struct NodeArgs {
 }
 
 const DATA_DIR: &str = "/var/lib/bramble";
-const KEYS: [(&str, &str); 16] = [
+const KEYS: [(&str, &str); 17] = [
     ("data-dir", DATA_DIR),
     ("run-dir", RUN_DIR),
     ("http", "0.0.0.0:8080"),
@@ -90,6 +93,7 @@ const KEYS: [(&str, &str); 16] = [
     ("cgroup-parent", ""),
     // Mesos: five pings at 15 s. An agent is back from a restart in a second or two.
     ("agent-timeout", "75s"),
+    ("rebalance", "true"),
 ];
 
 /// Values as text, with where each comes from.
@@ -116,6 +120,7 @@ pub struct NodeConfig {
     pub artifact_store: bool,
     pub cgroup_parent: String,
     pub agent_timeout: Duration,
+    pub rebalance: bool,
     /// Every setting with its origin, as `--print-config --json` shows it.
     pub settings: serde_json::Value,
 }
@@ -139,6 +144,7 @@ impl NodeArgs {
             "artifact-store" => switch(self.artifact_store),
             "agent-timeout" => self.agent_timeout.clone(),
             "cgroup-parent" => self.cgroup_parent.clone(),
+            "rebalance" => self.no_rebalance.then(|| "false".to_string()),
             _ => None,
         }
     }
@@ -227,6 +233,7 @@ impl Settings {
             artifact_store: self.parsed("artifact-store", "true or false")?,
             cgroup_parent,
             agent_timeout: self.read("agent-timeout", parse_time)?,
+            rebalance: self.parsed("rebalance", "true or false")?,
             settings: self.json(),
             data_dir,
         })
@@ -349,6 +356,10 @@ mod tests {
             assert_eq!(found.expect("resolves").values["run-dir"].1, from);
         }
         assert_eq!(found.values["quic"], ("0.0.0.0:7443".into(), "default".into()));
+        assert!(found.node().expect("good").rebalance);
+        let args = NodeArgs { no_rebalance: true, ..NodeArgs::default() };
+        let off = resolve(&args, &[], "rebalance = true").expect("resolves");
+        assert!(!off.node().expect("good").rebalance, "the flag beats the file");
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub struct MasterConfig {
     pub levels: Arc<dyn LogLevels>,
     /// How long an agent may be without a session before its tasks count as unreachable.
     pub agent_timeout: Duration,
+    /// Whether this master, while it leads, moves tasks onto agents that came lately.
+    pub rebalance: bool,
 }
 
 /// A running master.
@@ -93,8 +95,13 @@ impl Master {
         });
         let watching = (dispatcher.clone(), config.agent_timeout);
         let known_offers = offers.clone();
-        let control =
-            Control { store: store.clone(), propose: propose.clone(), offers, view: view.clone() };
+        let control = Control {
+            store: store.clone(),
+            propose: propose.clone(),
+            offers,
+            view: view.clone(),
+            rebalance: config.rebalance,
+        };
         let hub = Arc::new(Hub::default());
         let changes = store.events();
         let voice = Voice {

@@ -75,6 +75,7 @@ pub async fn up(config: NodeConfig, levels: Arc<Levels>) -> Result<u8> {
         keys: keys.clone(),
         levels,
         agent_timeout: config.agent_timeout,
+        rebalance: config.rebalance,
     })
     .await?;
     let own = Leader { node_id: Some(keys.identity.key.node_id()), address: reachable(quic) };

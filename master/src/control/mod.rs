@@ -20,6 +20,8 @@ pub struct Control {
     pub propose: Arc<dyn Propose>,
     pub offers: Arc<OfferBook>,
     pub view: Arc<PlacerView>,
+    /// Whether tasks move onto agents that came lately, just to even out.
+    pub rebalance: bool,
 }
 
 /// Milliseconds before a loop looks again after the log refused a command, so that a full disk
