@@ -9,8 +9,9 @@ use super::crowd::{Crowd, count};
 use super::restart;
 use super::select::age_order;
 use super::upgrade::Bounds;
-use crate::model::{AgentId, App, Instance, PPM, State};
+use crate::model::{AgentId, App, Instance, InstanceId, PPM, State};
 use crate::place::{Paper, Reason};
+use std::collections::BTreeSet;
 
 /// Why tasks move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(super) struct Movers<'a> {
     pub staying: Vec<&'a Instance>,
     /// Why they find none, agent by agent.
     pub in_the_way: Vec<(AgentId, Vec<Reason>)>,
+    /// All instances of the app that count.
+    all: Vec<&'a Instance>,
     cause: Cause,
 }
 
@@ -39,15 +42,17 @@ pub(super) fn movers<'a>(
     crowd: &Crowd<'a>,
     paper: &mut Option<Paper<'a>>,
 ) -> Option<Movers<'a>> {
-    // A change of the app that was broken off comes first: it is the user's own. Data cannot move.
-    if !crowd.old.is_empty() || app.is_resident() {
+    // Data cannot move.
+    if app.is_resident() {
         return None;
     }
     let (mut wanted, cause) = wanted(state, crowd)?;
-    let tasks = crowd.new.iter().filter(|i| i.task.is_some()).count();
+    // After a change that was broken off, both configurations are what the app has.
+    let all: Vec<&Instance> = crowd.new.iter().chain(&crowd.old).copied().collect();
+    let tasks = all.iter().filter(|i| i.task.is_some()).count();
     let good = u32::try_from(tasks - wanted.len()).unwrap_or(u32::MAX);
     // What waits, and what is missing besides, has asked for room when the books were opened.
-    let have = count(&crowd.new);
+    let have = count(&all);
     let waiting = have.saturating_sub(good.saturating_add(count(&wanted)));
     let asked = waiting.saturating_add(app.instances.saturating_sub(have));
     let more = app.instances.saturating_sub(good.saturating_add(asked)).min(count(&wanted));
@@ -57,26 +62,32 @@ pub(super) fn movers<'a>(
     let stay = app.instances.saturating_sub(good.saturating_add(promise.landing));
     wanted.sort_by_key(|i| (crowd.is_ready(i), age_order(app, i), &i.id));
     let staying = wanted.split_off(wanted.len().saturating_sub(stay as usize));
-    Some(Movers { going: wanted, staying, in_the_way: promise.in_the_way, cause })
+    Some(Movers { going: wanted, staying, in_the_way: promise.in_the_way, all, cause })
 }
 
 /// The tasks that should move next, and why.
 fn wanted<'a>(state: &State, crowd: &Crowd<'a>) -> Option<(Vec<&'a Instance>, Cause)> {
-    let task = |i: &Instance| i.task.clone().filter(|task| task.misplaced.is_some());
-    let here = |i: &&Instance| {
-        let agent = task(i).and_then(|task| state.agents.get(&task.agent_id));
-        agent.is_some_and(|agent| agent.reachable)
+    let agent = |i: &Instance| {
+        let task = i.task.as_ref().filter(|task| task.misplaced.is_some())?;
+        state.agents.get(&task.agent_id).filter(|agent| agent.reachable)
     };
-    let misplaced: Vec<&Instance> = crowd.new.iter().copied().filter(here).collect();
-    let drained = |i: &&&Instance| i.task.as_ref().is_some_and(|t| state.is_draining(&t.agent_id));
-    let drained: Vec<&Instance> = misplaced.iter().filter(drained).copied().collect();
+    let drained = |i: &&Instance| agent(i).is_some_and(|agent| state.is_draining(&agent.id));
+    let drained: Vec<&Instance> =
+        crowd.new.iter().chain(&crowd.old).copied().filter(drained).collect();
     if !drained.is_empty() {
         return Some((drained, Cause::Place));
     }
+    // A change of the app that was broken off comes first: it is the user's own. Only a machine
+    // that is to be switched off cannot wait for it.
+    if !crowd.old.is_empty() {
+        return None;
+    }
+    let misplaced: Vec<&Instance> =
+        crowd.new.iter().copied().filter(|i| agent(i).is_some()).collect();
     let evens = |i: &Instance| i.task.as_ref().is_some_and(|task| task.rebalanced.is_some());
     match misplaced.iter().find(|i| !evens(i)) {
-        Some(one) => Some((vec![one], Cause::Place)),
-        None => Some((vec![misplaced.first()?], Cause::Evenness)),
+        Some(one) => Some((vec![*one], Cause::Place)),
+        None => Some((vec![*misplaced.first()?], Cause::Evenness)),
     }
 }
 
@@ -91,8 +102,10 @@ pub(super) fn moves<'a>(
     if movers.going.is_empty() {
         return None;
     }
+    let going: BTreeSet<&InstanceId> = movers.going.iter().map(|going| &going.id).collect();
     let mut moving = crowd.clone();
-    moving.new.retain(|instance| movers.going.iter().all(|going| going.id != instance.id));
+    moving.new = movers.all;
+    moving.new.retain(|instance| !going.contains(&instance.id));
     moving.old = movers.going;
     Some(match movers.cause {
         Cause::Place => restart::moves(app, &moving),

@@ -1,6 +1,6 @@
 //! Agents that are being emptied, tasks that move to even out, and who takes no task because of it.
 
-use super::{AgentId, App, Goal, State, Task, Time};
+use super::{AgentId, AppId, Goal, State, Task, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -29,23 +29,25 @@ impl State {
     }
 
     /// Agents that take no task of an app whatever they have free.
-    pub fn closed_to(&self, app: &App) -> BTreeMap<AgentId, Closed> {
-        let leaving = self.rebalanced().filter(|(instance_app, _)| **instance_app == app.id);
-        let leaving = leaving.map(|(_, task)| (task.agent_id.clone(), Closed::Leaving));
+    pub fn closed_to(&self, app_id: &AppId) -> BTreeMap<AgentId, Closed> {
+        // Almost always no task moves to even out, and nothing is looked at.
+        let some = self.rebalanced_at > Time(0);
+        let own = self.instances_of(app_id).filter(|_| some).filter_map(|i| i.task.as_ref());
+        let leaving = own.filter(|task| task.rebalanced.is_some());
+        let leaving = leaving.map(|task| (task.agent_id.clone(), Closed::Leaving));
         let draining = self.draining.keys().map(|id| (id.clone(), Closed::Draining));
         leaving.chain(draining).collect()
     }
 
     /// Tasks that move to even out and have not ended, with their apps.
-    pub(crate) fn rebalanced(&self) -> impl Iterator<Item = (&super::AppId, &Task)> {
-        // Almost always none does, and nothing is looked at.
+    pub(crate) fn rebalanced(&self) -> impl Iterator<Item = (&AppId, &Task)> {
         let some = self.rebalanced_at > Time(0);
         let all = self.instances.values().filter(move |_| some);
         all.filter_map(|i| Some((&i.app_id, i.task.as_ref().filter(|t| t.rebalanced.is_some())?)))
     }
 
     /// Tasks of goal Running that may not stay where they are, with their apps.
-    pub(crate) fn misplaced(&self) -> impl Iterator<Item = (&super::AppId, &Task)> {
+    pub(crate) fn misplaced(&self) -> impl Iterator<Item = (&AppId, &Task)> {
         let wanted = self.instances.values().filter(|i| i.goal == Goal::Running);
         wanted.filter_map(|i| Some((&i.app_id, i.task.as_ref().filter(|t| t.misplaced.is_some())?)))
     }

@@ -221,6 +221,8 @@ impl State {
         waiting.sort_by_key(|(i, _)| (i.reservation.is_none(), i.since));
         let apps: BTreeSet<&AppId> = waiting.iter().map(|(i, _)| &i.app_id).collect();
         let places = self.places_of(&apps);
+        let closed: BTreeMap<&AppId, BTreeMap<AgentId, Closed>> =
+            apps.iter().map(|id| (*id, self.closed_to(id))).collect();
         let same_config = |app_id: &AppId, one: Time, other: Time| {
             self.apps.get(app_id).is_some_and(|record| record.same_config(one, other))
         };
@@ -231,7 +233,7 @@ impl State {
                 app,
                 reservation: instance.reservation.as_ref(),
                 missing_secrets: self.missing_secrets(app),
-                closed: self.closed_to(app),
+                closed: closed.get(&instance.app_id).cloned().unwrap_or_default(),
                 placed: places
                     .get(&instance.app_id)
                     .into_iter()

@@ -66,7 +66,7 @@ fn considered(
     let current: Vec<&Instance> = current.collect();
     let placed = places(state, &current);
     let mut reservations = idle(state, app, &kept);
-    let (missing, closed) = (state.missing_secrets(app), state.closed_to(app));
+    let (missing, closed) = (state.missing_secrets(app), state.closed_to(&app.id));
     let demands: Vec<Demand<'_>> = (0..outlook.wanted.min(INSTANCES_CONSIDERED_MAX))
         .map(|number| Demand {
             instance_id: InstanceId::compose(&app.id, &number.to_string()),

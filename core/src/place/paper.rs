@@ -161,7 +161,7 @@ fn one_more<'a>(state: &'a State, app: &'a App, leaves: Option<&InstanceId>) -> 
         reservation: None,
         placed: tasks.into_iter().map(|task| state.place_of(task)).collect(),
         missing_secrets: state.missing_secrets(app),
-        closed: state.closed_to(app),
+        closed: state.closed_to(&app.id),
     }
 }
 

@@ -260,6 +260,39 @@ fn a_change_of_the_app_comes_first() {
     assert_eq!(hosts(&bench, "/b").iter().filter(|host| *host == "n2").count(), 0);
 }
 
+/// A change that was broken off leaves two configurations; a machine cannot wait for its user.
+#[test]
+fn both_sides_of_a_change_that_was_broken_off_move() {
+    let mut bench = three();
+    bench.create(bounded("/a", 6, PPM, 0));
+    bench.finish();
+    let mut changed = bounded("/a", 6, PPM, 0);
+    changed.cmd = Some("sleep 2000".into());
+    let deployment = bench.update(changed);
+    while bench.instances("/a").iter().filter(|i| bench.state.is_current(i)).count() < 4 {
+        bench.settle();
+        bench.place();
+        bench.obey();
+    }
+    bench.must(Command::CancelDeployment { id: deployment });
+    bench.finish();
+    let current = |bench: &Bench| {
+        let all = bench.instances("/a");
+        (all.len(), all.iter().filter(|i| bench.state.is_current(i)).count())
+    };
+    let before = current(&bench);
+    assert!(before.0 == 6 && before.1 < 6, "{before:?}");
+    for name in ["n1", "n2"] {
+        drain(&mut bench, name);
+        assert!(stays(&bench, name).iter().all(Stay::goes));
+        bench.finish();
+        assert_eq!(stays(&bench, name), []);
+        undrain(&mut bench, name);
+    }
+    assert_eq!(current(&bench).0, 6);
+    assert!(current(&bench).1 >= before.1);
+}
+
 #[test]
 fn an_agent_opened_again_keeps_what_has_not_moved() {
     let mut bench = three();

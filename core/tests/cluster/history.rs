@@ -467,7 +467,9 @@ proptest! {
         for name in ["n1", "n2"] {
             let mut large = agent(name, 1_000_000, 1_000_000);
             large.ports = vec![PortRange { begin: 20_000, end: 60_000 }];
+            let agent_id = large.id.clone();
             bench.must(Command::RegisterAgent { agent: large });
+            bench.must(Command::Undrain { agent_id });
         }
         rest(&mut bench)?;
         prop_assert!(bench.state.leaving.is_empty());

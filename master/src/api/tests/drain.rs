@@ -63,7 +63,7 @@ async fn an_agent_is_drained_and_opened_again() {
     });
     let view = node.get(PATH).await.json();
     let said = messages(&view)[1];
-    let short = "stays, because no other agent takes it: node2: cpus: needs 0.1, 0.05 free";
+    let short = "stays, because no other agent takes it: node2: cpus: needs 1, 0.05 free";
     assert!(!said.0 && said.1.starts_with(short), "{said:?}");
     node.edit(|all| {
         let big = Resources { cpus_milli: 4000, ..other().total };
@@ -107,7 +107,7 @@ async fn what_cannot_be_drained_is_refused() {
     node.edit(|all| {
         all.agents.insert(AgentId::new("agent-2"), other());
     });
-    assert_eq!(node.ask("POST", "/v1/bramble/agents/agent-/drain", "").await.status, 422);
+    assert_eq!(node.ask("POST", "/v1/bramble/agents/agent-/drain", "").await.status, 409);
 }
 
 #[tokio::test]
