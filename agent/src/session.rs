@@ -76,11 +76,15 @@ pub(crate) async fn keep(
         let mut welcomed = false;
         let ended = tokio::select! {
             () = leave.cancelled() => return,
-            ended = session(&endpoint, &speaker, &leader, &mut welcomed) => ended,
-            () = changed(&mut leaders, &leader) => {
-                pause = REDIAL_MIN;
-                continue;
-            }
+            ended = session(&endpoint, &speaker, &leader, &mut welcomed) => Some(ended),
+            () = changed(&mut leaders, &leader) => None,
+        };
+        if welcomed {
+            speaker.reconciling.led(false).await;
+        }
+        let Some(ended) = ended else {
+            pause = REDIAL_MIN;
+            continue;
         };
         if welcomed {
             pause = REDIAL_MIN;
@@ -146,6 +150,7 @@ async fn session(
     let (mut send, mut receive) = connection.0.open_bi().await.map_err(SessionError::Open)?;
     speak::greet(&speaker.agent, &mut send, &mut receive).await?;
     *welcomed = true;
+    speaker.reconciling.led(true).await;
     tracing::info!(address = %leader.address, "session with the leader");
     let ended = tokio::select! {
         ended = speak::speak(&speaker.agent, &speaker.reconciling, send, receive) => ended,

@@ -15,6 +15,7 @@ pub mod founding;
 pub mod levels;
 pub mod normalize;
 pub mod offers;
+pub mod proof;
 pub mod propose;
 pub mod queue_view;
 pub mod server;

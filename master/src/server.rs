@@ -85,6 +85,7 @@ impl Master {
             propose.clone(),
             offers.clone(),
             vault.clone(),
+            consensus.clone(),
         ));
         let admission = Arc::new(Admission {
             store: store.clone(),

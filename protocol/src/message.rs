@@ -23,6 +23,8 @@ pub enum ToMaster {
     Resync,
     /// The data of these volumes is gone.
     VolumesRemoved(Vec<VolumeId>),
+    /// Tasks here need a lease. `asked_ms` is the moment on the agent's own clock.
+    Renew { asked_ms: u64 },
 }
 
 /// What the leader says on a session.
@@ -35,6 +37,9 @@ pub enum ToAgent {
     /// Volumes that were given up, the whole list: remove their data. A volume that is not named
     /// here is never removed.
     RemoveVolumes(Vec<VolumeId>),
+    /// Answers [`ToMaster::Renew`], and only from a leader that has proven after it was asked that it
+    /// leads: tasks that need a lease may run until `asked_ms + ttl_ms` on the agent's clock.
+    Lease { asked_ms: u64, ttl_ms: u64 },
 }
 
 /// The tasks of one agent, complete or as a difference.

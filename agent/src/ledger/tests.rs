@@ -16,6 +16,10 @@ fn status(task: &str, sequence: u32, state: TaskState) -> TaskStatus {
         probes: None,
         containers: Vec::new(),
         size: None,
+        restarts: 0,
+        ran: false,
+        restarts: 0,
+        last_end: String::new(),
     }
 }
 

@@ -27,6 +27,7 @@ fn report(bench: &mut Bench, id: &InstanceId, states: [TaskState; 2]) -> Vec<Eve
         probes: None,
         containers: [("one", one), ("two", two), ("stranger", one)].map(container).into(),
         size: None,
+        restarts: 0,
     };
     bench.must(Command::RecordStatus { statuses: vec![status] })
 }

@@ -22,6 +22,7 @@ mod lock;
 mod log_store;
 mod network;
 mod profile;
+mod proof;
 mod proposer;
 mod record;
 mod snapshot;

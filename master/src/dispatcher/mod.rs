@@ -5,10 +5,12 @@
 //! the same connection when the API asks.
 
 mod assignments;
+mod lease;
 mod liveness;
 mod session;
 
 use crate::offers::OfferBook;
+use crate::proof::Proof;
 use crate::propose::{Propose, ProposeError};
 use crate::store::Store;
 use crate::streams::{AgentStream, OpenStream, StreamError, StreamFuture};
@@ -16,6 +18,8 @@ use crate::vault::Vault;
 use bramble_core::model::{AgentId, NodeId, NodeRole};
 use bramble_protocol::message::{StreamReply, StreamRequest};
 use bramble_protocol::net::{self as frame, FrameError, Link};
+use lease::Prover;
+use session::Down;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,6 +52,7 @@ pub struct Dispatcher {
     propose: Arc<dyn Propose>,
     offers: Arc<OfferBook>,
     vault: Arc<Vault>,
+    prover: Prover,
     sessions: Mutex<BTreeMap<AgentId, Session>>,
     next_session: AtomicU64,
     /// A level trigger: moves whenever a session began or ended.
@@ -65,6 +70,7 @@ impl Dispatcher {
         propose: Arc<dyn Propose>,
         offers: Arc<OfferBook>,
         vault: Arc<Vault>,
+        proof: Arc<dyn Proof>,
     ) -> Self {
         let (sessions, next_session) = (Mutex::default(), AtomicU64::new(1));
         Self {
@@ -72,6 +78,7 @@ impl Dispatcher {
             propose,
             offers,
             vault,
+            prover: Prover::new(proof),
             sessions,
             next_session,
             changed: watch::Sender::new(0),

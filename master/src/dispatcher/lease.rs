@@ -1,0 +1,117 @@
+//! Leases of tasks that must not run twice: an agent that asks is answered once this master has
+//! proven, after it was asked, that it leads.
+//!
+//! Owns that order and the sharing of proofs. How long a lease lasts, and why a replacement is safe
+//! after it, is `core::lease`.
+
+use super::{Dispatcher, Down};
+use crate::proof::Proof;
+use bramble_core::lease::LEASE_MS;
+use bramble_core::model::AgentId;
+use bramble_protocol::message::ToAgent;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{Mutex, mpsc};
+
+/// Proofs for all agents: those that ask while one is under way share the next.
+pub(super) struct Prover {
+    proof: Arc<dyn Proof>,
+    begun: AtomicU64,
+    last: Mutex<Proven>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Proven {
+    number: u64,
+    leads: bool,
+}
+
+impl Prover {
+    pub(super) fn new(proof: Arc<dyn Proof>) -> Self {
+        Self { proof, begun: AtomicU64::new(0), last: Mutex::default() }
+    }
+
+    /// Whether this master is proven to lead by a proof that began after this call.
+    pub(super) async fn prove(&self) -> bool {
+        let asked = self.begun.load(Ordering::SeqCst);
+        let mut last = self.last.lock().await;
+        if last.number > asked {
+            return last.leads;
+        }
+        let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let leads = self.proof.prove().await;
+        *last = Proven { number, leads };
+        leads
+    }
+}
+
+/// Answer one agent's requests for a lease, until its session ends.
+pub(super) async fn grant(
+    dispatcher: &Dispatcher,
+    agent_id: &AgentId,
+    mut asked: mpsc::Receiver<u64>,
+    outbox: mpsc::Sender<Down>,
+) {
+    while let Some(asked_ms) = asked.recv().await {
+        // One that is recorded as away is being replaced: the session first has to say that it is
+        // here again.
+        let here = || dispatcher.store.read(|state| !state.away.contains_key(agent_id));
+        if dispatcher.prover.prove().await && here() {
+            let lease = Down::Say(ToAgent::Lease { asked_ms, ttl_ms: LEASE_MS });
+            if outbox.send(lease).await.is_err() {
+                return;
+            }
+        } else {
+            tracing::debug!(%agent_id, "no lease: this master is not sure to lead");
+        }
+    }
+    std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proof::ProofFuture;
+    use std::sync::atomic::AtomicUsize;
+    use tokio::sync::Semaphore;
+
+    struct Counted {
+        proofs: AtomicUsize,
+        gate: Semaphore,
+    }
+
+    impl Proof for Counted {
+        fn prove(&self) -> ProofFuture<'_> {
+            Box::pin(async {
+                self.proofs.fetch_add(1, Ordering::SeqCst);
+                self.gate.acquire().await.expect("open").forget();
+                true
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_proof_serves_those_who_asked_before_it_began() {
+        let counted = Arc::new(Counted { proofs: AtomicUsize::new(0), gate: Semaphore::new(0) });
+        let prover = Arc::new(Prover::new(counted.clone()));
+        let ask = || {
+            let prover = prover.clone();
+            tokio::spawn(async move { prover.prove().await })
+        };
+        let first = ask();
+        while counted.proofs.load(Ordering::SeqCst) < 1 {
+            tokio::task::yield_now().await;
+        }
+        // These came while the first was under way: it says nothing about the moment they came.
+        let others: Vec<_> = (0..10).map(|_| ask()).collect();
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        counted.gate.add_permits(2);
+        assert!(first.await.expect("ends"));
+        for other in others {
+            assert!(other.await.expect("ends"));
+        }
+        assert_eq!(counted.proofs.load(Ordering::SeqCst), 2);
+    }
+}
