@@ -128,7 +128,7 @@ mod tests {
             (TaskState::Finished, 10_000, 11_000),
             (TaskState::Failed, 12_000, 14_000),
             (TaskState::Killed, 15_000, 14_000),
-            (TaskState::Failed, 16_000, 19_000),
+            (TaskState::Failed, 14_500, 17_500),
             (TaskState::Failed, 60_000, 61_000),
         ];
         for (state, now, until) in ends {

@@ -17,9 +17,6 @@ fn status(task: &str, sequence: u32, state: TaskState) -> TaskStatus {
         containers: Vec::new(),
         size: None,
         restarts: 0,
-        ran: false,
-        restarts: 0,
-        last_end: String::new(),
     }
 }
 
@@ -35,6 +32,9 @@ fn facts(sequence: u32) -> TaskFacts {
         probes: None,
         containers: Vec::new(),
         size: None,
+        ran: false,
+        restarts: 0,
+        last_end: String::new(),
     }
 }
 

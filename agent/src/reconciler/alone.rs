@@ -146,3 +146,7 @@ pub(super) fn at_hand(task: Arc<Assignment>) -> Arc<Assignment> {
     again.spec.image.iter_mut().for_each(|image| image.force_pull = false);
     Arc::new(again)
 }
+
+#[cfg(test)]
+#[path = "alone_tests.rs"]
+mod tests;

@@ -232,7 +232,19 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
+    /// An agent with a session: masters decide.
     pub(crate) async fn start(directory: &Path, machine: &Arc<Machine>, boot_id: &str) -> Agent {
+        let agent = Self::start_alone(directory, machine, boot_id).await;
+        agent.handle.led(true).await;
+        agent
+    }
+
+    /// An agent that has found no master yet.
+    pub(crate) async fn start_alone(
+        directory: &Path,
+        machine: &Arc<Machine>,
+        boot_id: &str,
+    ) -> Agent {
         let (ledger, contents) = Ledger::open(directory).unwrap();
         let fake = Arc::new(Fake(Arc::clone(machine)));
         let generation = contents.generation;
