@@ -6,9 +6,9 @@
 mod pod;
 
 use crate::model::{
-    AgentId, AlonePolicy, App, Assignment, BYTES_PER_MIB, ContainerKind, EnvValue, Goal, Instance, Limit,
-    Protocol, PublishedPort, ReadinessCheck, ReadinessProbe, Resources, State, Task, TaskCommand,
-    TaskId, TaskImage, TaskNetwork, TaskSpec,
+    AgentId, AlonePolicy, App, Assignment, BYTES_PER_MIB, ContainerKind, EnvValue, Goal, Instance,
+    Limit, Protocol, PublishedPort, ReadinessCheck, ReadinessProbe, Resources, State, Task,
+    TaskCommand, TaskId, TaskImage, TaskNetwork, TaskSpec,
 };
 use std::collections::BTreeMap;
 

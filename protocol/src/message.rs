@@ -39,7 +39,10 @@ pub enum ToAgent {
     RemoveVolumes(Vec<VolumeId>),
     /// Answers [`ToMaster::Renew`], and only from a leader that has proven after it was asked that it
     /// leads: tasks that need a lease may run until `asked_ms + ttl_ms` on the agent's clock.
-    Lease { asked_ms: u64, ttl_ms: u64 },
+    Lease {
+        asked_ms: u64,
+        ttl_ms: u64,
+    },
 }
 
 /// The tasks of one agent, complete or as a difference.

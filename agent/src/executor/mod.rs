@@ -130,7 +130,13 @@ fn clean(task_dir: &Path, cgroup: &TaskCgroup<'_>, spec: &ExecutorSpec) {
 }
 
 fn never_ran(reason: String) -> ExitRecord {
-    ExitRecord { code: CODE_NEVER_RAN, oom: false, stopped: false, failure: Some(reason), lease_over: false }
+    ExitRecord {
+        code: CODE_NEVER_RAN,
+        oom: false,
+        stopped: false,
+        failure: Some(reason),
+        lease_over: false,
+    }
 }
 
 fn fail(task_dir: &Path, peers: &mut Peers, error: &ExecutorError) -> i32 {

@@ -100,7 +100,13 @@ mod tests {
     }
 
     fn exit(code: i32, stopped: bool) -> Found<&'static str> {
-        Found::Ended(Ending::Exited(ExitRecord { code, oom: false, stopped, failure: None, lease_over: false }))
+        Found::Ended(Ending::Exited(ExitRecord {
+            code,
+            oom: false,
+            stopped,
+            failure: None,
+            lease_over: false,
+        }))
     }
 
     fn failed(message: &str, exit_code: Option<i32>) -> Recovery<&'static str> {

@@ -108,10 +108,8 @@ async fn a_task_that_fails_its_checks_is_started_again_too() {
     agent.assign(vec![task]).await;
     let killed = agent.until_state("a", TaskState::Killed).await;
     assert_eq!(killed.message, UNHEALTHY);
-    within(machine.until(|state| {
-        state.log.iter().filter(|line| *line == "create a").count() >= 2
-    }))
-    .await;
+    within(machine.until(|state| state.log.iter().filter(|line| *line == "create a").count() >= 2))
+        .await;
     agent.leave().await;
 }
 

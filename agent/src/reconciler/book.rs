@@ -83,7 +83,7 @@ impl Book {
             .values()
             .fold(Resources::default(), |sum, a| sum.plus(&a.spec.resources));
         let ports = self.assignments.values().flat_map(|a| a.spec.host_ports.clone()).collect();
-        let leased = self.assignments.values().any(|a| a.run && a.spec.alone.leased);
+        let leased = self.assignments.values().any(|a| a.spec.alone.leased);
         Held { generation: self.generation, taken, ports, leased }
     }
 

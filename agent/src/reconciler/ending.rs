@@ -132,7 +132,13 @@ mod tests {
 
     #[test]
     fn endings_are_told_as_mesos_tells_them() {
-        let exit = |code| ExitRecord { code, oom: false, stopped: false, failure: None, lease_over: false };
+        let exit = |code| ExitRecord {
+            code,
+            oom: false,
+            stopped: false,
+            failure: None,
+            lease_over: false,
+        };
         let stopped = |code| ExitRecord { stopped: true, ..exit(code) };
         let killed = TaskState::Killed;
         let failed = TaskState::Failed;

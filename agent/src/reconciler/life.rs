@@ -216,11 +216,7 @@ impl<P: Performer> Life<P> {
         }
     }
 
-    async fn failed_to_start(
-        &self,
-        container: P::Container,
-        refusal: Refusal,
-    ) -> Terminal {
+    async fn failed_to_start(&self, container: P::Container, refusal: Refusal) -> Terminal {
         container.stop(0).await;
         let ending = container.wait().await;
         let Terminal { containers, .. } =

@@ -5,8 +5,8 @@ use super::RuntimeError;
 use super::process;
 use bramble_protocol::codec::{self, FRAME_HEAD_BYTES};
 use bramble_protocol::executor::{
-    EXIT_FILE, ExecutorSpec, ExitRecord, FromExecutor, PID_FILE, ProcessKey, SOCKET_FILE, SPEC_FILE,
-    ToExecutor,
+    EXIT_FILE, ExecutorSpec, ExitRecord, FromExecutor, PID_FILE, ProcessKey, SOCKET_FILE,
+    SPEC_FILE, ToExecutor,
 };
 use serde::de::DeserializeOwned;
 use std::fs::File;

@@ -2,8 +2,8 @@
 //! these things have in a pod (Marathon's contract, section 9).
 
 use super::{
-    Violation, Violations, all_unique, command, constraints, container, is_name, network, partition,
-    rollout, strategy, volume,
+    Violation, Violations, all_unique, command, constraints, container, is_name, network,
+    partition, rollout, strategy, volume,
 };
 use crate::model::{
     App, Endpoint, Limit, Pod, PodCommand, PodContainer, PodImage, PodProbe, PodVolume, Protocol,

@@ -269,7 +269,7 @@ fn status(state: &State, n: usize, to: u8, healthy: Option<bool>, skip: u32) -> 
         probes: None,
         containers: Vec::new(),
         size: task.and_then(|t| t.resizing()).map(|resize| SizeReport {
-        restarts: 0,
+            restarts: 0,
             version: resize.version,
             refused: (skip == 2).then(|| "in use".into()),
         }),

@@ -48,7 +48,7 @@ fn answer(bench: &mut Bench, refused: Option<&str>) {
             probes: None,
             containers: Vec::new(),
             size: Some(SizeReport {
-            restarts: 0,
+                restarts: 0,
                 version: instance.assigned_version(),
                 refused: refused.map(str::to_string),
             }),

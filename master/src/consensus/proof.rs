@@ -13,7 +13,8 @@ impl Proof for Consensus {
     /// committed is applied (Raft, section 6.4).
     fn prove(&self) -> ProofFuture<'_> {
         Box::pin(async {
-            let proven = tokio::time::timeout(PROOF_MAX, self.raft.ensure_linearizable());
+            let Ok(raft) = self.raft() else { return false };
+            let proven = tokio::time::timeout(PROOF_MAX, raft.ensure_linearizable());
             matches!(proven.await, Ok(Ok(_))) && self.is_leader()
         })
     }
