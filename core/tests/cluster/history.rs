@@ -268,8 +268,8 @@ fn status(state: &State, n: usize, to: u8, healthy: Option<bool>, skip: u32) -> 
         exit_code: None,
         probes: None,
         containers: Vec::new(),
+        restarts: 0,
         size: task.and_then(|t| t.resizing()).map(|resize| SizeReport {
-            restarts: 0,
             version: resize.version,
             refused: (skip == 2).then(|| "in use".into()),
         }),

@@ -47,8 +47,8 @@ fn answer(bench: &mut Bench, refused: Option<&str>) {
             exit_code: None,
             probes: None,
             containers: Vec::new(),
+            restarts: 0,
             size: Some(SizeReport {
-                restarts: 0,
                 version: instance.assigned_version(),
                 refused: refused.map(str::to_string),
             }),

@@ -71,9 +71,61 @@ pub(super) async fn grant(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::offers::OfferBook;
     use crate::proof::ProofFuture;
+    use crate::propose::{Propose, ProposeFuture};
+    use crate::store::Store;
+    use crate::vault::Vault;
+    use bramble_core::command::Command;
+    use bramble_core::model::{State, Time};
+    use bramble_protocol::net::NodeKey;
+    use futures_util::FutureExt;
     use std::sync::atomic::AtomicUsize;
     use tokio::sync::Semaphore;
+
+    struct Sure(bool);
+
+    impl Proof for Sure {
+        fn prove(&self) -> ProofFuture<'_> {
+            Box::pin(async { self.0 })
+        }
+    }
+
+    struct Nothing;
+
+    impl Propose for Nothing {
+        fn propose(&self, _: Command) -> ProposeFuture<'_> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_proven_leader_grants_and_only_to_an_agent_that_is_here() {
+        let agent_id = AgentId::new("n1");
+        for (leads, is_away, granted) in
+            [(true, false, true), (false, false, false), (true, true, false)]
+        {
+            let mut state = State::default();
+            if is_away {
+                state.away.insert(agent_id.clone(), Time(1));
+            }
+            let store = Arc::new(Store::new(state));
+            let key = NodeKey::generate().expect("a key");
+            let vault = Arc::new(Vault::new(&key, store.clone(), Arc::new(Nothing)));
+            let (offers, sure) = (Arc::new(OfferBook::default()), Arc::new(Sure(leads)));
+            let dispatcher = Dispatcher::new(store, Arc::new(Nothing), offers, vault, sure);
+            let (asks, asked) = mpsc::channel(1);
+            let (outbox, mut inbox) = mpsc::channel(1);
+            asks.send(7).await.expect("taken");
+            let granting = grant(&dispatcher, &agent_id, asked, outbox);
+            assert!(granting.now_or_never().is_none(), "it ends with the session");
+            let lease = match inbox.try_recv() {
+                Ok(Down::Say(ToAgent::Lease { asked_ms, ttl_ms })) => Some((asked_ms, ttl_ms)),
+                _ => None,
+            };
+            assert_eq!(lease, granted.then_some((7, LEASE_MS)), "{leads} {is_away}");
+        }
+    }
 
     struct Counted {
         proofs: AtomicUsize,
