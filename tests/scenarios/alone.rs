@@ -183,13 +183,12 @@ fn a_singleton_never_runs_twice_though_its_agent_is_frozen() {
     };
     assert!(!processes(frozen, &single).is_empty());
     frozen.signal(Signal::SIGSTOP);
-    let moved = eventually(&format!("a replacement\n{}", first.log()), || {
+    eventually(&format!("a replacement\n{}", first.log()), || {
         let old = !processes(frozen, &single).is_empty();
         let new = cgroup_processes(&other.cgroup_parent);
         assert!(!old || new.is_empty(), "both run");
         (!new.is_empty()).then_some(())
     });
-    let () = moved;
     let again = task_id(&first.running("single", 1));
     assert_ne!(again, single);
     frozen.signal(Signal::SIGCONT);
