@@ -6,6 +6,7 @@
 //! hash map, because replicas of different word sizes must agree.
 
 pub mod alone;
+pub mod autopilot;
 pub mod command;
 pub mod converge;
 pub mod deploy;

@@ -30,6 +30,8 @@ impl Node {
         };
         let mut command = home.inside(&program);
         command.args(["agent", "--name", name, "--join", join, "--token", token.trim()]);
+        // It may share the network with the node.
+        command.args(["--quic", "0.0.0.0:0"]);
         directories(&mut command);
         command.args(extra).stdin(Stdio::null()).stdout(Stdio::null());
         let log = std::fs::OpenOptions::new().create(true).append(true).open(root.join("log"));

@@ -7,7 +7,7 @@ use crate::reconciler::{Followed, Reconciling};
 use bramble_core::lease::{LEASE_MS, LEASE_RENEW_MS};
 use bramble_core::model::{Agent, VolumeId};
 use bramble_protocol::message::{ToAgent, ToMaster};
-use bramble_protocol::net::{FrameError, read_frame, write_frame};
+use bramble_protocol::net::{Directory, FrameError, read_frame, write_frame};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -31,6 +31,9 @@ pub(super) async fn greet(
     let answer = tokio::time::timeout(WELCOME_MAX, read_frame(receive));
     match answer.await.map_err(|_| SessionError::NotWelcomed)?? {
         Some(ToAgent::Welcome) => Ok(()),
+        Some(ToAgent::NotLeading { leader, masters }) => {
+            Err(SessionError::NotLeading { leader, masters })
+        }
         Some(_) => Err(SessionError::OutOfTurn),
         None => Err(SessionError::Ended),
     }
@@ -40,12 +43,13 @@ pub(super) async fn greet(
 pub(super) async fn speak(
     agent: &Agent,
     reconciling: &Reconciling,
+    directory: &Directory,
     send: impl AsyncWrite + Unpin,
     receive: impl AsyncRead + Unpin,
 ) -> Result<(), SessionError> {
     let (resync, resyncs) = mpsc::channel(RESYNCS_MAX);
     tokio::select! {
-        ended = listen(reconciling, receive, resync) => ended,
+        ended = listen(reconciling, directory, receive, resync) => ended,
         ended = tell(agent, reconciling, send, resyncs) => ended,
     }
 }
@@ -53,12 +57,14 @@ pub(super) async fn speak(
 /// Take what the leader says.
 async fn listen(
     reconciling: &Reconciling,
+    directory: &Directory,
     mut receive: impl AsyncRead + Unpin,
     resync: mpsc::Sender<()>,
 ) -> Result<(), SessionError> {
     while let Some(said) = read_frame(&mut receive).await? {
         match said {
-            ToAgent::Welcome => return Err(SessionError::OutOfTurn),
+            ToAgent::Welcome | ToAgent::NotLeading { .. } => return Err(SessionError::OutOfTurn),
+            ToAgent::Masters(masters) => masters.iter().for_each(|seen| directory.hear(seen)),
             ToAgent::Acknowledge(keys) => reconciling.acknowledge(keys).await,
             ToAgent::Lease { asked_ms, ttl_ms } => {
                 // Nobody is believed to have been asked in the future, or to give more than there is.

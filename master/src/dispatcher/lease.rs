@@ -71,6 +71,7 @@ pub(super) async fn grant(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::consensus::Leadership;
     use crate::offers::OfferBook;
     use crate::proof::ProofFuture;
     use crate::propose::{Propose, ProposeFuture};
@@ -81,7 +82,7 @@ mod tests {
     use bramble_protocol::net::NodeKey;
     use futures_util::FutureExt;
     use std::sync::atomic::AtomicUsize;
-    use tokio::sync::Semaphore;
+    use tokio::sync::{Semaphore, watch};
 
     struct Sure(bool);
 
@@ -113,7 +114,16 @@ mod tests {
             let key = NodeKey::generate().expect("a key");
             let vault = Arc::new(Vault::new(&key, store.clone(), Arc::new(Nothing)));
             let (offers, sure) = (Arc::new(OfferBook::default()), Arc::new(Sure(leads)));
-            let dispatcher = Dispatcher::new(store, Arc::new(Nothing), offers, vault, sure);
+            let leadership = watch::Sender::new(Leadership::default()).subscribe();
+            let dispatcher = Dispatcher::new(
+                store,
+                Arc::new(Nothing),
+                offers,
+                vault,
+                sure,
+                leadership,
+                Arc::default(),
+            );
             let (asks, asked) = mpsc::channel(1);
             let (outbox, mut inbox) = mpsc::channel(1);
             asks.send(7).await.expect("taken");
