@@ -27,7 +27,7 @@ fn task_id(tasks: &[Value]) -> String {
 }
 
 fn join(first: &Node, name: &str) -> JoinedAgent {
-    first.joined_by(first, name, "127.0.0.1:7443", &["--quic", "127.0.0.1:0"])
+    first.joined_by(first, name, "127.0.0.1:7443", &[])
 }
 
 /// What runs of a task on an agent: its cgroup is named by its id.
