@@ -26,6 +26,8 @@ pub enum ToMaster {
     Resync,
     /// The data of these volumes is gone.
     VolumesRemoved(Vec<VolumeId>),
+    /// Tasks here need a lease. `asked_ms` is the moment on the agent's own clock.
+    Renew { asked_ms: u64 },
 }
 
 /// What the leader says on a session.
@@ -38,6 +40,12 @@ pub enum ToAgent {
     /// Volumes that were given up, the whole list: remove their data. A volume that is not named
     /// here is never removed.
     RemoveVolumes(Vec<VolumeId>),
+    /// Answers [`ToMaster::Renew`], and only from a leader that has proven after it was asked that it
+    /// leads: tasks that need a lease may run until `asked_ms + ttl_ms` on the agent's clock.
+    Lease {
+        asked_ms: u64,
+        ttl_ms: u64,
+    },
     /// In the place of a welcome: this master does not lead. The stream ends with it.
     NotLeading {
         /// Who does, as far as it knows.
