@@ -8,7 +8,7 @@ mod speak;
 use crate::reconciler::Reconciling;
 use crate::streams::Streams;
 use bramble_core::model::{Agent, NodeId};
-use bramble_protocol::net::{Alpn, Endpoint, EndpointError, FrameError};
+use bramble_protocol::net::{Alpn, Directory, Endpoint, EndpointError, FrameError};
 use rand::Rng;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -59,6 +59,8 @@ pub(crate) struct Speaker {
     pub agent: Agent,
     pub reconciling: Reconciling,
     pub streams: Arc<Streams>,
+    /// Where the leader was met is noted here: other nodes' images may be at it.
+    pub directory: Arc<Directory>,
 }
 
 /// Keep a session with one of `leaders`, until told to leave. They are tried in order, each
@@ -142,13 +144,18 @@ async fn session(
         .connect(leader.address, Alpn::Agent, leader.node_id.as_ref())
         .await
         .map_err(SessionError::Dial)?;
+    if let Some(peer) = &link.peer {
+        let address = link.connection.remote_address();
+        speaker.directory.note(&peer.node_id, peer.role, address);
+    }
     let connection = Closing(link.connection.clone());
     let (mut send, mut receive) = connection.0.open_bi().await.map_err(SessionError::Open)?;
     speak::greet(&speaker.agent, &mut send, &mut receive).await?;
     *welcomed = true;
     tracing::info!(address = %leader.address, "session with the leader");
+    let exchange = speaker.streams.images.exchange();
     let ended = tokio::select! {
-        ended = speak::speak(&speaker.agent, &speaker.reconciling, send, receive) => ended,
+        ended = speak::speak(&speaker.agent, &speaker.reconciling, exchange, send, receive) => ended,
         lost = serve_streams(&connection.0, &speaker.streams) => Err(SessionError::Lost(lost)),
     };
     if let Err(error) = &ended {

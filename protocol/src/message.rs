@@ -6,9 +6,15 @@
 //! [`StreamReply`] frame back, then as each kind says.
 
 use crate::secret::Secret;
-use bramble_core::model::{Agent, Assignment, Offer, TaskId, TaskStatus, VolumeId};
+use bramble_core::model::{
+    Agent, Assignment, NodeId, NodeRole, Offer, TaskId, TaskStatus, VolumeId,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// Images an agent tells of, the latest first.
+pub const HELD_IMAGES_MAX: usize = 1000;
 
 /// What an agent says on its session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +29,18 @@ pub enum ToMaster {
     Resync,
     /// The data of these volumes is gone.
     VolumesRemoved(Vec<VolumeId>),
+    /// The images other nodes can get from this one: the whole list, whenever it changed. At most
+    /// [`HELD_IMAGES_MAX`].
+    Images(Vec<HeldImage>),
+    /// Who else holds an image? Answered by [`ToAgent::Holders`].
+    WhoHolds {
+        /// Chosen by the agent, repeated in the answer.
+        inquiry: u64,
+        /// Normalised, with a tag or a digest.
+        reference: String,
+        /// Of a reference by digest.
+        digest: Option<String>,
+    },
 }
 
 /// What the leader says on a session.
@@ -35,6 +53,31 @@ pub enum ToAgent {
     /// Volumes that were given up, the whole list: remove their data. A volume that is not named
     /// here is never removed.
     RemoveVolumes(Vec<VolumeId>),
+    Holders {
+        inquiry: u64,
+        /// The nodes whose image came last first.
+        holders: Vec<Holder>,
+    },
+}
+
+/// An image that an agent can give to others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldImage {
+    /// Normalised.
+    pub reference: String,
+    /// Of the image and, if it came out of one, of the multi-platform index.
+    pub digests: Vec<String>,
+    /// Seconds since 1970 when it came into the cluster.
+    pub created_unix_s: u64,
+}
+
+/// A node that holds an image, and where the leader sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    pub node_id: NodeId,
+    pub role: NodeRole,
+    /// Empty for the leader's own: who asks has dialled it.
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// The tasks of one agent, complete or as a difference.
@@ -136,6 +179,6 @@ pub struct ImageSummary {
     pub platform: String,
     /// Unpacked bytes on disk (layers shared with other images counted in full).
     pub size_bytes: u64,
-    /// Seconds since 1970 when it was loaded or pulled here.
+    /// Seconds since 1970 when it was loaded or pulled, here or at the node it was fetched from.
     pub created_unix_s: u64,
 }

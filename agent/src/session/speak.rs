@@ -1,15 +1,17 @@
 //! The conversation on a session's stream, over any pair of byte streams.
 
 use super::SessionError;
+use crate::images::{Attending, Exchange, Inquiry};
 use crate::offers::Offers;
 use crate::reconciler::{Followed, Reconciling};
 use bramble_core::model::{Agent, VolumeId};
-use bramble_protocol::message::{ToAgent, ToMaster};
+use bramble_protocol::message::{HeldImage, ToAgent, ToMaster};
 use bramble_protocol::net::{FrameError, read_frame, write_frame};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 /// Longest wait for the welcome: the leader commits this agent first, on a slow card.
@@ -38,19 +40,21 @@ pub(super) async fn greet(
 pub(super) async fn speak(
     agent: &Agent,
     reconciling: &Reconciling,
+    images: &Exchange,
     send: impl AsyncWrite + Unpin,
     receive: impl AsyncRead + Unpin,
 ) -> Result<(), SessionError> {
     let (resync, resyncs) = mpsc::channel(RESYNCS_MAX);
     tokio::select! {
-        ended = listen(reconciling, receive, resync) => ended,
-        ended = tell(agent, reconciling, send, resyncs) => ended,
+        ended = listen(reconciling, images, receive, resync) => ended,
+        ended = tell(agent, reconciling, images, send, resyncs) => ended,
     }
 }
 
 /// Take what the leader says.
 async fn listen(
     reconciling: &Reconciling,
+    images: &Exchange,
     mut receive: impl AsyncRead + Unpin,
     resync: mpsc::Sender<()>,
 ) -> Result<(), SessionError> {
@@ -59,6 +63,7 @@ async fn listen(
             ToAgent::Welcome => return Err(SessionError::OutOfTurn),
             ToAgent::Acknowledge(keys) => reconciling.acknowledge(keys).await,
             ToAgent::RemoveVolumes(ids) => reconciling.give_up(ids.into_iter().collect()).await,
+            ToAgent::Holders { inquiry, holders } => images.answer(inquiry, holders),
             ToAgent::Assignments(set) => {
                 let generation = set.generation;
                 match reconciling.follow(set).await? {
@@ -84,6 +89,7 @@ async fn listen(
 async fn tell(
     agent: &Agent,
     reconciling: &Reconciling,
+    images: &Exchange,
     mut send: impl AsyncWrite + Unpin,
     mut resyncs: mpsc::Receiver<()>,
 ) -> Result<(), SessionError> {
@@ -93,6 +99,7 @@ async fn tell(
     let mut sent = BTreeSet::new();
     let mut removed = reconciling.removed.clone();
     let mut told_removed = BTreeSet::new();
+    let mut of_images = OfImages::of(images);
     let mut looks = tokio::time::interval(LOOK_PAUSE);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first look is taken here, not by the interval.
@@ -113,6 +120,7 @@ async fn tell(
             write_frame(&mut send, &ToMaster::VolumesRemoved(news)).await?;
         }
         told_removed = gone;
+        of_images.say(&mut send).await?;
         let offer = offers.next(&held.borrow_and_update());
         if let Some(offer) = offer {
             write_frame(&mut send, &ToMaster::Offer(offer)).await?;
@@ -123,8 +131,50 @@ async fn tell(
             Ok(()) = statuses.changed() => {}
             Ok(()) = held.changed() => {}
             Ok(()) = removed.changed() => {}
+            () = of_images.changed() => {}
             Some(()) = resyncs.recv() => write_frame(&mut send, &ToMaster::Resync).await?,
             _ = looks.tick() => offers.look_at_ports(),
+        }
+    }
+}
+
+/// What one session has said of images.
+struct OfImages<'a> {
+    attending: Attending<'a>,
+    inquiries: watch::Receiver<u64>,
+    held: watch::Receiver<Arc<Vec<HeldImage>>>,
+    /// A leader that has heard nothing on this session knows of none.
+    told: Arc<Vec<HeldImage>>,
+}
+
+impl<'a> OfImages<'a> {
+    fn of(images: &'a Exchange) -> Self {
+        let (inquiries, held) = (images.inquiries(), images.held());
+        Self { attending: images.attend(), inquiries, held, told: Arc::default() }
+    }
+
+    /// Say what is held, where it is news, and ask what was not asked yet.
+    async fn say(&mut self, send: &mut (impl AsyncWrite + Unpin)) -> Result<(), SessionError> {
+        let held = self.held.borrow_and_update().clone();
+        if held != self.told {
+            write_frame(send, &ToMaster::Images(held.to_vec())).await?;
+            self.told = held;
+        }
+        self.inquiries.mark_unchanged();
+        for Inquiry { number, reference, digest } in self.attending.unasked() {
+            let asked = ToMaster::WhoHolds { inquiry: number, reference, digest };
+            write_frame(send, &asked).await?;
+        }
+        Ok(())
+    }
+
+    /// Resolve when there may be something new to say.
+    async fn changed(&mut self) {
+        tokio::select! {
+            Ok(()) = self.held.changed() => {}
+            Ok(()) = self.inquiries.changed() => {}
+            // Both outlive the session: where they do not, the agent is going down.
+            else => std::future::pending().await,
         }
     }
 }

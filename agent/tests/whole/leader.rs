@@ -111,6 +111,7 @@ impl Standing {
                 self.heard.extend(statuses);
                 Ok(None)
             }
+            Some(ToMaster::Images(_)) => Ok(None),
             Some(ToMaster::Offer(offer)) => Ok(Some(offer.generation)),
             other => Err(format!("the agent said {other:?}")),
         }

@@ -95,7 +95,7 @@ impl Serving {
         let handle = agent.handle();
         let leave = CancellationToken::new();
         let (leaders, named) = watch::channel(vec![at]);
-        let task = tokio::spawn(agent.serve(Arc::new(endpoint), named, leave.clone()));
+        let task = tokio::spawn(agent.serve(Arc::new(endpoint), None, named, leave.clone()));
         Ok(Serving { handle, leave, task, _leaders: leaders })
     }
 

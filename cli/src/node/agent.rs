@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use bramble_agent::config::LOG_BYTES_MAX;
 use bramble_agent::{Agent, AgentConfig, AgentHandle, Leader};
 use bramble_core::model::NodeRole;
-use bramble_protocol::net::{Endpoint, Identity, JoinError, JoinToken, NodeKey, join};
+use bramble_protocol::net::{Alpn, Endpoint, Identity, JoinError, JoinToken, NodeKey, join};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,7 +58,8 @@ impl AgentPart {
         };
         let leave = CancellationToken::new();
         let handle = opened.handle();
-        let serving = tokio::spawn(opened.serve(endpoint, leaders, leave.clone()));
+        tokio::spawn(answer_peers(Arc::clone(&endpoint), handle.clone(), leave.clone()));
+        let serving = tokio::spawn(opened.serve(endpoint, None, leaders, leave.clone()));
         Ok(Self { handle, leave, serving, finder })
     }
 
@@ -76,6 +77,24 @@ impl AgentPart {
         drop(self.finder);
         if !down {
             tell(&super::banner::left_running(tasks));
+        }
+    }
+}
+
+/// Hand the links of other nodes to the agent.
+async fn answer_peers(endpoint: Arc<Endpoint>, agent: AgentHandle, leave: CancellationToken) {
+    loop {
+        let link = tokio::select! {
+            () = leave.cancelled() => return,
+            link = endpoint.accept() => match link {
+                Some(link) => link,
+                None => return,
+            },
+        };
+        let agent = agent.clone();
+        match link.alpn {
+            Alpn::Peer => drop(tokio::spawn(async move { agent.serve_peer(link).await })),
+            _ => link.connection.close(1u32.into(), b"this is an agent"),
         }
     }
 }

@@ -5,9 +5,11 @@
 //! the same connection when the API asks.
 
 mod assignments;
+mod holders;
 mod liveness;
 mod session;
 
+use crate::holders::HolderBook;
 use crate::offers::OfferBook;
 use crate::propose::{Propose, ProposeError};
 use crate::store::Store;
@@ -47,6 +49,7 @@ pub struct Dispatcher {
     store: Arc<Store>,
     propose: Arc<dyn Propose>,
     offers: Arc<OfferBook>,
+    holders: HolderBook,
     vault: Arc<Vault>,
     sessions: Mutex<BTreeMap<AgentId, Session>>,
     next_session: AtomicU64,
@@ -71,6 +74,7 @@ impl Dispatcher {
             store,
             propose,
             offers,
+            holders: HolderBook::default(),
             vault,
             sessions,
             next_session,
@@ -135,6 +139,7 @@ impl Dispatcher {
             sessions.remove(agent_id);
         }
         self.offers.close(agent_id);
+        self.holders.close(agent_id);
         // Whether it is away is for `liveness` to say: it may be back in a moment.
         self.changed.send_modify(|n| *n += 1);
     }

@@ -2,10 +2,11 @@
 //! follows the state.
 
 use super::assignments::Told;
+use super::holders;
 use super::{DispatchError, Dispatcher};
 use bramble_core::command::Command;
 use bramble_core::model::{Agent, AgentId, State, VolumeId};
-use bramble_protocol::message::{StatusKey, ToAgent, ToMaster};
+use bramble_protocol::message::{Holder, StatusKey, ToAgent, ToMaster};
 use bramble_protocol::net as frame;
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::mpsc;
@@ -18,6 +19,7 @@ const VOLUMES_TOLD_MAX: usize = 1000;
 enum Down {
     Acknowledge(Vec<StatusKey>),
     Resync,
+    Holders { inquiry: u64, holders: Vec<Holder> },
 }
 
 pub(super) async fn run(
@@ -79,6 +81,13 @@ async fn listen(
                 let agent_id = agent_id.clone();
                 dispatcher.propose.propose(Command::ForgetVolumes { agent_id, ids }).await?;
             }
+            ToMaster::Images(images) => dispatcher.holders.put(agent_id, images),
+            ToMaster::WhoHolds { inquiry, reference, digest } => {
+                let holders = holders::of(dispatcher, agent_id, &reference, digest.as_deref());
+                if outbox.send(Down::Holders { inquiry, holders }).await.is_err() {
+                    return Ok(());
+                }
+            }
             ToMaster::Resync => {
                 if outbox.send(Down::Resync).await.is_err() {
                     return Ok(());
@@ -121,6 +130,10 @@ async fn tell(
             down = inbox.recv() => match down {
                 Some(Down::Acknowledge(keys)) => {
                     frame::write_frame(&mut send, &ToAgent::Acknowledge(keys)).await?;
+                }
+                Some(Down::Holders { inquiry, holders }) => {
+                    let frame = ToAgent::Holders { inquiry, holders };
+                    frame::write_frame(&mut send, &frame).await?;
                 }
                 Some(Down::Resync) => told.forget(),
                 None => return Ok(()),
