@@ -21,7 +21,7 @@ const REQUESTS_MAX: usize = 256;
 /// Blobs being sent at the same time: more would only share the same disk and cable.
 const BLOBS_MAX: usize = 8;
 /// Longest wait of a request for its turn to be sent a blob.
-const TURN_MAX: Duration = Duration::from_secs(10);
+const TURN_MAX: Duration = Duration::from_secs(5);
 /// Longest wait for a request on a stream that was opened for it.
 const REQUEST_MAX: Duration = Duration::from_secs(10);
 /// QUIC's error code of a stream that is not served.
@@ -117,3 +117,6 @@ impl Peers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -339,4 +339,4 @@ fn summary(image: &Image) -> ImageSummary {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::timeout;
 
-/// Longest wait for an answer. A busy node lets a blob wait for half of it before it says so.
+/// Longest wait for an answer. A busy node says so after a quarter of it.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 /// Longest time to reach a node and hear what it holds.
 const ASK_MAX: Duration = Duration::from_secs(5);
