@@ -13,7 +13,7 @@ use crate::reconciler::{ReconcileError, Reconciler, Reconciling};
 use crate::runtime::{Runtime, RuntimeConfig, RuntimeError};
 use crate::sandboxes::{SandboxError, Sandboxes};
 use crate::secrets::Safe;
-use crate::session::{self, Leader, Speaker};
+use crate::session::{self, Speaker};
 use crate::streams::Streams;
 use crate::volumes::{VolumeError, Volumes};
 use bramble_core::model::{Agent as AgentRecord, NodeId};
@@ -21,7 +21,6 @@ use bramble_protocol::net::{Endpoint, Link, Links, NodeKey};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// File of the run directory with the id of the node whose tasks are in it.
@@ -175,44 +174,17 @@ impl Agent {
 
     /// Serve until `leave` is cancelled, with whichever leader there is, and without one. What this
     /// machine lacks it asks other nodes for over `links`; `None`: over links of its own.
-    pub async fn serve(
-        self,
-        endpoint: Arc<Endpoint>,
-        links: Option<Arc<Links>>,
-        leaders: watch::Receiver<Vec<Leader>>,
-        leave: CancellationToken,
-    ) {
-        let links =
-            links.unwrap_or_else(|| Arc::new(Links::new(Arc::clone(&endpoint), Arc::default())));
+    pub async fn serve(self, endpoint: Arc<Endpoint>, links: Arc<Links>, leave: CancellationToken) {
+        let Agent { record: agent, reconciling, streams, .. } = self;
         let directory = Arc::clone(links.directory());
-        self.streams.images.meet(links, NodeId::new(self.record.id.as_str()));
-        let speaker = Speaker {
-            agent: self.record,
-            reconciling: self.reconciling,
-            streams: self.streams,
-            directory,
-        };
+        streams.images.meet(links, NodeId::new(agent.id.as_str()));
+        let speaker = Speaker { agent, reconciling, streams, directory };
         // The session first: its end must not hold up the reconciler, nor the other way round.
-        let session = tokio::spawn(session::keep(endpoint, speaker, leaders, leave.clone()));
+        let session = tokio::spawn(session::keep(endpoint, speaker, leave.clone()));
         self.reconciler.run(leave).await;
         if let Err(error) = session.await {
             tracing::error!(%error, "the session's task ended early");
         }
-    }
-
-    /// Open, then serve until `leave` is cancelled.
-    ///
-    /// # Errors
-    /// As [`Agent::open`].
-    pub async fn run(
-        config: AgentConfig,
-        endpoint: Arc<Endpoint>,
-        key: &NodeKey,
-        leaders: watch::Receiver<Vec<Leader>>,
-        leave: CancellationToken,
-    ) -> Result<(), AgentError> {
-        Agent::open(config, key).await?.serve(endpoint, None, leaders, leave).await;
-        Ok(())
     }
 
     /// Stop every task of a node whose agent does not run (`bramble down` after Ctrl-C). Gives

@@ -53,11 +53,21 @@ pub enum ToAgent {
     /// Volumes that were given up, the whole list: remove their data. A volume that is not named
     /// here is never removed.
     RemoveVolumes(Vec<VolumeId>),
+    /// The nodes that hold an image, those first whose image came last. Without an address where
+    /// the leader knows none that leads there: its own node, which the agent has dialled.
     Holders {
         inquiry: u64,
-        /// The nodes whose image came last first.
-        holders: Vec<Holder>,
+        holders: Vec<Sighting>,
     },
+    /// In the place of a welcome: this master does not lead. The stream ends with it.
+    NotLeading {
+        /// Who does, as far as it knows.
+        leader: Option<NodeId>,
+        /// Where the masters are, as far as it has seen.
+        masters: Vec<Sighting>,
+    },
+    /// Where the masters are: whom to ask when this one is gone.
+    Masters(Vec<Sighting>),
 }
 
 /// An image that an agent can give to others.
@@ -71,12 +81,11 @@ pub struct HeldImage {
     pub created_unix_s: u64,
 }
 
-/// A node that holds an image, and where the leader sees it.
+/// A node and where it was seen, most recently seen address first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
+pub struct Sighting {
     pub node_id: NodeId,
     pub role: NodeRole,
-    /// Empty for the leader's own: who asks has dialled it.
     pub addresses: Vec<SocketAddr>,
 }
 

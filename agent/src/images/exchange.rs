@@ -4,7 +4,7 @@
 //! Owns the questions that wait for an answer. A question lives as long as who asked it; a session
 //! that begins asks all of them.
 
-use bramble_protocol::message::{HeldImage, Holder};
+use bramble_protocol::message::{HeldImage, Sighting};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,7 +35,7 @@ struct Asked {
     last: u64,
     /// Sessions that could ask.
     sessions: usize,
-    waiting: BTreeMap<u64, (Inquiry, oneshot::Sender<Vec<Holder>>)>,
+    waiting: BTreeMap<u64, (Inquiry, oneshot::Sender<Vec<Sighting>>)>,
 }
 
 impl Exchange {
@@ -53,7 +53,7 @@ impl Exchange {
         &self,
         reference: String,
         digest: Option<String>,
-    ) -> Option<Vec<Holder>> {
+    ) -> Option<Vec<Sighting>> {
         let (answer, answered) = oneshot::channel();
         let number = {
             let mut asked = self.asked();
@@ -82,7 +82,7 @@ impl Exchange {
     }
 
     /// The leader has answered. An answer that nobody waits for any more is dropped.
-    pub fn answer(&self, number: u64, holders: Vec<Holder>) {
+    pub fn answer(&self, number: u64, holders: Vec<Sighting>) {
         if let Some((_, answer)) = self.asked().waiting.remove(&number) {
             let _ = answer.send(holders);
         }

@@ -9,8 +9,7 @@ use super::source::{Offered, PeerSource, ask};
 use super::{ImageError, Progress};
 use bramble_core::model::NodeId;
 use bramble_image_tools::oci::{ImageReference, Import, ImportError, Store};
-use bramble_protocol::message::Holder;
-use bramble_protocol::net::{Links, Sighting};
+use bramble_protocol::net::Links;
 use futures_util::stream::{self, StreamExt};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -206,12 +205,8 @@ impl Neighbours {
             return self.seen();
         };
         tried.asked = true;
-        let mut nodes = Vec::new();
-        for Holder { node_id, role, addresses } in holders {
-            self.links.directory().hear(&Sighting { node_id: node_id.clone(), role, addresses });
-            nodes.push(node_id);
-        }
-        nodes
+        holders.iter().for_each(|holder| self.links.directory().hear(holder));
+        holders.into_iter().map(|holder| holder.node_id).collect()
     }
 
     fn seen(&self) -> Vec<NodeId> {

@@ -2,7 +2,7 @@ use super::*;
 use crate::images::tests::{archive, is_root, nobody};
 use crate::images::{ImageError, ImageOnDisk, ImagesConfig};
 use bramble_core::model::{NodeId, NodeRole};
-use bramble_protocol::message::Holder;
+use bramble_protocol::message::Sighting;
 use bramble_protocol::net::{
     Alpn, ClusterCa, Directory, Endpoint, Identity, Links, NodeKey, read_frame,
 };
@@ -224,7 +224,7 @@ async fn the_leader_says_who_holds_it_and_where_that_is() {
             for inquiry in session.unasked() {
                 assert_eq!(inquiry.reference, reference);
                 let (node_id, role) = (node_id.clone(), NodeRole::Agent);
-                let holder = Holder { node_id, role, addresses: vec![address] };
+                let holder = Sighting { node_id, role, addresses: vec![address] };
                 exchange.answer(inquiry.number, vec![holder]);
             }
             news.changed().await.unwrap();

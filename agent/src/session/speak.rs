@@ -6,7 +6,7 @@ use crate::offers::Offers;
 use crate::reconciler::{Followed, Reconciling};
 use bramble_core::model::{Agent, VolumeId};
 use bramble_protocol::message::{HeldImage, ToAgent, ToMaster};
-use bramble_protocol::net::{FrameError, read_frame, write_frame};
+use bramble_protocol::net::{Directory, FrameError, read_frame, write_frame};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,36 +31,47 @@ pub(super) async fn greet(
     let answer = tokio::time::timeout(WELCOME_MAX, read_frame(receive));
     match answer.await.map_err(|_| SessionError::NotWelcomed)?? {
         Some(ToAgent::Welcome) => Ok(()),
+        Some(ToAgent::NotLeading { leader, masters }) => {
+            Err(SessionError::NotLeading { leader, masters })
+        }
         Some(_) => Err(SessionError::OutOfTurn),
         None => Err(SessionError::Ended),
     }
 }
 
+/// Whom a session concerns besides the agent's record.
+#[derive(Clone, Copy)]
+pub(super) struct Heard<'a> {
+    pub reconciling: &'a Reconciling,
+    pub directory: &'a Directory,
+    pub images: &'a Exchange,
+}
+
 /// Speak until the stream ends or a set cannot be taken.
 pub(super) async fn speak(
     agent: &Agent,
-    reconciling: &Reconciling,
-    images: &Exchange,
+    heard: Heard<'_>,
     send: impl AsyncWrite + Unpin,
     receive: impl AsyncRead + Unpin,
 ) -> Result<(), SessionError> {
     let (resync, resyncs) = mpsc::channel(RESYNCS_MAX);
     tokio::select! {
-        ended = listen(reconciling, images, receive, resync) => ended,
-        ended = tell(agent, reconciling, images, send, resyncs) => ended,
+        ended = listen(heard, receive, resync) => ended,
+        ended = tell(agent, heard, send, resyncs) => ended,
     }
 }
 
 /// Take what the leader says.
 async fn listen(
-    reconciling: &Reconciling,
-    images: &Exchange,
+    heard: Heard<'_>,
     mut receive: impl AsyncRead + Unpin,
     resync: mpsc::Sender<()>,
 ) -> Result<(), SessionError> {
+    let Heard { reconciling, directory, images } = heard;
     while let Some(said) = read_frame(&mut receive).await? {
         match said {
-            ToAgent::Welcome => return Err(SessionError::OutOfTurn),
+            ToAgent::Welcome | ToAgent::NotLeading { .. } => return Err(SessionError::OutOfTurn),
+            ToAgent::Masters(masters) => masters.iter().for_each(|seen| directory.hear(seen)),
             ToAgent::Acknowledge(keys) => reconciling.acknowledge(keys).await,
             ToAgent::RemoveVolumes(ids) => reconciling.give_up(ids.into_iter().collect()).await,
             ToAgent::Holders { inquiry, holders } => images.answer(inquiry, holders),
@@ -88,11 +99,11 @@ async fn listen(
 /// Say what is new: statuses not yet sent on this session, and offers.
 async fn tell(
     agent: &Agent,
-    reconciling: &Reconciling,
-    images: &Exchange,
+    heard: Heard<'_>,
     mut send: impl AsyncWrite + Unpin,
     mut resyncs: mpsc::Receiver<()>,
 ) -> Result<(), SessionError> {
+    let Heard { reconciling, images, .. } = heard;
     let mut statuses = reconciling.outbox.watch();
     let mut held = reconciling.held.clone();
     let mut offers = Offers::new(agent.clone());

@@ -43,7 +43,9 @@ impl Leader {
         let reconciling = agent.handle.clone();
         let speaking = tokio::spawn(async move {
             let (receive, send) = split(theirs);
-            speak(&record(), &reconciling, &images, send, receive).await
+            let directory = Directory::default();
+            let heard = Heard { reconciling: &reconciling, directory: &directory, images: &images };
+            speak(&record(), heard, send, receive).await
         });
         Leader { send, receive, speaking }
     }

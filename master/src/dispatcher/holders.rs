@@ -2,7 +2,7 @@
 
 use super::Dispatcher;
 use bramble_core::model::{AgentId, NodeId};
-use bramble_protocol::message::Holder;
+use bramble_protocol::message::Sighting;
 use std::net::SocketAddr;
 
 /// The holders of an image that have a session, for the agent that asks.
@@ -11,7 +11,7 @@ pub(super) fn of(
     asking: &AgentId,
     reference: &str,
     digest: Option<&str>,
-) -> Vec<Holder> {
+) -> Vec<Sighting> {
     let agents = dispatcher.holders.of(reference, digest, asking);
     let seen_at = |agent_id: &AgentId| {
         let sessions = dispatcher.sessions();
@@ -28,7 +28,7 @@ pub(super) fn of(
             // What is loopback from here leads elsewhere from there.
             let useful = near || !address.ip().is_loopback();
             let addresses = useful.then_some(address).into_iter().collect();
-            Some(Holder { node_id, role, addresses })
+            Some(Sighting { node_id, role, addresses })
         };
         located.into_iter().filter_map(holder).collect()
     })

@@ -6,7 +6,7 @@ use super::holders;
 use super::{DispatchError, Dispatcher};
 use bramble_core::command::Command;
 use bramble_core::model::{Agent, AgentId, State, VolumeId};
-use bramble_protocol::message::{Holder, StatusKey, ToAgent, ToMaster};
+use bramble_protocol::message::{Sighting, StatusKey, ToAgent, ToMaster};
 use bramble_protocol::net as frame;
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::mpsc;
@@ -19,7 +19,7 @@ const VOLUMES_TOLD_MAX: usize = 1000;
 enum Down {
     Acknowledge(Vec<StatusKey>),
     Resync,
-    Holders { inquiry: u64, holders: Vec<Holder> },
+    Holders { inquiry: u64, holders: Vec<Sighting> },
 }
 
 pub(super) async fn run(
@@ -106,10 +106,18 @@ async fn tell(
     mut inbox: mpsc::Receiver<Down>,
 ) -> Result<(), DispatchError> {
     let mut changes = dispatcher.store.watch();
+    let mut addresses = dispatcher.directory.changes();
     let mut told = Told::default();
     let mut told_given_up = Vec::new();
+    let mut told_masters = Vec::new();
     loop {
         changes.mark_unchanged();
+        addresses.mark_unchanged();
+        let masters = dispatcher.directory.gossip_of_masters();
+        if masters != told_masters {
+            frame::write_frame(&mut send, &ToAgent::Masters(masters.clone())).await?;
+            told_masters = masters;
+        }
         let vault = &dispatcher.vault;
         if let Some(set) = dispatcher.store.read(|state| told.next(state, agent_id, vault)) {
             tracing::debug!(%agent_id, generation = set.generation, put = set.put.len(),
@@ -127,6 +135,7 @@ async fn tell(
         }
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return Ok(()) },
+            changed = addresses.changed() => if changed.is_err() { return Ok(()) },
             down = inbox.recv() => match down {
                 Some(Down::Acknowledge(keys)) => {
                     frame::write_frame(&mut send, &ToAgent::Acknowledge(keys)).await?;
