@@ -13,6 +13,7 @@ mod golden;
 mod groups;
 mod hello;
 mod images;
+mod images_between;
 mod joining;
 mod pod_survival;
 mod pods;

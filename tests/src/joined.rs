@@ -50,6 +50,13 @@ impl Node {
     }
 }
 
+impl JoinedAgent {
+    /// Send its process a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.process.id() as i32), signal).expect("it lives");
+    }
+}
+
 impl Drop for JoinedAgent {
     fn drop(&mut self) {
         let pid = Pid::from_raw(self.process.id() as i32);
