@@ -19,7 +19,7 @@ use crate::volumes::{VolumeError, Volumes};
 use bramble_core::model::{Agent as AgentRecord, NodeId};
 use bramble_protocol::net::{Endpoint, Link, Links, NodeKey};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
@@ -159,7 +159,14 @@ impl Agent {
             Reconciler::recover(machine, ledger, contents, boot_id).await;
         let roster = Arc::clone(&reconciling.roster);
         let peers = Arc::new(Peers::new(Arc::clone(&images), record.name.clone()));
-        let streams = Arc::new(Streams { runtime, images, sandboxes, volumes, roster });
+        let streams = Arc::new(Streams {
+            runtime,
+            images,
+            sandboxes,
+            volumes,
+            roster,
+            endpoint: OnceLock::new(),
+        });
         Ok(Agent { record, reconciler, reconciling, streams, network, peers })
     }
 
@@ -173,11 +180,13 @@ impl Agent {
     }
 
     /// Serve until `leave` is cancelled, with whichever leader there is, and without one. What this
-    /// machine lacks it asks other nodes for over `links`; `None`: over links of its own.
+    /// machine lacks it asks other nodes for over `links`.
     pub async fn serve(self, endpoint: Arc<Endpoint>, links: Arc<Links>, leave: CancellationToken) {
         let Agent { record: agent, reconciling, streams, .. } = self;
         let directory = Arc::clone(links.directory());
         streams.images.meet(links, NodeId::new(agent.id.as_str()));
+        // Set once: an agent serves once.
+        let _ = streams.endpoint.set(endpoint.clone());
         let speaker = Speaker { agent, reconciling, streams, directory };
         // The session first: its end must not hold up the reconciler, nor the other way round.
         let session = tokio::spawn(session::keep(endpoint, speaker, leave.clone()));
