@@ -159,8 +159,9 @@ async fn session(
     speaker.reconciling.led(true).await;
     tracing::info!(%address, "session with the leader");
     let Speaker { agent, reconciling, directory, streams } = speaker;
+    let heard = speak::Heard { reconciling, directory, images: streams.images.exchange() };
     let ended = tokio::select! {
-        ended = speak::speak(agent, reconciling, directory, send, receive) => ended,
+        ended = speak::speak(agent, heard, send, receive) => ended,
         lost = serve_streams(&connection.0, streams) => Err(SessionError::Lost(lost)),
         () = silence(&connection.0) => Err(SessionError::Silent),
     };

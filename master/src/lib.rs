@@ -13,6 +13,7 @@ pub mod control;
 pub mod dispatcher;
 pub mod events;
 pub mod founding;
+pub mod holders;
 pub mod levels;
 pub mod membership;
 pub mod normalize;

@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+/// Images an agent tells of, the latest first.
+pub const HELD_IMAGES_MAX: usize = 1000;
+
 /// What an agent says on its session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToMaster {
@@ -28,6 +31,18 @@ pub enum ToMaster {
     VolumesRemoved(Vec<VolumeId>),
     /// Tasks here need a lease. `asked_ms` is the moment on the agent's own clock.
     Renew { asked_ms: u64 },
+    /// The images other nodes can get from this one: the whole list, whenever it changed. At most
+    /// [`HELD_IMAGES_MAX`].
+    Images(Vec<HeldImage>),
+    /// Who else holds an image? Answered by [`ToAgent::Holders`].
+    WhoHolds {
+        /// Chosen by the agent, repeated in the answer.
+        inquiry: u64,
+        /// Normalised, with a tag or a digest.
+        reference: String,
+        /// Of a reference by digest.
+        digest: Option<String>,
+    },
 }
 
 /// What the leader says on a session.
@@ -46,6 +61,12 @@ pub enum ToAgent {
         asked_ms: u64,
         ttl_ms: u64,
     },
+    /// The nodes that hold an image, those first whose image came last. Without an address where
+    /// the leader knows none that leads there: its own node, which the agent has dialled.
+    Holders {
+        inquiry: u64,
+        holders: Vec<Sighting>,
+    },
     /// In the place of a welcome: this master does not lead. The stream ends with it.
     NotLeading {
         /// Who does, as far as it knows.
@@ -55,6 +76,17 @@ pub enum ToAgent {
     },
     /// Where the masters are: whom to ask when this one is gone.
     Masters(Vec<Sighting>),
+}
+
+/// An image that an agent can give to others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldImage {
+    /// Normalised.
+    pub reference: String,
+    /// Of the image and, if it came out of one, of the multi-platform index.
+    pub digests: Vec<String>,
+    /// Seconds since 1970 when it came into the cluster.
+    pub created_unix_s: u64,
 }
 
 /// A node and where it was seen, most recently seen address first.
@@ -166,6 +198,6 @@ pub struct ImageSummary {
     pub platform: String,
     /// Unpacked bytes on disk (layers shared with other images counted in full).
     pub size_bytes: u64,
-    /// Seconds since 1970 when it was loaded or pulled here.
+    /// Seconds since 1970 when it was loaded or pulled, here or at the node it was fetched from.
     pub created_unix_s: u64,
 }

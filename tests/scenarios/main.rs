@@ -15,6 +15,7 @@ mod golden;
 mod groups;
 mod hello;
 mod images;
+mod images_between;
 mod joining;
 mod pod_survival;
 mod pods;

@@ -34,12 +34,18 @@ struct Leader {
 
 impl Leader {
     fn of(agent: &FakeAgent) -> Leader {
+        Self::of_images(agent, Arc::default())
+    }
+
+    fn of_images(agent: &FakeAgent, images: Arc<Exchange>) -> Leader {
         let (ours, theirs) = duplex(PIPE_BYTES);
         let (receive, send) = split(ours);
         let reconciling = agent.handle.clone();
         let speaking = tokio::spawn(async move {
             let (receive, send) = split(theirs);
-            speak(&record(), &reconciling, &Directory::default(), send, receive).await
+            let directory = Directory::default();
+            let heard = Heard { reconciling: &reconciling, directory: &directory, images: &images };
+            speak(&record(), heard, send, receive).await
         });
         Leader { send, receive, speaking }
     }
@@ -224,6 +230,26 @@ async fn a_lease_is_asked_for_where_a_task_needs_one_and_lasts_no_longer_than_it
     };
     within(machine.until(renewed)).await;
     assert!(until("a").is_some_and(|until| until <= uptime_ms() + LEASE_MS));
+}
+
+#[tokio::test]
+async fn images_are_asked_for_on_the_session_and_answers_find_who_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let agent = FakeAgent::start(directory.path(), &Arc::default(), "boot").await;
+    let images: Arc<Exchange> = Arc::default();
+    let mut leader = Leader::of_images(&agent, Arc::clone(&images));
+    leader.offer_at(0).await;
+    let asking = images.who_holds("x:1".into(), None);
+    let answering = async {
+        let inquiry = leader.hear_until(|said| match said {
+            ToMaster::WhoHolds { inquiry, reference, .. } if reference == "x:1" => Some(inquiry),
+            _ => None,
+        });
+        let inquiry = inquiry.await;
+        leader.say(ToAgent::Holders { inquiry, holders: vec![] }).await;
+    };
+    let (answer, ()) = tokio::join!(asking, answering);
+    assert_eq!(answer, Some(vec![]));
     agent.leave().await;
 }
 

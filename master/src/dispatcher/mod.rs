@@ -5,12 +5,14 @@
 //! the same connection when the API asks.
 
 mod assignments;
+mod holders;
 mod inquiry;
 mod lease;
 mod liveness;
 mod session;
 
 use crate::consensus::Leadership;
+use crate::holders::HolderBook;
 use crate::offers::OfferBook;
 use crate::proof::Proof;
 use crate::propose::{Propose, ProposeError};
@@ -58,6 +60,7 @@ pub struct Dispatcher {
     store: Arc<Store>,
     propose: Arc<dyn Propose>,
     offers: Arc<OfferBook>,
+    holders: HolderBook,
     vault: Arc<Vault>,
     prover: Prover,
     leadership: watch::Receiver<Leadership>,
@@ -101,6 +104,7 @@ impl Dispatcher {
             store,
             propose,
             offers,
+            holders: HolderBook::default(),
             vault,
             prover: Prover::new(proof),
             leadership,
@@ -215,6 +219,7 @@ impl Dispatcher {
             sessions.remove(agent_id);
         }
         self.offers.close(agent_id);
+        self.holders.close(agent_id);
         // Whether it is away is for `liveness` to say: it may be back in a moment.
         self.changed.send_modify(|n| *n += 1);
     }

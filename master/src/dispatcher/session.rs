@@ -2,7 +2,7 @@
 //! follows the state.
 
 use super::assignments::Told;
-use super::{DispatchError, Dispatcher, lease};
+use super::{DispatchError, Dispatcher, holders, lease};
 use bramble_core::command::Command;
 use bramble_core::model::{Agent, AgentId, State, VolumeId};
 use bramble_protocol::message::{StatusKey, ToAgent, ToMaster};
@@ -87,6 +87,13 @@ async fn listen(
             ToMaster::Renew { asked_ms } => {
                 // One that waits already is as good.
                 let _ = asks.try_send(asked_ms);
+            }
+            ToMaster::Images(images) => dispatcher.holders.put(agent_id, images),
+            ToMaster::WhoHolds { inquiry, reference, digest } => {
+                let holders = holders::of(dispatcher, agent_id, &reference, digest.as_deref());
+                if outbox.send(Down::Say(ToAgent::Holders { inquiry, holders })).await.is_err() {
+                    return Ok(());
+                }
             }
             ToMaster::Resync => {
                 if outbox.send(Down::Resync).await.is_err() {
