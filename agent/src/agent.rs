@@ -109,6 +109,11 @@ impl AgentHandle {
     pub fn running(&self) -> usize {
         self.reconciling.roster.living()
     }
+
+    /// Whether a task among them runs only for as long as a master can be reached.
+    pub fn has_leases(&self) -> bool {
+        self.reconciling.held.borrow().leased
+    }
 }
 
 impl Agent {

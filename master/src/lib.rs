@@ -19,6 +19,7 @@ pub mod membership;
 pub mod normalize;
 pub mod offers;
 pub mod peers;
+pub mod proof;
 pub mod propose;
 pub mod queue_view;
 pub mod server;

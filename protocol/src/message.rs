@@ -29,6 +29,8 @@ pub enum ToMaster {
     Resync,
     /// The data of these volumes is gone.
     VolumesRemoved(Vec<VolumeId>),
+    /// Tasks here need a lease. `asked_ms` is the moment on the agent's own clock.
+    Renew { asked_ms: u64 },
     /// The images other nodes can get from this one: the whole list, whenever it changed. At most
     /// [`HELD_IMAGES_MAX`].
     Images(Vec<HeldImage>),
@@ -53,6 +55,12 @@ pub enum ToAgent {
     /// Volumes that were given up, the whole list: remove their data. A volume that is not named
     /// here is never removed.
     RemoveVolumes(Vec<VolumeId>),
+    /// Answers [`ToMaster::Renew`], and only from a leader that has proven after it was asked that it
+    /// leads: tasks that need a lease may run until `asked_ms + ttl_ms` on the agent's clock.
+    Lease {
+        asked_ms: u64,
+        ttl_ms: u64,
+    },
     /// The nodes that hold an image, those first whose image came last. Without an address where
     /// the leader knows none that leads there: its own node, which the agent has dialled.
     Holders {

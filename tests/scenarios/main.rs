@@ -3,6 +3,7 @@
 //! Every test starts a node of its own; none depends on another's time or ports.
 
 mod agents;
+mod alone;
 mod away;
 mod bad_input;
 mod checks;

@@ -1,9 +1,11 @@
 //! The conversation on a session's stream, over any pair of byte streams.
 
 use super::SessionError;
+use crate::clock::uptime_ms;
 use crate::images::{Attending, Exchange, Inquiry};
 use crate::offers::Offers;
 use crate::reconciler::{Followed, Reconciling};
+use bramble_core::lease::{LEASE_MS, LEASE_RENEW_MS};
 use bramble_core::model::{Agent, VolumeId};
 use bramble_protocol::message::{HeldImage, ToAgent, ToMaster};
 use bramble_protocol::net::{Directory, FrameError, read_frame, write_frame};
@@ -12,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 /// Longest wait for the welcome: the leader commits this agent first, on a slow card.
 const WELCOME_MAX: Duration = Duration::from_secs(10);
@@ -73,6 +75,11 @@ async fn listen(
             ToAgent::Welcome | ToAgent::NotLeading { .. } => return Err(SessionError::OutOfTurn),
             ToAgent::Masters(masters) => masters.iter().for_each(|seen| directory.hear(seen)),
             ToAgent::Acknowledge(keys) => reconciling.acknowledge(keys).await,
+            ToAgent::Lease { asked_ms, ttl_ms } => {
+                // Nobody is believed to have been asked in the future, or to give more than there is.
+                let until_ms = asked_ms.min(uptime_ms()).saturating_add(ttl_ms.min(LEASE_MS));
+                reconciling.renew(until_ms).await;
+            }
             ToAgent::RemoveVolumes(ids) => reconciling.give_up(ids.into_iter().collect()).await,
             ToAgent::Holders { inquiry, holders } => images.answer(inquiry, holders),
             ToAgent::Assignments(set) => {
@@ -116,6 +123,7 @@ async fn tell(
     // The first look is taken here, not by the interval.
     looks.reset();
     offers.look_at_ports();
+    let mut renew = Instant::now();
     loop {
         statuses.mark_unchanged();
         loop {
@@ -136,6 +144,12 @@ async fn tell(
         if let Some(offer) = offer {
             write_frame(&mut send, &ToMaster::Offer(offer)).await?;
         }
+        let leased = held.borrow().leased;
+        if leased && renew <= Instant::now() {
+            // Taken before it is sent: the answer may take its time, the lease does not wait.
+            write_frame(&mut send, &ToMaster::Renew { asked_ms: uptime_ms() }).await?;
+            renew = Instant::now() + Duration::from_millis(LEASE_RENEW_MS);
+        }
         send.flush().await.map_err(|error| SessionError::Frame(FrameError::Write(error)))?;
         // Senders outlive the session: where they do not, the agent is going down.
         tokio::select! {
@@ -145,6 +159,7 @@ async fn tell(
             () = of_images.changed() => {}
             Some(()) = resyncs.recv() => write_frame(&mut send, &ToMaster::Resync).await?,
             _ = looks.tick() => offers.look_at_ports(),
+            () = tokio::time::sleep_until(renew), if leased => {}
         }
     }
 }

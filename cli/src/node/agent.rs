@@ -52,13 +52,16 @@ impl AgentPart {
         if down && let Err(error) = self.handle.stop_all().await {
             tracing::error!(%error, "not every app was stopped");
         }
-        let tasks = self.handle.running();
+        let (tasks, leases) = (self.handle.running(), self.handle.has_leases());
         self.leave.cancel();
         if let Err(error) = self.serving.await {
             tracing::error!(%error, "the agent ended with a panic");
         }
         if !down {
             tell(&super::banner::left_running(tasks));
+            if leases {
+                tell(&super::banner::left_leased());
+            }
         }
     }
 }

@@ -7,12 +7,14 @@
 mod assignments;
 mod holders;
 mod inquiry;
+mod lease;
 mod liveness;
 mod session;
 
 use crate::consensus::Leadership;
 use crate::holders::HolderBook;
 use crate::offers::OfferBook;
+use crate::proof::Proof;
 use crate::propose::{Propose, ProposeError};
 use crate::store::Store;
 use crate::streams::{AgentStream, OpenStream, StreamError, StreamFuture};
@@ -20,7 +22,9 @@ use crate::vault::Vault;
 use bramble_core::model::{AgentId, NodeId, NodeRole};
 use bramble_protocol::message::{StreamReply, StreamRequest, ToAgent};
 use bramble_protocol::net::{self as frame, Directory, Endpoint, FrameError, Link};
+use lease::Prover;
 use quinn::ConnectionError;
+use session::Down;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -58,6 +62,7 @@ pub struct Dispatcher {
     offers: Arc<OfferBook>,
     holders: HolderBook,
     vault: Arc<Vault>,
+    prover: Prover,
     leadership: watch::Receiver<Leadership>,
     directory: Arc<Directory>,
     /// What agents are looked for with.
@@ -90,6 +95,7 @@ impl Dispatcher {
         propose: Arc<dyn Propose>,
         offers: Arc<OfferBook>,
         vault: Arc<Vault>,
+        proof: Arc<dyn Proof>,
         leadership: watch::Receiver<Leadership>,
         directory: Arc<Directory>,
     ) -> Self {
@@ -100,6 +106,7 @@ impl Dispatcher {
             offers,
             holders: HolderBook::default(),
             vault,
+            prover: Prover::new(proof),
             leadership,
             directory,
             endpoint: None,
