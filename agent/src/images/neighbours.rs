@@ -7,7 +7,7 @@
 use super::exchange::Exchange;
 use super::source::{Offered, PeerSource, ask};
 use super::{ImageError, Progress};
-use bramble_core::model::NodeId;
+use bramble_core::model::{NodeId, NodeRole};
 use bramble_image_tools::oci::{ImageReference, Import, ImportError, Store};
 use bramble_protocol::net::Links;
 use futures_util::stream::{self, StreamExt};
@@ -47,24 +47,30 @@ pub(super) struct Tried {
     /// Whether anybody was there to be asked, be it the leader alone.
     pub asked: bool,
     nodes: BTreeSet<NodeId>,
+    /// How many of them did not say whether they hold it.
+    mute: usize,
     failures: Vec<String>,
 }
 
 impl Tried {
     /// One line that says what came of it; `None` when there is no other node.
     pub(super) fn line(&self) -> Option<String> {
+        let mute = match self.mute {
+            0 => String::new(),
+            mute => format!(" ({mute} did not answer)"),
+        };
         if self.failures.is_empty() {
-            return self.asked.then(|| "no other node gives the image".to_owned());
+            return self.asked.then(|| format!("no other node gives the image{mute}"));
         }
         let named = self.failures.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join("; ");
         let more = match self.failures.len().saturating_sub(NAMED_MAX) {
             0 => String::new(),
             more => format!("; and {more} more"),
         };
-        Some(format!("from other nodes: {named}{more}"))
+        Some(format!("other nodes{mute}: {named}{more}"))
     }
 
-    fn note(&mut self, node: &str, error: &dyn Error) {
+    fn note(&mut self, node: &str, error: &ImportError) {
         let mut text = error.to_string();
         let mut source = error.source();
         while let Some(cause) = source {
@@ -210,8 +216,9 @@ impl Neighbours {
     }
 
     fn seen(&self) -> Vec<NodeId> {
-        let seen = self.links.directory().sightings().into_iter().map(|seen| seen.node_id);
-        seen.filter(|node| *node != self.own).take(ASKED_MAX).collect()
+        let mut seen = self.links.directory().sightings();
+        seen.retain(|seen| seen.node_id != self.own && seen.role != NodeRole::Master);
+        seen.into_iter().map(|seen| seen.node_id).take(ASKED_MAX).collect()
     }
 
     /// Ask nodes for what the image is made of there; those whose image came last first, and
@@ -237,7 +244,11 @@ impl Neighbours {
         for (node, answer) in candidates.iter().zip(answers) {
             match answer {
                 Ok(offered) => offers.extend(offered),
-                Err(error) => tried.note(node.as_str(), &error),
+                Err(error) => {
+                    let error: &dyn Error = &error;
+                    tracing::debug!(%node, error, "a node was not asked for an image");
+                    tried.mute += 1;
+                }
             }
         }
         offers.sort_by_key(|offered| Reverse(offered.parts.created_unix_s));
