@@ -8,7 +8,7 @@ use crate::inventory::{self, ATTRIBUTE_NO_MEMORY_CGROUP, InventoryError};
 use crate::ledger::{Ledger, LedgerError};
 use crate::machine::Machine;
 use crate::network::{Network, NetworkConfig, NetworkError};
-use crate::reconciler::{ReconcileError, Reconciler, Reconciling};
+use crate::reconciler::{OwnTask, ReconcileError, Reconciler, Reconciling};
 use crate::runtime::{Runtime, RuntimeConfig, RuntimeError};
 use crate::sandboxes::{SandboxError, Sandboxes};
 use crate::secrets::Safe;
@@ -66,8 +66,8 @@ pub enum AgentError {
     Network(#[source] NetworkError),
     #[error("closing the containers' network")]
     CloseNetwork(#[source] NetworkError),
-    #[error("stopping all tasks")]
-    Stop(#[from] ReconcileError),
+    #[error("asking the agent")]
+    Reconcile(#[from] ReconcileError),
 }
 
 /// An agent that has taken over its machine. Dropping it leaves containers running.
@@ -96,6 +96,14 @@ impl AgentHandle {
     pub async fn stop_all(&self) -> Result<(), AgentError> {
         self.reconciling.stop_all().await?;
         self.network.close().await.map(drop).map_err(AgentError::CloseNetwork)
+    }
+
+    /// Everything assigned to this agent, as far as it knows by itself.
+    ///
+    /// # Errors
+    /// When the agent is gone.
+    pub async fn tasks(&self) -> Result<Vec<OwnTask>, AgentError> {
+        Ok(self.reconciling.tasks().await?)
     }
 
     /// Count the tasks that have not ended.

@@ -26,6 +26,7 @@ mod volumes;
 
 pub use agent::{Agent, AgentError, AgentHandle};
 pub use config::AgentConfig;
+pub use reconciler::OwnTask;
 pub use session::Leader;
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod outbox;
 mod performer;
 mod pod;
 mod takeover;
+mod tell;
 mod watching;
 
 pub use book::Held;
@@ -24,6 +25,7 @@ pub use handle::{Reconciling, Roster};
 pub use outbox::{Outbox, key_of};
 pub use performer::{Container, Ending, Found, Performer, Progress, Refusal};
 pub use pod::{Ends, Part, Pod, Whole, assemble, member, owners};
+pub use tell::OwnTask;
 
 use crate::ledger::{Change, Contents, Ledger, LedgerError};
 use book::{Book, News};
@@ -77,6 +79,8 @@ pub(crate) enum Event {
     },
     Acknowledged(Vec<StatusKey>),
     Task(TaskId, TaskNews),
+    /// Somebody asks for all tasks.
+    Tell(oneshot::Sender<Vec<OwnTask>>),
     StopAll {
         done: oneshot::Sender<()>,
     },
@@ -213,6 +217,8 @@ impl<P: Performer> Reconciler<P> {
                 self.keep(gone.into_iter().map(Change::RemoveStatus).collect());
             }
             Event::Task(id, news) => self.hear(&id, news),
+            // Whoever asked may have left.
+            Event::Tell(reply) => drop(reply.send(self.own_tasks())),
             Event::GivenUp(ids) => self.give_up(ids),
             Event::VolumesRemoved(gone) => self.volumes_removed(gone),
             Event::StopAll { done } => {

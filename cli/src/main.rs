@@ -89,7 +89,7 @@ fn run(cli: Cli) -> Result<u8> {
         }
         Command::Agent(args) => {
             let Some(config) = node_config(&args.node, &common)? else { return Ok(0) };
-            node::serve(|_| node::agent(config, args.token, args.join))
+            node::serve(|levels| node::agent(config, args.token, args.join, levels))
         }
         Command::Down(args) => {
             let Some(config) = node_config(&args, &common)? else { return Ok(0) };

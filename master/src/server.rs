@@ -9,17 +9,19 @@ use crate::dispatcher::Dispatcher;
 use crate::events::{self, Hub};
 use crate::founding::Keys;
 use crate::levels::LogLevels;
+use crate::masters::{self, Peers, Relayed};
 use crate::offers::OfferBook;
 use crate::propose::{Propose, ProposeError};
 use crate::store::Store;
 use crate::vault::Vault;
 use bramble_core::command::{Command, Rejection};
-use bramble_protocol::net::{Alpn, Endpoint, answer_join};
+use bramble_protocol::net::{Alpn, Directory, Endpoint, Links, answer_join};
 use bramble_protocol::rest::event::EventBody;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -68,7 +70,7 @@ impl Master {
     /// The log cannot be opened or written, or belongs to another cluster than the keys.
     pub async fn start(config: MasterConfig) -> Result<Master, MasterError> {
         let node = config.keys.identity.key.node_id();
-        let log = ConsensusConfig::new(config.data_dir.join("master/raft"), node);
+        let log = ConsensusConfig::new(config.data_dir.join("master/raft"), node.clone());
         let (consensus, store) = Consensus::open(log, Arc::new(NoPeers)).await?;
         consensus.found().await?;
         consensus.wait_for_leader(LEADER_WAIT).await?;
@@ -102,7 +104,11 @@ impl Master {
             store: store.clone(),
             address: format!("{}:{}", config.api.hostname, config.listeners.http().port()),
         };
-        let (leads, led) = (consensus.clone(), consensus.clone());
+        let led = consensus.clone();
+        let links = Arc::new(Links::new(config.endpoint.clone(), Arc::new(Directory::default())));
+        let peers = Peers::new(node, links, store.clone(), consensus.leadership());
+        let (relay, relayed) = mpsc::channel(api::RELAYED_WAITING_MAX);
+        let door = Door { relay, store: store.clone() };
         let token = config.keys.token.to_string();
         let api = Api {
             store,
@@ -113,16 +119,19 @@ impl Master {
             events: hub.clone(),
             vault,
             token: Arc::new(move || Some(token.clone())),
-            leads: Arc::new(move || leads.is_leader()),
+            masters: Arc::new(peers),
+            gate: consensus.clone(),
+            own: None,
             abdicate: Arc::new(move || drop(tokio::spawn(abdicate(led.clone())))),
             levels: config.levels,
         };
         let tasks = vec![
             tokio::spawn(events::relay(hub, changes, stop.clone())),
             tokio::spawn(lead(consensus.clone(), control, voice, watching, stop.clone())),
-            tokio::spawn(accept(config.endpoint, dispatcher, admission, stop.clone())),
+            tokio::spawn(accept(config.endpoint, dispatcher, admission, door, stop.clone())),
         ];
-        let api = tokio::spawn(api::serve(api, config.api, config.listeners, stop.clone()));
+        let api = api::serve(api, config.api, config.listeners, relayed, stop.clone());
+        let api = tokio::spawn(api);
         Ok(Master { consensus, stop, api, tasks })
     }
 
@@ -231,11 +240,18 @@ async fn lead(
     }
 }
 
+/// The way of other nodes' requests into the API.
+struct Door {
+    relay: mpsc::Sender<Relayed>,
+    store: Arc<Store>,
+}
+
 /// Answer every link that somebody dials.
 async fn accept(
     endpoint: Arc<Endpoint>,
     dispatcher: Arc<Dispatcher>,
     admission: Arc<Admission>,
+    door: Door,
     stop: CancellationToken,
 ) {
     loop {
@@ -259,7 +275,10 @@ async fn accept(
                     }
                 });
             }
-            Alpn::Raft | Alpn::Api | Alpn::Peer => {
+            Alpn::Api => {
+                tokio::spawn(masters::answer(link, door.store.clone(), door.relay.clone()));
+            }
+            Alpn::Raft | Alpn::Peer => {
                 link.connection.close(1u32.into(), b"this cluster has one master");
             }
         }

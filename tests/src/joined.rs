@@ -3,11 +3,14 @@
 use crate::{Node, PATIENCE, bramble, eventually, within};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 /// An agent beside a node. Dropped, it is stopped with all its tasks.
 pub struct JoinedAgent {
     pub name: String,
+    /// Where its local socket is.
+    pub run_dir: PathBuf,
     down: Command,
     process: Child,
 }
@@ -26,6 +29,10 @@ impl Node {
         };
         let mut command = home.inside(&program);
         command.args(["agent", "--name", name, "--join", join, "--token", token.trim()]);
+        // Beside a node in one network, the usual port is taken.
+        if !extra.contains(&"--http") {
+            command.args(["--http", "127.0.0.1:0"]);
+        }
         directories(&mut command);
         command.args(extra).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(std::fs::File::create(root.join("log")).expect("created"));
@@ -33,7 +40,7 @@ impl Node {
         down.arg("down");
         directories(&mut down);
         let process = command.spawn().expect("an agent starts");
-        let agent = JoinedAgent { name: name.into(), down, process };
+        let agent = JoinedAgent { name: name.into(), run_dir: root.join("run"), down, process };
         self.until_connected(name, true);
         agent
     }

@@ -1,14 +1,21 @@
 //! The agent of a node: beside a master, alone, or only long enough to stop its tasks.
 
 use super::finder::Finder;
-use super::{EndSignals, place};
+use super::levels::Levels;
+use super::own::own_state;
+use super::{EndSignals, api_config, place};
 use crate::config::{NodeConfig, short_name};
 use crate::output::tell;
 use anyhow::{Context, Result, bail};
 use bramble_agent::config::LOG_BYTES_MAX;
 use bramble_agent::{Agent, AgentConfig, AgentHandle, Leader};
 use bramble_core::model::NodeRole;
-use bramble_protocol::net::{Endpoint, Identity, JoinError, JoinToken, NodeKey, join};
+use bramble_master::api;
+use bramble_master::masters::Distant;
+use bramble_master::relay::{Relay, RelayConfig};
+use bramble_protocol::net::{
+    Directory, Endpoint, Identity, JoinError, JoinToken, Links, NodeKey, join,
+};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +41,7 @@ pub enum Masters {
 /// A running agent.
 pub struct AgentPart {
     handle: AgentHandle,
+    endpoint: Arc<Endpoint>,
     leave: CancellationToken,
     serving: JoinHandle<()>,
     finder: Option<Finder>,
@@ -58,8 +66,8 @@ impl AgentPart {
         };
         let leave = CancellationToken::new();
         let handle = opened.handle();
-        let serving = tokio::spawn(opened.serve(endpoint, leaders, leave.clone()));
-        Ok(Self { handle, leave, serving, finder })
+        let serving = tokio::spawn(opened.serve(endpoint.clone(), leaders, leave.clone()));
+        Ok(Self { handle, endpoint, leave, serving, finder })
     }
 
     /// End the agent. Apps keep running, unless `bramble down` has left its order.
@@ -124,7 +132,12 @@ pub fn is_container_link(name: &str) -> bool {
 }
 
 /// `bramble agent`: an agent only, which joins first if it must.
-pub async fn run(config: NodeConfig, token: Option<String>, seed: Option<String>) -> Result<u8> {
+pub async fn run(
+    config: NodeConfig,
+    token: Option<String>,
+    seed: Option<String>,
+    levels: Arc<Levels>,
+) -> Result<u8> {
     let mut signals = EndSignals::listen()?;
     let _claim = place::claim(&config)?;
     if config.data_dir.join("master").exists() {
@@ -133,6 +146,10 @@ pub async fn run(config: NodeConfig, token: Option<String>, seed: Option<String>
             config.data_dir.display()
         );
     }
+    // Ports first: a taken one must be known before a cluster is joined.
+    let api = api_config(&config)?;
+    let listeners = api::bind(&api).await?;
+    let http = listeners.http();
     let directory = bramble_master::founding::identity_dir(&config.data_dir);
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("making {}", directory.display()))?;
@@ -154,14 +171,41 @@ pub async fn run(config: NodeConfig, token: Option<String>, seed: Option<String>
             identity
         }
     };
+    let (key, masters) = (identity.key.clone(), finder.masters());
     let agent = AgentPart::start(&config, identity, Masters::Found(finder)).await?;
-    tell(&format!(
-        "bramble agent {} is up; its cluster's nodes show it in `bramble status`\n",
-        config.name
-    ));
+    let directory = Arc::new(Directory::default());
+    let noting = tokio::spawn(note(masters, directory.clone()));
+    let links = Arc::new(Links::new(agent.endpoint.clone(), directory));
+    let relay = Relay::start(RelayConfig {
+        api,
+        listeners,
+        key: &key,
+        masters: Arc::new(Distant::new(agent.endpoint.clone(), links)),
+        own: own_state(agent.handle.clone(), key.node_id().agent(), config.name.clone()),
+        levels,
+    });
+    tell(&super::banner::agent(&config, http));
     signals.received().await;
+    relay.stop().await;
+    noting.abort();
     agent.stop(&config).await;
     Ok(0)
+}
+
+/// Write down where masters are heard.
+async fn note(mut masters: watch::Receiver<Vec<Leader>>, directory: Arc<Directory>) {
+    loop {
+        // The best is first in the one list, and what was noted last in the other.
+        for Leader { node_id, address } in masters.borrow_and_update().iter().rev() {
+            match node_id {
+                Some(node_id) => directory.note(node_id, NodeRole::Master, *address),
+                None => directory.seed(*address),
+            }
+        }
+        if masters.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Ask one candidate after the other until the cluster has decided.

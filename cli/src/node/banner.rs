@@ -24,6 +24,18 @@ pub fn up(config: &NodeConfig, http: SocketAddr, keys: &Keys) -> String {
     )
 }
 
+/// The lines of `bramble agent`.
+pub fn agent(config: &NodeConfig, http: SocketAddr) -> String {
+    format!(
+        "bramble agent {name} is up; its cluster's nodes show it in `bramble status`\n\
+         API    http://{url}, answered by the cluster's masters\n\
+         socket {socket}, for root on this machine\n",
+        name = config.name,
+        url = shown(http),
+        socket = config.run_dir.join("bramble.sock").display(),
+    )
+}
+
 /// A bound address as a user would type it.
 fn shown(http: SocketAddr) -> String {
     if http.ip().is_unspecified() { format!("localhost:{}", http.port()) } else { http.to_string() }

@@ -5,6 +5,7 @@ mod banner;
 mod down;
 mod finder;
 mod levels;
+mod own;
 mod place;
 
 pub use agent::run as agent;
@@ -51,15 +52,7 @@ pub async fn up(config: NodeConfig, levels: Arc<Levels>) -> Result<u8> {
     let mut signals = EndSignals::listen()?;
     let _claim = place::claim(&config)?;
     // Ports first: a taken one must be known before anything is written.
-    let api_config = ApiConfig {
-        http: config.http,
-        socket: config.run_dir.join("bramble.sock"),
-        open_api: config.open_api,
-        hostname: config.name.clone(),
-        allow_origins: config.allow_origins.clone(),
-        artifacts: artifacts(&config)?,
-        settings: config.settings.clone(),
-    };
+    let api_config = api_config(&config)?;
     let listeners = api::bind(&api_config).await?;
     let http = listeners.http();
     let endpoint = Endpoint::bind(config.quic, None)?;
@@ -90,6 +83,19 @@ pub async fn up(config: NodeConfig, levels: Arc<Levels>) -> Result<u8> {
     agent.stop(&config).await;
     master.stop().await;
     ended.map(|()| 0)
+}
+
+/// What the node's API is told of its settings.
+fn api_config(config: &NodeConfig) -> Result<ApiConfig> {
+    Ok(ApiConfig {
+        http: config.http,
+        socket: config.run_dir.join("bramble.sock"),
+        open_api: config.open_api,
+        hostname: config.name.clone(),
+        allow_origins: config.allow_origins.clone(),
+        artifacts: artifacts(config)?,
+        settings: config.settings.clone(),
+    })
 }
 
 /// Open the store of artifacts, if this node is to keep some.
