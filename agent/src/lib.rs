@@ -27,7 +27,6 @@ mod volumes;
 pub use agent::{Agent, AgentError, AgentHandle};
 pub use config::AgentConfig;
 pub use reconciler::OwnTask;
-pub use session::Leader;
 
 #[cfg(test)]
 mod samples;

@@ -1,16 +1,16 @@
 //! Who answers for the cluster and how to get there, as the API needs both without knowing
 //! consensus or network.
 //!
-//! The contract, and what fulfils it: [`Peers`] on a master, [`Distant`] on a node that is none.
+//! The contract, and what fulfils it: [`Others`] on a master, [`Distant`] on a node that is none.
 
 mod answer;
 mod distant;
-mod peers;
+mod others;
 mod pipe;
 
 pub use answer::answer;
 pub use distant::Distant;
-pub use peers::Peers;
+pub use others::Others;
 
 use bramble_core::model::NodeId;
 use std::future::Future;

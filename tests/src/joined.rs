@@ -29,9 +29,11 @@ impl Node {
         };
         let mut command = home.inside(&program);
         command.args(["agent", "--name", name, "--join", join, "--token", token.trim()]);
-        // Beside a node in one network, the usual port is taken.
-        if !extra.contains(&"--http") {
-            command.args(["--http", "127.0.0.1:0"]);
+        // It may share the network with the node, whose ports are taken.
+        for (flag, any_port) in [("--http", "127.0.0.1:0"), ("--quic", "0.0.0.0:0")] {
+            if !extra.contains(&flag) {
+                command.args([flag, any_port]);
+            }
         }
         directories(&mut command);
         command.args(extra).stdin(Stdio::null()).stdout(Stdio::null());

@@ -1,6 +1,6 @@
 //! The masters, as a node that is none sees them: whichever were seen, any of which will do.
 
-use super::peers::open;
+use super::others::open;
 use super::{AbsenceFuture, Lead, Masters, OpenFuture};
 use bramble_core::model::{NodeId, NodeRole};
 use bramble_protocol::net::{Alpn, Directory, Endpoint, Links};

@@ -19,7 +19,7 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
 const COUNT_KEPT: Duration = Duration::from_secs(2);
 
 /// How this master reaches the others.
-pub struct Peers {
+pub struct Others {
     own: NodeId,
     links: Arc<Links>,
     store: Arc<Store>,
@@ -27,7 +27,7 @@ pub struct Peers {
     counted: Mutex<Option<(Instant, String)>>,
 }
 
-impl Peers {
+impl Others {
     /// Follow `leadership` until its sender is gone. Must be called inside a tokio runtime.
     pub fn new(
         own: NodeId,
@@ -90,7 +90,7 @@ async fn follow(
     }
 }
 
-impl Masters for Peers {
+impl Masters for Others {
     fn lead(&self) -> watch::Receiver<Lead> {
         self.lead.clone()
     }
