@@ -11,6 +11,8 @@ use std::sync::mpsc::{Receiver, channel};
 const APP: &str = r#"{"id":"there","cmd":"echo begun; sleep 100000",
     "cpus":0.1,"mem":16,"constraints":[["hostname","CLUSTER","far"]]}"#;
 
+const HERE: &str = r#"{"id":"here","cmd":"sleep 100000","cpus":0.1,"mem":16}"#;
+
 /// A master on one machine, an agent on another.
 struct Two {
     master: Node,
@@ -158,4 +160,53 @@ fn without_a_master_an_agent_tells_of_its_own_tasks() {
     });
     two.far.api("DELETE", "/v2/apps/there", None).expect(200);
     eventually("no task", || two.far.tasks("there").is_empty().then_some(()));
+}
+
+#[test]
+fn a_master_that_does_not_lead_passes_everything_on() {
+    if !can_run_containers("the relay of masters") {
+        return;
+    }
+    let mut first = Node::builder().prepare();
+    first.up();
+    let token = String::from_utf8(first.bramble(&["token"]).stdout).expect("text");
+    // The second of two is no voter: the first stays the only one who can lead.
+    let builder = Node::builder().arg("--token").arg(token.trim());
+    let mut second = builder.arg("--join").arg("10.99.0.1:7443").prepare();
+    connect(&first, &second);
+    second.up();
+    let made = second.api("POST", "/v2/apps", Some(HERE)).expect(201);
+    let via = format!("1.1 {}:8080", second.name);
+    assert_eq!(made.header("x-marathon-via"), Some(via.as_str()));
+    let leader = format!("http://{}:8080", first.name);
+    assert_eq!(made.header("x-marathon-leader"), Some(leader.as_str()));
+    // What one node acknowledged, every node shows at once.
+    assert_eq!(first.get("/v2/apps/here")["app"]["id"], "/here");
+    assert_eq!(second.get("/v2/apps/here")["app"]["id"], "/here");
+    second.running("here", 1);
+    let said = second.bramble(&["exec", "here", "--", "echo", "hello"]);
+    assert_eq!(String::from_utf8_lossy(&said.stdout), "hello\n", "{said:?}");
+    eventually("the second master's own copy", || {
+        let answer = second.api("GET", "/v1/bramble/agents", None).expect(200).json();
+        let agents = answer.as_array().cloned().unwrap_or_default();
+        (agents.iter().filter(|agent| agent["connected"] == true).count() == 2).then_some(())
+    });
+
+    first.stop(Signal::SIGKILL);
+    let list = second.api("GET", "/v2/apps", None).expect(200);
+    assert_eq!(list.header("x-bramble-stale"), Some("true"), "{list:?}");
+    assert_eq!(list.json()["apps"][0]["id"], "/here");
+    let refused = eventually("a refusal", || {
+        let answer = second.api("DELETE", "/v2/apps/here", None);
+        (answer.status == 503).then_some(answer)
+    });
+    let message = refused.json()["message"].as_str().unwrap_or_default().to_string();
+    assert_eq!(message, "no leader: 1 of 2 masters answers");
+    first.up();
+    eventually("a leader again", || {
+        let answer = second.api("GET", "/v2/apps", None);
+        (answer.status == 200 && answer.header("x-bramble-stale").is_none()).then_some(())
+    });
+    second.api("DELETE", "/v2/apps/here", None).expect(200);
+    eventually("no task", || second.tasks("here").is_empty().then_some(()));
 }
