@@ -7,6 +7,7 @@ mod away;
 mod bad_input;
 mod checks;
 mod containers;
+mod drain;
 mod events;
 mod fetch;
 mod golden;

@@ -89,6 +89,7 @@ pub async fn run(config: NodeConfig, role: NodeRole, levels: Arc<Levels>) -> Res
                 keys,
                 levels: levels.clone(),
                 agent_timeout: config.agent_timeout,
+                rebalance: config.rebalance,
                 voter_grace: config.voter_grace,
             };
             Some(Arc::new(Master::start(config).await?))

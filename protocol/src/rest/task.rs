@@ -145,7 +145,7 @@ pub fn ip_address(ip: &str) -> IpAddressJson {
 mod tests {
     use super::*;
     use bramble_core::model::{
-        AgentId, Goal, InstanceId, Reservation, Resources, TaskId, TaskProbes, TaskState, VolumeId,
+        AgentId, InstanceId, Resources, TaskId, TaskState, VolumeId,
     };
 
     fn sample(state: TaskState) -> (Instance, Task) {

@@ -2,6 +2,7 @@
 
 mod agents;
 mod deployments;
+mod drain;
 mod exec;
 mod images;
 mod logs;
@@ -13,6 +14,7 @@ mod volumes;
 
 pub(super) use agents::{change as change_agent, list as agents, one as agent};
 pub(super) use deployments::{deployments, promote, withdraw};
+pub(super) use drain::{change as set_drain, one as drain};
 pub(super) use outlook::{dry_run, why};
 pub(super) use secrets::{list as secrets, put as put_secret, remove as remove_secret};
 pub(super) use status::{status, token};
