@@ -9,7 +9,7 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::machine::Machine;
 use crate::network::{Network, NetworkConfig, NetworkError};
 use crate::peers::Peers;
-use crate::reconciler::{ReconcileError, Reconciler, Reconciling};
+use crate::reconciler::{OwnTask, ReconcileError, Reconciler, Reconciling};
 use crate::runtime::{Runtime, RuntimeConfig, RuntimeError};
 use crate::sandboxes::{SandboxError, Sandboxes};
 use crate::secrets::Safe;
@@ -66,8 +66,8 @@ pub enum AgentError {
     Network(#[source] NetworkError),
     #[error("closing the containers' network")]
     CloseNetwork(#[source] NetworkError),
-    #[error("stopping all tasks")]
-    Stop(#[from] ReconcileError),
+    #[error("asking the agent")]
+    Reconcile(#[from] ReconcileError),
 }
 
 /// An agent that has taken over its machine. Dropping it leaves containers running.
@@ -103,6 +103,14 @@ impl AgentHandle {
     /// Answer a link of another node until it ends.
     pub async fn serve_peer(&self, link: Link) {
         self.peers.serve(link).await;
+    }
+
+    /// Everything assigned to this agent, as far as it knows by itself.
+    ///
+    /// # Errors
+    /// When the agent is gone.
+    pub async fn tasks(&self) -> Result<Vec<OwnTask>, AgentError> {
+        Ok(self.reconciling.tasks().await?)
     }
 
     /// Count the tasks that have not ended.

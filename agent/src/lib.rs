@@ -27,6 +27,7 @@ mod volumes;
 
 pub use agent::{Agent, AgentError, AgentHandle};
 pub use config::AgentConfig;
+pub use reconciler::OwnTask;
 
 #[cfg(test)]
 mod samples;

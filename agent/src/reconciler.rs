@@ -16,6 +16,7 @@ mod outbox;
 mod performer;
 mod pod;
 mod takeover;
+mod tell;
 mod watching;
 
 pub use alone::CUT_OFF;
@@ -26,6 +27,7 @@ pub use handle::{Reconciling, Roster};
 pub use outbox::{Outbox, key_of};
 pub use performer::{Container, Ending, Found, Performer, Progress, Refusal};
 pub use pod::{Ends, Part, Pod, Whole, assemble, member, owners};
+pub use tell::OwnTask;
 
 use crate::ledger::{Change, Contents, Ledger, LedgerError};
 use alone::Standing;
@@ -84,6 +86,8 @@ pub(crate) enum Event {
     /// Until when tasks may run that need a lease.
     Lease(u64),
     Task(TaskId, TaskNews),
+    /// Somebody asks for all tasks.
+    Tell(oneshot::Sender<Vec<OwnTask>>),
     StopAll {
         done: oneshot::Sender<()>,
     },
@@ -232,6 +236,8 @@ impl<P: Performer> Reconciler<P> {
             Event::Led(led) => self.led(led),
             Event::Lease(until_ms) => self.renew(until_ms),
             Event::Task(id, news) => self.hear(&id, news),
+            // Whoever asked may have left.
+            Event::Tell(reply) => drop(reply.send(self.own_tasks())),
             Event::GivenUp(ids) => self.give_up(ids),
             Event::VolumesRemoved(gone) => self.volumes_removed(gone),
             Event::StopAll { done } => {

@@ -10,6 +10,7 @@ use crate::dispatcher::Dispatcher;
 use crate::events::{self, Hub};
 use crate::founding::{FoundingError, Keys};
 use crate::levels::LogLevels;
+use crate::masters::{self, Others, Relayed};
 use crate::offers::OfferBook;
 use crate::peers::Peers;
 use crate::peers::answer::Answering;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -71,6 +73,8 @@ pub struct Master {
     dispatcher: Arc<Dispatcher>,
     authority: Arc<Authority>,
     answering: Arc<Answering>,
+    /// The way of other nodes' requests into the API.
+    relay: mpsc::Sender<Relayed>,
     stop: CancellationToken,
     /// Taken when it stops.
     running: Mutex<Option<Running>>,
@@ -145,7 +149,7 @@ impl Master {
             propose: propose.clone(),
             offers: offers.clone(),
             view: view.clone(),
-            own,
+            own: own.clone(),
             membership: Arc::new(Members(consensus.clone())),
             heard: peers.clone(),
             voter_grace: config.voter_grace,
@@ -166,7 +170,9 @@ impl Master {
             tokio::spawn(leading.run(stop.clone())),
             tokio::spawn(make_known(peers, config.endpoint, answering.clone(), stop.clone())),
         ];
-        let (leads, led) = (consensus.clone(), consensus.clone());
+        let led = consensus.clone();
+        let others = Others::new(own, config.links, store.clone(), leadership);
+        let (relay, relayed) = mpsc::channel(api::RELAYED_WAITING_MAX);
         let tokens = authority.clone();
         let api = Api {
             store,
@@ -177,13 +183,16 @@ impl Master {
             events: hub,
             vault,
             token: Arc::new(move || tokens.token().ok().map(|token| token.to_string())),
-            leads: Arc::new(move || leads.is_leader()),
+            masters: Arc::new(others),
+            gate: consensus.clone(),
+            own: None,
             abdicate: Arc::new(move || drop(tokio::spawn(abdicate(led.clone())))),
             levels: config.levels,
         };
-        let api = tokio::spawn(api::serve(api, config.api, config.listeners, stop.clone()));
+        let api = api::serve(api, config.api, config.listeners, relayed, stop.clone());
+        let api = tokio::spawn(api);
         let running = Mutex::new(Some(Running { api, tasks }));
-        Ok(Master { consensus, dispatcher, authority, answering, stop, running })
+        Ok(Master { consensus, dispatcher, authority, answering, relay, stop, running })
     }
 
     /// Answer a link that somebody dialled, until it ends.
@@ -208,7 +217,11 @@ impl Master {
                     }
                 });
             }
-            Alpn::Api | Alpn::Peer => {
+            Alpn::Api => {
+                let store = self.answering.store.clone();
+                tokio::spawn(masters::answer(link, store, self.relay.clone()));
+            }
+            Alpn::Peer => {
                 link.connection.close(1u32.into(), b"this node does not answer that yet");
             }
         }

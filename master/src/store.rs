@@ -50,7 +50,8 @@ impl Store {
         self.events.subscribe()
     }
 
-    /// Change the state and tell everyone. For the consensus room alone.
+    /// Change the state and tell everyone. For the consensus room alone; on a node
+    /// without one, for whoever knows its tasks.
     pub fn write<R>(&self, change: impl FnOnce(&mut State) -> (R, Vec<Event>)) -> R {
         let (result, index, at, events) = {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);

@@ -21,6 +21,7 @@ mod pod_survival;
 mod pods;
 mod readiness;
 mod registry;
+mod relay;
 mod resident;
 mod resize;
 mod rolling;

@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 pub struct JoinedAgent {
     pub name: String,
     pub cgroup_parent: String,
+    /// Where its local socket is.
     pub run_dir: PathBuf,
     up: Command,
     down: Command,
@@ -30,8 +31,12 @@ impl Node {
         };
         let mut command = home.inside(&program);
         command.args(["agent", "--name", name, "--join", join, "--token", token.trim()]);
-        // It may share the network with the node.
-        command.args(["--quic", "0.0.0.0:0"]);
+        // It may share the network with the node, whose ports are taken.
+        for (flag, any_port) in [("--http", "127.0.0.1:0"), ("--quic", "0.0.0.0:0")] {
+            if !extra.contains(&flag) {
+                command.args([flag, any_port]);
+            }
+        }
         directories(&mut command);
         command.args(extra).stdin(Stdio::null()).stdout(Stdio::null());
         let log = std::fs::OpenOptions::new().create(true).append(true).open(root.join("log"));

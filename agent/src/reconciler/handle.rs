@@ -2,7 +2,7 @@
 
 use super::book::Held;
 use super::outbox::Outbox;
-use super::{Event, Followed, ReconcileError};
+use super::{Event, Followed, OwnTask, ReconcileError};
 use bramble_core::converge::Seen;
 use bramble_core::model::{Assignment, TaskId, VolumeId};
 use bramble_protocol::message::{AssignmentSet, StatusKey};
@@ -149,6 +149,16 @@ impl Reconciling {
     pub async fn give_up(&self, ids: BTreeSet<VolumeId>) {
         // Without a reconciler the next session orders it again.
         let _ = self.events.send(Event::GivenUp(ids)).await;
+    }
+
+    /// Everything assigned to this agent, in the order of the task ids.
+    ///
+    /// # Errors
+    /// When the reconciler is gone.
+    pub async fn tasks(&self) -> Result<Vec<OwnTask>, ReconcileError> {
+        let (reply, told) = oneshot::channel();
+        self.events.send(Event::Tell(reply)).await.map_err(|_| ReconcileError::Gone)?;
+        told.await.map_err(|_| ReconcileError::Gone)
     }
 
     /// Stop every task with its grace and start no more; resolves when all have ended and their

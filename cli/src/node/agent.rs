@@ -41,7 +41,7 @@ impl AgentPart {
         Ok(Self { handle, leave, serving })
     }
 
-    /// Reaches the agent while it runs.
+    /// What may be asked of it while it runs.
     pub fn handle(&self) -> AgentHandle {
         self.handle.clone()
     }

@@ -9,15 +9,12 @@ use std::net::SocketAddr;
 pub fn up(
     config: &NodeConfig,
     role: NodeRole,
-    http: Option<SocketAddr>,
+    http: SocketAddr,
     master: Option<&Master>,
 ) -> String {
-    let Some(http) = http.filter(|_| role != NodeRole::Agent) else {
-        return format!(
-            "bramble agent {} is up; its cluster's nodes show it in `bramble status`\n",
-            config.name
-        );
-    };
+    if role == NodeRole::Agent {
+        return agent(config, http);
+    }
     let url = format!("http://{}", shown(http));
     let open = if config.open_api {
         "API    open to everyone who reaches it (--open-api): they can run code as root here"
@@ -36,6 +33,18 @@ pub fn up(
          join   {join}\n\
          try    curl -i -H 'Content-Type: application/json' -d@examples/hello.json {url}/v2/apps\n",
         version = env!("CARGO_PKG_VERSION"),
+        socket = config.run_dir.join("bramble.sock").display(),
+    )
+}
+
+/// The lines of a node that is an agent only.
+fn agent(config: &NodeConfig, http: SocketAddr) -> String {
+    format!(
+        "bramble agent {name} is up; its cluster's nodes show it in `bramble status`\n\
+         API    http://{url}, answered by the cluster's masters\n\
+         socket {socket}, for root on this machine\n",
+        name = config.name,
+        url = shown(http),
         socket = config.run_dir.join("bramble.sock").display(),
     )
 }

@@ -6,6 +6,7 @@ mod down;
 mod finder;
 mod joining;
 mod levels;
+mod own;
 mod place;
 
 pub use down::run as down;
@@ -17,6 +18,8 @@ use bramble_agent::AgentHandle;
 use bramble_core::model::NodeRole;
 use bramble_master::api::{self, ApiConfig};
 use bramble_master::artifacts::Artifacts;
+use bramble_master::masters::Distant;
+use bramble_master::relay::{Relay, RelayConfig};
 use bramble_master::server::{Master, MasterConfig};
 use bramble_protocol::net::{Alpn, Announcement, Directory, Endpoint, Links};
 use finder::Finder;
@@ -51,13 +54,9 @@ pub async fn run(config: NodeConfig, role: NodeRole, levels: Arc<Levels>) -> Res
     let mut signals = EndSignals::listen()?;
     let _claim = place::claim(&config)?;
     // Ports first: a taken one must be known before anything is written.
-    let listening = match role {
-        NodeRole::Agent => None,
-        NodeRole::Full | NodeRole::Master => {
-            let api = api_config(&config)?;
-            Some((api::bind(&api).await?, api))
-        }
-    };
+    let api = api_config(&config)?;
+    let listeners = api::bind(&api).await?;
+    let http = listeners.http();
     let endpoint = Arc::new(Endpoint::bind(config.quic, None)?);
     let quic = endpoint.local_addr().context("reading the cluster port")?;
     let directory = Arc::new(Directory::default());
@@ -75,10 +74,11 @@ pub async fn run(config: NodeConfig, role: NodeRole, levels: Arc<Levels>) -> Res
         name: config.name.clone(),
     };
     let links = Arc::new(Links::new(endpoint.clone(), directory.clone()));
-    let http = listening.as_ref().map(|(listeners, _)| listeners.http());
-    let master = match listening {
+    // Whichever part of the node answers the API takes the listeners.
+    let mut door = Some((api, listeners));
+    let master = match door.take_if(|_| role != NodeRole::Agent) {
         None => None,
-        Some((listeners, api)) => {
+        Some((api, listeners)) => {
             directory.note(&own, role, reachable(quic));
             let config = MasterConfig {
                 data_dir: config.data_dir.clone(),
@@ -88,7 +88,7 @@ pub async fn run(config: NodeConfig, role: NodeRole, levels: Arc<Levels>) -> Res
                 endpoint: endpoint.clone(),
                 links: links.clone(),
                 keys,
-                levels,
+                levels: levels.clone(),
                 agent_timeout: config.agent_timeout,
                 rebalance: config.rebalance,
                 voter_grace: config.voter_grace,
@@ -101,11 +101,23 @@ pub async fn run(config: NodeConfig, role: NodeRole, levels: Arc<Levels>) -> Res
     let agent = match role {
         NodeRole::Master => None,
         NodeRole::Full | NodeRole::Agent => {
-            let agent = AgentPart::start(&config, &identity, endpoint.clone(), links).await?;
+            let agent =
+                AgentPart::start(&config, &identity, endpoint.clone(), links.clone()).await?;
             // Set once, here.
             let _ = agents.set(agent.handle());
             Some(agent)
         }
+    };
+    let relay = match (door, &agent) {
+        (Some((api, listeners)), Some(agent)) => Some(Relay::start(RelayConfig {
+            api,
+            listeners,
+            key: &identity.key,
+            masters: Arc::new(Distant::new(endpoint.clone(), links)),
+            own: own::own_state(agent.handle(), own.agent(), config.name.clone()),
+            levels,
+        })),
+        _ => None,
     };
     let announced = finder.announce(announcement).await;
     crate::output::tell(&banner::up(&config, role, http, master.as_deref()));
@@ -121,6 +133,9 @@ pub async fn run(config: NodeConfig, role: NodeRole, levels: Arc<Levels>) -> Res
         reason = failed => Err(anyhow::anyhow!("the replicated log stopped: {reason}")),
     };
     drop(announced);
+    if let Some(relay) = relay {
+        relay.stop().await;
+    }
     if let Some(agent) = agent {
         agent.stop(&config).await;
     }
@@ -157,6 +172,7 @@ async fn answer(
     }
 }
 
+/// What the node's API is told of its settings.
 fn api_config(config: &NodeConfig) -> Result<ApiConfig> {
     Ok(ApiConfig {
         http: config.http,

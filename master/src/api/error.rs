@@ -3,6 +3,7 @@
 //!
 //! The texts are Marathon's own, so they start upper-case where its do.
 
+use super::relay::NOT_LEADER_HEADER;
 use super::reply::{self, Reply};
 use crate::artifacts::ArtifactError;
 use crate::propose::ProposeError;
@@ -68,6 +69,18 @@ pub(crate) enum ApiError {
     VolumeUnknown(String),
     #[error("There is no leader")]
     NoLeader,
+    /// To another node: nothing was done, ask whoever leads.
+    #[error("this master is not the leader any more; send the request again")]
+    NotLeader,
+    #[error("{0}")]
+    NoMaster(String),
+    #[error(
+        "the leader was lost while it worked on this; it may have been done: look before you \
+         send it again"
+    )]
+    LeaderLost,
+    #[error("Detected forwarding loop.")]
+    ForwardingLoop,
     #[error("Plugin '{0}' does not exist")]
     PluginUnknown(String),
     #[error("this node keeps no artifacts; start bramble with --artifact-store")]
@@ -173,7 +186,10 @@ impl ApiError {
             E::AccessDenied { .. } => StatusCode::UNAUTHORIZED,
             E::NodeOnly | E::ForeignOrigin { .. } | E::ForeignHost { .. } => StatusCode::FORBIDDEN,
             E::Ambiguous { .. } | E::NotRunning(_) => StatusCode::CONFLICT,
-            E::TooManyRequests
+            E::LeaderLost | E::ForwardingLoop => StatusCode::BAD_GATEWAY,
+            E::NotLeader
+            | E::NoMaster(_)
+            | E::TooManyRequests
             | E::TooManyStreams
             | E::TooManyEventStreams { .. }
             | E::NoAgent
@@ -231,7 +247,13 @@ impl ApiError {
             ApiError::UpgradeNeeded(protocol) => {
                 answer.headers_mut().insert(header::UPGRADE, HeaderValue::from_static(protocol));
             }
-            ApiError::TooManyRequests
+            ApiError::NotLeader => {
+                let headers = answer.headers_mut();
+                headers.insert(NOT_LEADER_HEADER, HeaderValue::from_static("true"));
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            ApiError::NoMaster(_)
+            | ApiError::TooManyRequests
             | ApiError::TooManyStreams
             | ApiError::TooManyEventStreams { .. } => {
                 answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -1,7 +1,7 @@
 //! The HTTP side of the master: reads the store, proposes changes, relays streams to agents.
 //!
-//! It never applies a command itself, never talks to an agent but through [`OpenStream`], and
-//! keeps nothing that a restart would lose.
+//! It never applies a command itself, never talks to an agent but through [`OpenStream`] nor to
+//! another master but through [`Masters`], and keeps nothing that a restart would lose.
 
 mod accept;
 mod access;
@@ -24,28 +24,36 @@ mod pages;
 mod pods;
 mod query;
 mod queue;
+mod relay;
 mod reply;
 mod route;
 mod selector;
 mod system;
 mod tasks;
 
+pub use limits::RELAYED_WAITING_MAX;
 pub use listen::{BindError, Listeners, bind};
+pub use relay::answers;
 
 use crate::artifacts::Artifacts;
 use crate::events::Hub;
 use crate::levels::LogLevels;
+use crate::masters::{Masters, ReadGate, Relayed};
 use crate::offers::OfferBook;
 use crate::propose::Propose;
 use crate::queue_view::QueueView;
 use crate::store::Store;
 use crate::streams::OpenStream;
 use crate::vault::Vault;
+use bramble_core::model::State;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use thiserror::Error;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Where the API listens and how it names its node.
@@ -79,8 +87,9 @@ pub enum ServeError {
 
 /// Answers the join token of this cluster, if this node holds it.
 pub type TokenSource = Arc<dyn Fn() -> Option<String> + Send + Sync>;
-/// Says whether this master leads now.
-pub type LeadSource = Arc<dyn Fn() -> bool + Send + Sync>;
+/// Tells what a node that is no master knows by itself: a state of its own tasks alone.
+pub type OwnState = Arc<dyn Fn() -> OwnFuture + Send + Sync>;
+pub type OwnFuture = Pin<Box<dyn Future<Output = State> + Send>>;
 
 /// Makes this master let go of its leadership, soon.
 pub type Abdicate = Arc<dyn Fn() + Send + Sync>;
@@ -96,12 +105,16 @@ pub struct Api {
     pub events: Arc<Hub>,
     pub vault: Arc<Vault>,
     pub token: TokenSource,
-    pub leads: LeadSource,
+    pub masters: Arc<dyn Masters>,
+    pub gate: Arc<dyn ReadGate>,
+    /// Shown while no master answers; `None` on a master, which shows its store.
+    pub own: Option<OwnState>,
     pub abdicate: Abdicate,
     pub levels: Arc<dyn LogLevels>,
 }
 
-/// Answer requests on `listeners` until `shutdown`; requests under way get a few seconds more.
+/// Answer requests on `listeners`, and those that other nodes pass on, until `shutdown`; requests
+/// under way get a few seconds more.
 ///
 /// # Errors
 /// When the local socket could not be removed at the end.
@@ -109,10 +122,11 @@ pub async fn serve(
     api: Api,
     config: ApiConfig,
     listeners: Listeners,
+    relayed: mpsc::Receiver<Relayed>,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
     let router = dispatch::router(api, &config, listeners.http(), shutdown.clone());
-    listen::run(listeners, router, shutdown).await
+    listen::run(listeners, relayed, router, shutdown).await
 }
 
 #[cfg(test)]

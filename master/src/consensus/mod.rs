@@ -19,6 +19,7 @@ mod abdicate;
 mod disk;
 mod engine;
 mod error;
+mod fresh;
 mod lock;
 mod log_store;
 mod members;
@@ -54,6 +55,7 @@ use bramble_core::command::Command;
 use bramble_core::model::{NodeId, State};
 use disk::Disk;
 use engine::{Engine, Parts};
+use fresh::Rounds;
 use lock::DirLock;
 use log_store::LogStore;
 use proposer::Proposer;
@@ -108,6 +110,7 @@ pub struct Consensus {
     engine: RwLock<Option<Engine>>,
     /// Held while one engine replaces another.
     switching: tokio::sync::Mutex<()>,
+    rounds: Rounds,
     leadership: watch::Receiver<Leadership>,
     failure: watch::Receiver<Option<String>>,
     /// Released last, at shutdown.
@@ -163,6 +166,7 @@ impl Consensus {
             parts: RwLock::new(Some(parts)),
             engine: RwLock::new(Some(engine)),
             switching: tokio::sync::Mutex::default(),
+            rounds: Rounds::default(),
             leadership: leadership_seen,
             failure: failure_seen,
             lock: Mutex::new(Some(lock)),

@@ -7,6 +7,7 @@ mod events;
 mod groups;
 mod outlook;
 mod pods;
+mod relay;
 mod resident;
 mod secrets;
 mod strategies;
