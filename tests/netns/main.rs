@@ -3,4 +3,11 @@
 //! Each test has hosts of its own, in network namespaces; how many are at work at once is the
 //! harness's concern. Durations are measured and printed; what must hold has generous bounds.
 
+mod absence;
+mod blackout;
+mod clocks;
+mod cluster;
+mod forming;
+mod leaders;
 mod setup;
+mod verdict;

@@ -186,13 +186,18 @@ impl Node {
 
     /// Start bramble without waiting for it.
     pub fn spawn(&mut self) {
+        self.spawn_with(&[]);
+    }
+
+    /// Like [`Node::spawn`], with arguments for this start alone.
+    pub fn spawn_with(&mut self, arguments: &[&str]) {
         let open = |name: &str| {
             let path = self.root.path().join(name);
             std::fs::OpenOptions::new().create(true).append(true).open(path).expect("a log opens")
         };
-        let process =
-            self.up_command().stdout(open("banner")).stderr(open("log")).spawn().expect("starts");
-        self.process = Some(process);
+        let mut command = self.up_command();
+        command.args(arguments).stdout(open("banner")).stderr(open("log"));
+        self.process = Some(command.spawn().expect("starts"));
     }
 
     /// Pid of the running `bramble up`.
@@ -224,11 +229,6 @@ impl Node {
     /// After [`Node::power_off`]: a kernel that knows nothing yet. Starts no bramble.
     pub fn reboot(&mut self) {
         self.anchor = anchor(self.own_boot.then(|| self.root.path()));
-    }
-
-    /// Change the arguments of later starts.
-    pub fn set_arguments(&mut self, arguments: &[&str]) {
-        self.arguments = arguments.iter().map(|argument| argument.to_string()).collect();
     }
 
     /// Whether the bramble process lives.

@@ -5,10 +5,10 @@
 //! `history` judges it.
 
 use super::Lab;
-use crate::history::{End, Kind, Operation, Value};
+use crate::history::{End, Kind, Operation, Value, writable_after};
 use crate::{Answer, Lost, request};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,8 @@ const STALE: &str = "x-bramble-stale";
 pub struct Clients {
     start: Instant,
     stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<Vec<Operation>>>,
+    history: Arc<Mutex<Vec<Operation>>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// One client.
@@ -36,6 +37,7 @@ struct Client {
     start: Instant,
     stop: Arc<AtomicBool>,
     values: Arc<AtomicU64>,
+    history: Arc<Mutex<Vec<Operation>>>,
     /// State of a small generator: which node, read or write.
     draw: u64,
 }
@@ -55,12 +57,13 @@ impl Lab {
             r#"{{"id":"register","cmd":"sleep 1000","instances":0,"cpus":0.1,"mem":16,
                 "env":{{"VALUE":"{INITIAL}"}}}}"#
         );
-        crate::eventually(&format!("the register\n{}", self.logs()), || {
+        crate::eventually("the register", || {
             let made = self.node(0).ask("POST", "/v2/apps", Some(&app), PATIENCE).ok()?;
             matches!(made.status, 201 | 409).then_some(())
         });
         let (start, stop) = (Instant::now(), Arc::new(AtomicBool::new(false)));
         let values = Arc::new(AtomicU64::new(INITIAL + 1));
+        let history = Arc::new(Mutex::new(Vec::new()));
         let client = |number: usize| {
             let client = Client {
                 number,
@@ -68,18 +71,19 @@ impl Lab {
                 start,
                 stop: stop.clone(),
                 values: values.clone(),
+                history: history.clone(),
                 draw: 0x9e37_79b9_7f4a_7c15u64.wrapping_mul(number as u64 + 1),
             };
             std::thread::spawn(move || client.run())
         };
         let threads = (0..count).map(client).collect();
-        Clients { start, stop, threads }
+        Clients { start, stop, history, threads }
     }
 
     /// What the register holds now, as every host tells it.
     pub fn register(&self) -> Vec<Value> {
         let read = |host: usize| {
-            crate::eventually(&format!("a current answer of {}\n{}", host, self.logs()), || {
+            crate::eventually(&format!("a current answer of host {host}"), || {
                 held(&self.node(host).ask("GET", APP, None, PATIENCE).ok()?)
             })
         };
@@ -93,11 +97,25 @@ impl Clients {
         self.start.elapsed().as_nanos() as u64
     }
 
+    /// What happened so far, without what is not answered yet.
+    pub fn so_far(&self) -> Vec<Operation> {
+        self.history.lock().expect("clients do not panic").clone()
+    }
+
+    /// Wait until a write that began after `since` is acknowledged; gives how long after.
+    pub fn until_writable(&self, since: u64) -> Duration {
+        let wait =
+            crate::eventually("an acknowledged write", || writable_after(&self.so_far(), since));
+        Duration::from_nanos(wait)
+    }
+
     /// Stop them, waiting for the answers they wait for; gives what happened.
     pub fn stop(mut self) -> Vec<Operation> {
         self.stop.store(true, Ordering::SeqCst);
-        let threads = std::mem::take(&mut self.threads);
-        threads.into_iter().flat_map(|thread| thread.join().expect("a client ends")).collect()
+        for thread in std::mem::take(&mut self.threads) {
+            thread.join().expect("a client ends");
+        }
+        self.so_far()
     }
 }
 
@@ -108,13 +126,13 @@ impl Drop for Clients {
 }
 
 impl Client {
-    fn run(mut self) -> Vec<Operation> {
-        let mut history = Vec::new();
+    fn run(mut self) {
         while !self.stop.load(Ordering::SeqCst) {
-            history.extend(self.one());
+            if let Some(operation) = self.one() {
+                self.history.lock().expect("clients do not panic").push(operation);
+            }
             std::thread::sleep(PAUSE);
         }
-        history
     }
 
     fn drawn(&mut self, below: u64) -> u64 {
