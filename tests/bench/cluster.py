@@ -107,22 +107,31 @@ def power_offs(lab, rows, rounds):
     lab.wait("no task", lambda: not places())
 
 
-class Connection:
-    """A client that writes one value after the other into an app of its own."""
+def secret_write(client, value):
+    """The smallest write that there is: one command, as a put of etcd is."""
+    return b"/v1/bramble/secrets/w%d" % client, b'{"value":"%d"}' % value
 
-    def __init__(self, host, number):
-        self.number, self.writes = number, 0
+
+def app_write(client, value):
+    """What users write most: an app changes, and with it comes and goes a deployment."""
+    return b"/v2/apps/w%d?force=true" % client, b'{"env":{"VALUE":"%d"}}' % value
+
+
+class Connection:
+    """A client that writes one value after the other into something of its own."""
+
+    def __init__(self, host, number, write):
+        self.number, self.write, self.writes = number, write, 0
         self.host = host
         self.socket = socket.create_connection((host.address, 8080))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.received = b""
 
     def send(self):
-        body = b'{"env":{"VALUE":"%d"}}' % self.writes
+        path, body = self.write(self.number, self.writes)
         self.socket.sendall(
-            b"PUT /v2/apps/w%d?force=true HTTP/1.1\r\nHost: bench\r\n"
-            b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
-            % (self.number, len(body), body))
+            b"PUT %s HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n%s" % (path, len(body), body))
 
     def receive(self):
         """Take what has come; whether the answer is whole."""
@@ -137,16 +146,16 @@ class Connection:
                       if line.startswith(b"content-length"))
         if len(body) < length:
             return False
-        if not head.startswith(b"HTTP/1.1 200"):
+        if not head.startswith((b"HTTP/1.1 200", b"HTTP/1.1 201")):
             raise ConnectionError(f"{self.host.name} answered {head[:200]} {body[:500]}")
         self.received = b""
         self.writes += 1
         return True
 
 
-def writes_per_second(hosts, seconds):
+def writes_per_second(hosts, write, seconds):
     """Let the clients write to these hosts; gives accepted writes a second and the median wait."""
-    clients = [Connection(hosts[n % len(hosts)], n) for n in range(CLIENTS)]
+    clients = [Connection(hosts[n % len(hosts)], n, write) for n in range(CLIENTS)]
     events = select.epoll()
     by_file, sent, waits = {}, {}, []
     for client in clients:
@@ -176,12 +185,15 @@ def replicated_writes(lab, rows, seconds):
     for number in range(CLIENTS):
         leader.call("POST", "/v2/apps", {"id": f"w{number}", **APP})
     others = [host for host in lab.masters if host is not leader]
-    for name, hosts in (("the leader", [leader]), ("all masters", [leader, *others])):
-        rate, wait = writes_per_second(hosts, seconds)
-        rows.append((f"writes by {CLIENTS} clients at {name}",
+    for name, write, hosts in (("secrets, at the leader", secret_write, [leader]),
+                               ("secrets, at all masters", secret_write, [leader, *others]),
+                               ("apps, at the leader", app_write, [leader])):
+        rate, wait = writes_per_second(hosts, write, seconds)
+        rows.append((f"writes by {CLIENTS} clients: {name}",
                      f"{rate:.0f}/s", f">= 2000/s (etcd 3048); median wait {wait:.0f} ms"))
     for number in range(CLIENTS):
         leader.call("DELETE", f"/v2/apps/w{number}?force=true")
+        leader.call("DELETE", f"/v1/bramble/secrets/w{number}")
 
 
 def written_bytes(host):

@@ -110,7 +110,7 @@ impl Cluster {
 
     /// [`eventually`], which shows all logs if it does not.
     pub fn awaited<T>(&self, what: &str, found: impl FnMut() -> Option<T>) -> T {
-        // The logs as they are when it fails, not as they were: they are shown by the lab's drop.
+        // The logs as they are when it fails, not as they were: they shown by the drop of its nodes.
         within(PATIENCE, what, found)
     }
 

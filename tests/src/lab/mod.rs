@@ -122,12 +122,6 @@ impl Lab {
         self.networks.clone()
     }
 
-    /// What every node has said, for a failed test.
-    pub fn logs(&self) -> String {
-        let log = |host: &Node| format!("--- {}\n{}", host.name, host.log());
-        self.hosts.iter().map(log).collect()
-    }
-
     /// Start bramble on hosts, without waiting.
     pub fn start(&mut self, hosts: impl IntoIterator<Item = usize>) {
         for host in hosts {
@@ -223,9 +217,6 @@ fn address(network: u8, host: usize) -> String {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{}", self.logs());
-        }
         // Quicker than stopping six nodes in order, and what is left is the harness's to remove.
         for host in &mut self.hosts {
             host.power_off();

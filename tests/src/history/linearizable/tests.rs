@@ -97,12 +97,12 @@ fn any_history() -> impl Strategy<Value = Vec<Operation>> {
 
 /// A history that did happen: each operation takes effect at a moment within its time.
 fn right_history() -> impl Strategy<Value = Vec<Operation>> {
-    let one = (any::<bool>(), 1u64..20, 0u64..20, 0u8..6);
-    prop::collection::vec(one, 0..300).prop_map(|all| {
+    let one = (any::<bool>(), 1u64..12, 0u64..12, 0u8..6);
+    prop::collection::vec(one, 0..120).prop_map(|all| {
         let mut held = 0;
         let mut history = Vec::new();
         for (number, (is_write, before, after, luck)) in all.into_iter().enumerate() {
-            // Effects are 3 apart, so that about a dozen requests overlap.
+            // Effects are 3 apart, so that half a dozen requests overlap.
             let moment = 100 + 3 * number as u64;
             let end = End::Answered(moment + after);
             let (kind, end) = match (is_write, luck) {
