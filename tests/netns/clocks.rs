@@ -25,11 +25,13 @@ fn clocks_decades_apart_form_elect_and_run() {
     cluster.write(&[0], "POST", "/v2/apps", &sleeping("timeless", "77031", 4));
     cluster.until_sleep("77031", 4);
     // Whoever leads, of whatever time: each in turn is followed by another.
-    for _ in 0..3 {
+    // And who comes back does so in another age.
+    for age in [30 * SEVENTY_YEARS_S, 0, 7] {
         let leader = cluster.leader();
         cluster.lab.kill(leader);
         let since = clients.now();
         clients.until_writable(since);
+        cluster.lab.node_mut(leader).set_variable(OFFSET, &age.to_string());
         cluster.lab.start([leader]);
         cluster.until_whole();
     }

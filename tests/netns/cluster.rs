@@ -86,9 +86,17 @@ impl Cluster {
         Some(listed.iter().filter(|master| master["voter"] == true).count())
     }
 
-    /// The term of the leader, as a host says.
-    pub fn term(&self, host: usize) -> Option<u64> {
-        self.see(host, "/v1/bramble/masters")?["term"].as_u64()
+    /// The latest term in which any master saw somebody lead, as their logs tell.
+    pub fn term(&self) -> u64 {
+        let of = |host: usize| {
+            let log = self.lab.node(host).log();
+            let changes = log.lines().filter(|line| line.contains("leadership changed"));
+            let terms = changes.filter_map(|line| {
+                line.split("term=").nth(1)?.split_whitespace().next()?.parse::<u64>().ok()
+            });
+            terms.max()
+        };
+        (0..self.masters).filter_map(of).max().expect("leaders are logged")
     }
 
     /// Agents with a session, as a host says.
@@ -108,9 +116,8 @@ impl Cluster {
         });
     }
 
-    /// [`eventually`], which shows all logs if it does not.
+    /// Wait for something; where it does not come, every node shows its log as it is dropped.
     pub fn awaited<T>(&self, what: &str, found: impl FnMut() -> Option<T>) -> T {
-        // The logs as they are when it fails, not as they were: they shown by the drop of its nodes.
         within(PATIENCE, what, found)
     }
 

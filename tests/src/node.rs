@@ -231,6 +231,12 @@ impl Node {
         self.anchor = anchor(self.own_boot.then(|| self.root.path()));
     }
 
+    /// Set a variable for later starts.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.into(), value.into()));
+    }
+
     /// Whether the bramble process lives.
     pub fn is_up(&mut self) -> bool {
         self.process.as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(None)))
