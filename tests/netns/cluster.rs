@@ -79,11 +79,16 @@ impl Cluster {
         self.leader_among(&(0..self.masters).collect::<Vec<_>>())
     }
 
-    /// Masters that vote, as a host says.
-    pub fn voters(&self, host: usize) -> Option<usize> {
-        let answer = self.see(host, "/v1/bramble/masters")?;
-        let listed = answer.as_array().or_else(|| answer["masters"].as_array())?;
-        Some(listed.iter().filter(|master| master["voter"] == true).count())
+    /// Masters that vote, as whoever led when that changed last has logged.
+    pub fn voters(&self) -> usize {
+        let logs = (0..self.masters).map(|host| self.lab.node(host).log());
+        let changes: Vec<String> = logs
+            .flat_map(|log| log.lines().map(str::to_string).collect::<Vec<_>>())
+            .filter(|line| line.contains("change=SetVoters("))
+            .collect();
+        // A line begins with its time. Ids are of one length, and only this change lists several.
+        let latest = changes.iter().max().map(|line| line.split("SetVoters(").nth(1));
+        latest.flatten().map_or(1, |ids| ids.split(',').count())
     }
 
     /// The latest term in which any master saw somebody lead, as their logs tell.
@@ -110,7 +115,7 @@ impl Cluster {
         let all = self.lab.everyone().len();
         self.awaited("a whole cluster", || {
             let leader = self.leader_by(0)?;
-            let whole = self.voters(leader)? == self.masters && self.connected(leader)? == all;
+            let whole = self.voters() == self.masters && self.connected(leader)? == all;
             (whole && (0..self.masters).all(|host| self.leader_by(host) == Some(leader)))
                 .then_some(())
         });
