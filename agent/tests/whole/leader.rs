@@ -112,6 +112,11 @@ impl Standing {
                 Ok(None)
             }
             Some(ToMaster::Images(_)) => Ok(None),
+            Some(ToMaster::WhoHolds { inquiry, .. }) => {
+                let nobody = ToAgent::Holders { inquiry, holders: Vec::new() };
+                write_frame(&mut self.send, &nobody).await.map_err(text)?;
+                Ok(None)
+            }
             Some(ToMaster::Offer(offer)) => Ok(Some(offer.generation)),
             other => Err(format!("the agent said {other:?}")),
         }
