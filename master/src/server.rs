@@ -168,6 +168,7 @@ impl Master {
         let tasks = vec![
             tokio::spawn(events::relay(hub.clone(), store.events(), stop.clone())),
             tokio::spawn(leading.run(stop.clone())),
+            tokio::spawn(consensus.clone().watch_weather(stop.clone())),
             tokio::spawn(make_known(peers, config.endpoint, answering.clone(), stop.clone())),
         ];
         let led = consensus.clone();

@@ -3,6 +3,7 @@
 //! Knows which method of which route goes where, and nothing of what the handlers do.
 
 use super::access::{self, Peer};
+use super::editing::Editing;
 use super::error::ApiError;
 use super::limits::{REQUESTS_MAX, STREAMS_MAX};
 use super::query::Query;
@@ -23,7 +24,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// What all requests share.
@@ -43,8 +44,7 @@ pub(crate) struct Shared {
     pub(crate) shutdown: CancellationToken,
     /// Bounds streams that outlive their handler.
     pub(crate) streams: Arc<Semaphore>,
-    /// Held from reading an app to changing it.
-    pub(crate) editing: Mutex<()>,
+    pub(crate) editing: Editing,
     pub(crate) quiet: Quiet,
     requests: Semaphore,
     pub(crate) counts: Counts,
@@ -142,7 +142,7 @@ pub(crate) fn router(
         started: Instant::now(),
         shutdown,
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
-        editing: Mutex::new(()),
+        editing: Editing::default(),
         quiet: Quiet::default(),
         requests: Semaphore::new(REQUESTS_MAX),
         counts: Counts::default(),

@@ -13,6 +13,7 @@ mod compress;
 mod cors;
 mod deployments;
 mod dispatch;
+mod editing;
 mod error;
 mod events;
 mod groups;

@@ -33,6 +33,7 @@ mod space;
 mod state_machine;
 mod supervise;
 mod types;
+mod weather;
 
 #[cfg(test)]
 mod tests;
@@ -298,11 +299,19 @@ impl Consensus {
     /// # Errors
     /// Raft cannot be started again; [`Consensus::failed`] resolves then too.
     pub async fn set_profile(&self, profile: Profile) -> Result<(), ConsensusError> {
+        match self.profile() {
+            Some(now) if now == profile => Ok(()),
+            _ => self.begin_anew(profile).await,
+        }
+    }
+
+    /// Start raft anew in place: with this timing, and another draw of its timeout.
+    ///
+    /// # Errors
+    /// As [`Consensus::set_profile`].
+    async fn begin_anew(&self, profile: Profile) -> Result<(), ConsensusError> {
         let _one_at_a_time = self.switching.lock().await;
         let Some(parts) = read(&self.parts).clone() else { return Err(shut_down()) };
-        if read(&self.engine).as_ref().is_some_and(|engine| engine.profile == profile) {
-            return Ok(());
-        }
         let engine = self.engine.write().unwrap_or_else(PoisonError::into_inner).take();
         let Some(engine) = engine else { return Err(shut_down()) };
         tracing::info!(from = ?engine.profile, to = ?profile, "raft changes its timing");

@@ -21,7 +21,6 @@ use bramble_protocol::rest::update::AppUpdate;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use tokio::sync::MutexGuard;
 
 /// A request whose JSON body was read.
 struct Request<'a> {
@@ -41,12 +40,6 @@ impl<'a> Request<'a> {
             partial: call.query.flag("partialUpdate", true),
             body,
         })
-    }
-
-    /// Wait until no other request is between reading an app and changing it: what it reads now
-    /// must still be there when its change is applied, or the other's would be lost.
-    async fn turn(&self) -> MutexGuard<'_, ()> {
-        self.call.shared.editing.lock().await
     }
 
     /// An app as it is now. A copy, so that nothing is worked out while the store is held.
@@ -110,7 +103,8 @@ fn location(request: &Request<'_>, id: &AppId) -> Option<HeaderValue> {
 pub(crate) async fn put(call: &Call, id: AppId, body: Body) -> Result<Reply, ApiError> {
     let request = Request::read(call, body).await?;
     let update = parse::app_update(&request.body).map_err(wrong_type)?;
-    let _turn = request.turn().await;
+    // What is read now must be there still when the change is applied, or another would be lost.
+    let _turn = call.shared.editing.one(&id).await;
     let record = request.record(&id);
     let current = record.as_ref().map(|record| &record.app);
     let change = next(&update, id, record.as_ref(), current, request.partial, "")?;
@@ -130,7 +124,7 @@ pub(crate) async fn put(call: &Call, id: AppId, body: Body) -> Result<Reply, Api
 pub(crate) async fn patch(call: &Call, id: AppId, body: Body) -> Result<Reply, ApiError> {
     let request = Request::read(call, body).await?;
     let update = parse::app_update(&request.body).map_err(wrong_type)?;
-    let _turn = request.turn().await;
+    let _turn = call.shared.editing.one(&id).await;
     let record = request.record(&id).ok_or_else(|| ApiError::AppUnknown(id.clone()))?;
     let change = next(&update, id, Some(&record), Some(&record.app), true, "")?;
     request.finish_one(StatusCode::OK, change).await
@@ -139,7 +133,7 @@ pub(crate) async fn patch(call: &Call, id: AppId, body: Body) -> Result<Reply, A
 /// `PUT /v2/apps`: many in one deployment.
 pub(crate) async fn put_many(call: &Call, body: Body) -> Result<Reply, ApiError> {
     let request = Request::read(call, body).await?;
-    let _turn = request.turn().await;
+    let _turn = call.shared.editing.all().await;
     let changes = many(&request, true)?;
     request.finish(StatusCode::OK, changes).await
 }
@@ -147,7 +141,7 @@ pub(crate) async fn put_many(call: &Call, body: Body) -> Result<Reply, ApiError>
 /// `PATCH /v2/apps`: many, all of which must exist.
 pub(crate) async fn patch_many(call: &Call, body: Body) -> Result<Reply, ApiError> {
     let request = Request::read(call, body).await?;
-    let _turn = request.turn().await;
+    let _turn = call.shared.editing.all().await;
     let changes = many(&request, false)?;
     request.finish(StatusCode::OK, changes).await
 }

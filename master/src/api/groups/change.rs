@@ -31,7 +31,7 @@ pub(crate) async fn create(call: &Call, base: GroupId, body: Body) -> Result<Rep
     let update = read(call, body).await?;
     let base = checked(&base)?;
     let id = own_id(&update, &base)?.unwrap_or(base);
-    let _turn = call.shared.editing.lock().await;
+    let _turn = call.shared.editing.all().await;
     if call.api().store.read(|state| state.group(&id).is_some()) {
         return Err(ApiError::from(crate::propose::ProposeError::from(Rejection::GroupExists(id))));
     }
@@ -62,7 +62,7 @@ pub(crate) async fn put(call: &Call, path: GroupId, body: Body) -> Result<Reply,
         Some(id) if path.is_root() => id,
         _ => path,
     };
-    let _turn = call.shared.editing.lock().await;
+    let _turn = call.shared.editing.all().await;
     let work = work(call, &update, &id)?;
     if call.query.flag("dryRun", false) {
         let plan = call

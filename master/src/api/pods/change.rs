@@ -56,7 +56,7 @@ pub(crate) async fn put(call: &Call, path: AppId, body: Body) -> Result<Reply, A
     {
         return Err(ApiError::PodIdMismatch { path: id, own });
     }
-    let _turn = call.shared.editing.lock().await;
+    let _turn = call.shared.editing.one(&id).await;
     let current = call.api().store.read(|state| state.pod(&id).map(|record| record.app.clone()));
     let app = definition(&update, id, current.as_ref())?;
     if call.query.flag("dryRun", false) {
@@ -72,7 +72,7 @@ pub(crate) async fn put(call: &Call, path: AppId, body: Body) -> Result<Reply, A
 
 /// `DELETE /v2/pods/{id}`: accepted, and done once its deployment is.
 pub(crate) async fn delete(call: &Call, id: AppId) -> Result<Reply, ApiError> {
-    let _turn = call.shared.editing.lock().await;
+    let _turn = call.shared.editing.one(&id).await;
     if call.api().store.read(|state| state.pod(&id).is_none()) {
         return Err(unknown(&id));
     }
