@@ -33,7 +33,7 @@ pub fn keep(state: &State, ids: &mut dyn IdSource) -> Vec<Command> {
     let mut paper = None;
     off.chain(state.leaving.keys())
         .filter(|id| free(id))
-        .flat_map(|id| to_commands(id, moves(state, id, &mut paper), ids))
+        .flat_map(|id| to_commands(state, id, moves(state, id, &mut paper), ids))
         .collect()
 }
 
