@@ -6,7 +6,7 @@
 pub mod admission;
 pub mod api;
 pub mod artifacts;
-mod clock;
+pub mod clock;
 pub mod consensus;
 pub mod control;
 pub mod dispatcher;

@@ -95,7 +95,7 @@ impl Master {
         let known_offers = offers.clone();
         let control =
             Control { store: store.clone(), propose: propose.clone(), offers, view: view.clone() };
-        let hub = Arc::new(Hub::default());
+        let hub = Arc::new(Hub::new(store.clock().clone()));
         let changes = store.events();
         let voice = Voice {
             hub: hub.clone(),

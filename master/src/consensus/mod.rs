@@ -44,6 +44,7 @@ pub use snapshot::{Octets, SnapshotError};
 pub use supervise::Leadership;
 pub use types::{Batch, Outcomes, Peer, Proposal, RaftId, TypeConfig, raft_id};
 
+use crate::clock::WallClock;
 use crate::propose::{Propose, ProposeFuture};
 use crate::store::Store;
 use bramble_core::command::Command;
@@ -84,6 +85,8 @@ pub struct ConsensusConfig {
     pub profile: Option<Profile>,
     pub snapshot_every: u64,
     pub disk_reserve_bytes: u64,
+    /// What a term's time begins with; see [`crate::clock`].
+    pub wall: WallClock,
 }
 
 impl ConsensusConfig {
@@ -95,6 +98,7 @@ impl ConsensusConfig {
             profile: None,
             snapshot_every: SNAPSHOT_EVERY,
             disk_reserve_bytes: DISK_RESERVE_BYTES,
+            wall: WallClock::default(),
         }
     }
 }
@@ -160,6 +164,7 @@ impl Consensus {
         let (failure, failure_seen) = watch::channel(None);
         let supervisor = Supervisor {
             raft: raft.clone(),
+            store: store.clone(),
             leadership,
             failure,
             snapshots,
@@ -339,7 +344,7 @@ fn open_stores(config: &ConsensusConfig, apply: Apply) -> Result<Stores, Consens
         Some(contents) => (contents.state, Some((contents.last_applied, contents.membership))),
         None => (State::default(), None),
     };
-    let store = Arc::new(Store::new(state));
+    let store = Arc::new(Store::with_wall_clock(state, config.wall.clone()));
     let machine = StateMachine::new(store.clone(), snapshots.clone(), apply, position);
     Ok(Stores { disk, log, snapshots, store, machine })
 }
