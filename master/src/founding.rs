@@ -96,6 +96,25 @@ impl Keys {
         Ok(Keys { identity, ca, token, cluster_id })
     }
 
+    /// Write the keys of a new node over the authority and the join token of a backup. The node's
+    /// certificate comes last, as ever.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn restore(
+        data_dir: &Path,
+        key: NodeKey,
+        ca: ClusterCa,
+        token: JoinToken,
+    ) -> Result<Keys, FoundingError> {
+        ca.save(&data_dir.join(CA_FILE), &key)?;
+        write_private(&data_dir.join(TOKEN_FILE), token.to_string().as_bytes())
+            .map_err(FoundingError::SaveToken)?;
+        let identity = own_identity(&identity_dir(data_dir), key, &ca)?;
+        let cluster_id = ca.cluster_id()?;
+        Ok(Keys { identity, ca, token, cluster_id })
+    }
+
     /// What the founder writes into the log first.
     pub fn cluster(&self) -> Cluster {
         Cluster {

@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod api;
 pub mod artifacts;
+pub mod backup;
 pub mod clock;
 pub mod consensus;
 pub mod control;

@@ -3,6 +3,7 @@
 
 use crate::admission::Admission;
 use crate::api::{self, Api, ApiConfig, Listeners, ServeError};
+use crate::backup::Backups;
 use crate::consensus::{Consensus, ConsensusConfig, ConsensusError, NoPeers};
 use crate::control::{self, Control, PlacerView};
 use crate::dispatcher::Dispatcher;
@@ -104,6 +105,11 @@ impl Master {
         };
         let (leads, led) = (consensus.clone(), consensus.clone());
         let token = config.keys.token.to_string();
+        let backups = Backups {
+            consensus: consensus.clone(),
+            vault: vault.clone(),
+            keys: config.keys.clone(),
+        };
         let api = Api {
             store,
             propose,
@@ -113,6 +119,7 @@ impl Master {
             events: hub.clone(),
             vault,
             token: Arc::new(move || Some(token.clone())),
+            backup: Arc::new(move || backups.make()),
             leads: Arc::new(move || leads.is_leader()),
             abdicate: Arc::new(move || drop(tokio::spawn(abdicate(led.clone())))),
             levels: config.levels,
@@ -259,7 +266,7 @@ async fn accept(
                     }
                 });
             }
-            Alpn::Raft => {
+            Alpn::Raft | Alpn::Api | Alpn::Peer => {
                 link.connection.close(1u32.into(), b"this cluster has one master");
             }
         }

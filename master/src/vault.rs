@@ -97,6 +97,17 @@ impl Vault {
         opened.key.open(&context, &record.value).map(Some).map_err(VaultError::Secret)
     }
 
+    /// The data key in the clear with its id, for a sealed backup only; `None` where there is none.
+    ///
+    /// # Errors
+    /// When this master cannot open it.
+    pub fn export(&self, state: &State) -> Result<Option<(String, Secret)>, VaultError> {
+        let Some(stored) = state.data_key.as_ref() else { return Ok(None) };
+        let copy: &Sealed = stored.copies.get(&self.node_id).ok_or(VaultError::NoCopy)?;
+        let bytes = self.copies.open(&copy_context(&stored.id, &self.node_id), copy);
+        Ok(Some((stored.id.clone(), bytes.map_err(VaultError::Copy)?)))
+    }
+
     /// The cluster's data key, made now if there is none.
     async fn data_key(&self) -> Result<Known, VaultError> {
         let _one_at_a_time = self.making.lock().await;
@@ -136,6 +147,14 @@ impl Vault {
     fn known(&self) -> MutexGuard<'_, Option<Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Seal the data key `id` for the master whose node key this is.
+///
+/// # Errors
+/// When the system gives no randomness.
+pub fn copy_for(key: &NodeKey, id: &str, data_key: &Secret) -> Result<Sealed, SealError> {
+    key.sealing_key(COPY_PURPOSE).seal(&copy_context(id, &key.node_id()), data_key.expose())
 }
 
 fn copy_context<'a>(id: &'a str, node_id: &'a NodeId) -> [&'a str; 3] {

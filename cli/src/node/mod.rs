@@ -5,10 +5,12 @@ mod banner;
 mod down;
 mod finder;
 mod levels;
+mod offline;
 mod place;
 
 pub use agent::run as agent;
 pub use down::run as down;
+pub use offline::{Restore, recover, restore};
 
 use crate::config::NodeConfig;
 use agent::{AgentPart, Masters};

@@ -8,6 +8,7 @@ use super::durable::{DurableError, write_private};
 use super::identity::{IdentityError, NodeKey};
 use super::seal::SealError;
 use crate::codec::{CodecError, from_bytes, to_bytes};
+use crate::secret::Secret;
 use bramble_core::model::{NodeId, NodeRole, Sealed};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -105,6 +106,21 @@ impl ClusterCa {
     /// The authority's own certificate, DER.
     pub fn certificate(&self) -> &[u8] {
         &self.certificate
+    }
+
+    /// The private key (PKCS#8), for a sealed backup only.
+    pub fn export_key(&self) -> Secret {
+        Secret::new(self.key.pkcs8().to_vec())
+    }
+
+    /// The authority of a backup.
+    ///
+    /// # Errors
+    /// When the key or the certificate is none.
+    pub fn from_backup(key: &Secret, certificate: Vec<u8>) -> Result<ClusterCa, AuthorityError> {
+        let key = NodeKey::from_stored(key.expose().to_vec(), Path::new("the backup"));
+        cluster_id_of(&certificate).map_err(AuthorityError::Certificate)?;
+        Ok(ClusterCa { key: key.map_err(AuthorityError::Key)?, certificate })
     }
 
     /// The cluster this is the authority of.

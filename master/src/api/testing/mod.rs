@@ -176,6 +176,7 @@ impl Node {
             events: hub.clone(),
             vault: Arc::new(Vault::new(&key, store.clone(), memory.clone())),
             token: Arc::new(|| Some("BRAMBLE-1-aa-bb".into())),
+            backup: Arc::new(|| Ok(b"everything".to_vec())),
             leads: Arc::new(move || leads),
             abdicate: Arc::new(move || {
                 count.fetch_add(1, Ordering::Relaxed);
