@@ -8,6 +8,7 @@ mod table;
 mod verbs;
 
 use anyhow::Result;
+use bramble_core::model::NodeRole;
 use clap::{Args, Parser, Subcommand};
 use config::NodeArgs;
 use output::{print, print_json};
@@ -31,10 +32,13 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Run a whole node: master and agent in one process; makes a cluster if there is none
+    /// Run a whole node: master and agent in one process; with --token it joins a cluster, without
+    /// one it makes one
     Up(NodeArgs),
-    /// Run an agent only, joining the cluster of a token
-    Agent(JoinArgs),
+    /// Run a master only: it votes and answers, and runs no tasks
+    Master(NodeArgs),
+    /// Run an agent only: it runs tasks for the cluster of a token
+    Agent(NodeArgs),
     /// Stop this node's apps, and the node if it runs
     Down(NodeArgs),
     /// Make this node, which must not run and be empty, the cluster of a backup
@@ -48,18 +52,6 @@ enum Command {
     Recover(RecoverArgs),
     #[command(flatten)]
     Client(Verb),
-}
-
-#[derive(Args, Debug)]
-struct JoinArgs {
-    /// Join token, as `bramble token` prints it; needed once
-    #[arg(long, env = "BRAMBLE_TOKEN", value_name = "TOKEN")]
-    token: Option<String>,
-    /// A node of the cluster, where multicast does not reach one
-    #[arg(long, env = "BRAMBLE_JOIN", value_name = "HOST:PORT")]
-    join: Option<String>,
-    #[command(flatten)]
-    node: NodeArgs,
 }
 
 #[derive(Args, Debug)]
@@ -115,14 +107,9 @@ fn exit(code: i32) -> ExitCode {
 fn run(cli: Cli) -> Result<u8> {
     let Cli { common, command } = cli;
     match command {
-        Command::Up(args) => {
-            let Some(config) = node_config(&args, &common)? else { return Ok(0) };
-            node::serve(|levels| node::up(config, levels))
-        }
-        Command::Agent(args) => {
-            let Some(config) = node_config(&args.node, &common)? else { return Ok(0) };
-            node::serve(|_| node::agent(config, args.token, args.join))
-        }
+        Command::Up(args) => serve(&args, &common, NodeRole::Full),
+        Command::Master(args) => serve(&args, &common, NodeRole::Master),
+        Command::Agent(args) => serve(&args, &common, NodeRole::Agent),
         Command::Down(args) => {
             let Some(config) = node_config(&args, &common)? else { return Ok(0) };
             client(node::down(config))
@@ -139,6 +126,11 @@ fn run(cli: Cli) -> Result<u8> {
         }
         Command::Client(verb) => client(verbs::run(&common, verb)),
     }
+}
+
+fn serve(args: &NodeArgs, common: &Common, role: NodeRole) -> Result<u8> {
+    let Some(config) = node_config(args, common)? else { return Ok(0) };
+    node::serve(|levels| node::run(config, role, levels))
 }
 
 /// Resolve the node's settings; `None` when they were only to be printed.

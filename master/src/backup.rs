@@ -11,8 +11,9 @@ mod restore;
 pub use file::{BACKUP_BYTES_MAX, Header, is_sealed, open, seal};
 pub use restore::{Restored, restore};
 
+use crate::authority::{Authority, AuthorityRoomError};
 use crate::consensus::{Consensus, ConsensusError, Image};
-use crate::founding::{FoundingError, Keys};
+use crate::founding::FoundingError;
 use crate::vault::{Vault, VaultError};
 use bramble_core::model::Time;
 use bramble_protocol::codec::CodecError;
@@ -47,6 +48,12 @@ pub enum BackupError {
     State(#[from] ConsensusError),
     #[error("the cluster's data key")]
     DataKey(#[from] VaultError),
+    #[error("the cluster's own keys")]
+    OwnKeys(#[from] AuthorityRoomError),
+    #[error("the cluster is not founded yet")]
+    NotFounded,
+    #[error("the cluster's data key changed meanwhile: try again")]
+    Meanwhile,
     #[error("sealing the data key for the new node")]
     Copy(#[source] SealError),
     #[error("the cluster's authority in the backup")]
@@ -101,7 +108,7 @@ mod octets {
 pub struct Backups {
     pub consensus: Arc<Consensus>,
     pub vault: Arc<Vault>,
-    pub keys: Arc<Keys>,
+    pub authority: Arc<Authority>,
 }
 
 impl Backups {
@@ -113,15 +120,22 @@ impl Backups {
         let snapshot = self.consensus.image()?;
         let image = Image::decode(&snapshot)?;
         let state = image.state();
+        let cluster = state.cluster.as_ref().ok_or(BackupError::NotFounded)?;
+        let (ca, token) = (self.authority.ca()?, self.authority.token()?);
+        let shared = self.vault.share()?;
+        let known = shared.as_ref().map(|(id, _)| id);
+        if known != state.data_key.as_ref().map(|stored| &stored.id) {
+            return Err(BackupError::Meanwhile);
+        }
         let backup = Backup {
-            cluster_id: self.keys.cluster_id.clone(),
+            cluster_id: cluster.id.clone(),
             made_at: state.now,
             index: state.applied_index,
             bramble: env!("CARGO_PKG_VERSION").to_string(),
-            authority_key: Some(self.keys.ca.export_key()),
-            authority_certificate: self.keys.ca.certificate().to_vec(),
-            join_token: Some(Secret::new(self.keys.token.to_string().into_bytes())),
-            data_key: self.vault.export(state)?.map(|(_, key)| key),
+            authority_key: Some(ca.private_key()),
+            authority_certificate: ca.certificate().to_vec(),
+            join_token: Some(Secret::new(token.to_string().into_bytes())),
+            data_key: shared.map(|(_, key)| key),
             snapshot,
         };
         file::write(&backup)

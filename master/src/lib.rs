@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod api;
 pub mod artifacts;
+pub mod authority;
 pub mod backup;
 pub mod clock;
 pub mod consensus;
@@ -14,8 +15,10 @@ pub mod dispatcher;
 pub mod events;
 pub mod founding;
 pub mod levels;
+pub mod membership;
 pub mod normalize;
 pub mod offers;
+pub mod peers;
 pub mod propose;
 pub mod queue_view;
 pub mod server;

@@ -2,10 +2,11 @@
 
 use crate::secrets::{PASSWORD, put};
 use bramble_tests::{Node, bramble, can_run_containers, eventually, sha256};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::Output;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
 
 fn app(id: &str, host: &str, command: &str) -> String {
     json!({
@@ -135,4 +136,102 @@ fn recovering_is_refused_where_it_makes_no_sense() {
     let output = command.arg("recover").args(absent).output().expect("runs");
     refused(&output, "is no node of a cluster");
     node.up();
+}
+
+/// A further master in the node's network, with ports of its own. Ended with the test.
+struct FurtherMaster {
+    data: PathBuf,
+    process: Child,
+}
+
+impl FurtherMaster {
+    fn start(node: &Node, name: &str, number: u16) -> FurtherMaster {
+        let token = good(&node.bramble(&["token"]));
+        let root = node.root().join(name);
+        std::fs::create_dir_all(&root).expect("a directory");
+        let data = root.join("data");
+        let mut command = FurtherMaster::command(node, &root, name, number);
+        command.args(["--join", "127.0.0.1:7443", "--token", token.trim()]);
+        let process = command.spawn().expect("a master starts");
+        FurtherMaster { data, process }
+    }
+
+    fn command(node: &Node, root: &Path, name: &str, number: u16) -> Command {
+        let mut command = node.inside(&bramble().display().to_string());
+        command.args(["master", "--name", name]);
+        command.arg("--http").arg(format!("127.0.0.1:{}", 8080 + number));
+        command.arg("--quic").arg(format!("127.0.0.1:{}", 7443 + number));
+        command.arg("--data-dir").arg(root.join("data")).arg("--run-dir").arg(root.join("run"));
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(root.join("log"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.expect("opens"));
+        command
+    }
+
+    fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Drop for FurtherMaster {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// What a master on `port` of the node's network answers.
+fn ask(node: &Node, port: u16, path: &str) -> Option<Value> {
+    let url = format!("http://127.0.0.1:{port}{path}");
+    let output = node.inside("curl").args(["-sS", "-m", "10", &url]).output().expect("curl runs");
+    serde_json::from_slice(&output.stdout).ok()
+}
+
+#[test]
+fn the_last_of_three_masters_goes_on_alone() {
+    if !can_run_containers("recover") {
+        return;
+    }
+    let mut node = Node::start();
+    let mut second = FurtherMaster::start(&node, "second", 1);
+    let mut third = FurtherMaster::start(&node, "third", 2);
+    node.api(
+        "POST",
+        "/v2/apps",
+        Some(
+            &json!({"id": "kept", "cmd": "true", "cpus": 0.1, "mem": 16,
+        "instances": 0})
+            .to_string(),
+        ),
+    )
+    .expect(201);
+    put(&node, "password", PASSWORD.as_bytes());
+    // It can show the token once it has the data key, and by then the rest as well.
+    let log = node.root().join("third/log");
+    eventually(&format!("a third master that knows all: {}", log.display()), || {
+        let token = ask(&node, 8082, "/v1/bramble/token")?["token"].as_str()?.to_string();
+        let kept = ask(&node, 8082, "/v2/apps/kept")?["app"]["id"] == "/kept";
+        let secrets = ask(&node, 8082, "/v1/bramble/secrets")?["secrets"].as_array()?.len();
+        (kept && secrets == 1 && token.starts_with("BRAMBLE-1-")).then_some(())
+    });
+    third.kill();
+    second.kill();
+    node.stop(Signal::SIGKILL);
+
+    let mut command = node.inside(&bramble().display().to_string());
+    command.args(["recover", "--yes", "--data-dir"]).arg(&third.data);
+    let said = good(&command.output().expect("runs"));
+    assert!(said.contains("second") && said.contains(&node.name), "{said}");
+    let root = node.root().join("third");
+    third.process = FurtherMaster::command(&node, &root, "third", 2).spawn().expect("starts");
+    eventually("the survivor leads with all it knew", || {
+        let status = ask(&node, 8082, "/v1/bramble/status")?;
+        let kept = ask(&node, 8082, "/v2/apps/kept")?;
+        (status["elected"] == true && kept["app"]["id"] == "/kept").then_some(())
+    });
+    let secrets = ask(&node, 8082, "/v1/bramble/secrets").expect("an answer");
+    assert_eq!(secrets["secrets"][0]["name"], "password");
+    let app = json!({"id": "new", "cmd": "true", "cpus": 0.1, "mem": 16, "instances": 0});
+    let mut curl = node.inside("curl");
+    curl.args(["-sSf", "-H", "Content-Type: application/json", "-d", &app.to_string()]);
+    good(&curl.arg("http://127.0.0.1:8082/v2/apps").output().expect("curl runs"));
 }

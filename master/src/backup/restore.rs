@@ -36,7 +36,7 @@ pub async fn restore(
     clock: Time,
 ) -> Result<Restored, BackupError> {
     let authority_key = backup.authority_key.ok_or(BackupError::Lacks("authority"))?;
-    let ca = ClusterCa::from_backup(&authority_key, backup.authority_certificate)?;
+    let ca = ClusterCa::from_parts(&authority_key, backup.authority_certificate)?;
     let token = backup.join_token.ok_or(BackupError::Lacks("join token"))?;
     let token: JoinToken = String::from_utf8_lossy(token.expose()).parse()?;
     let image = Image::decode(&backup.snapshot)?;
@@ -84,6 +84,7 @@ fn enter(state: &mut State, node: Node, copy: Option<Sealed>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::authority::Authority;
     use crate::backup::{Backups, open};
     use crate::consensus::{Consensus, ConsensusConfig, NoPeers};
     use crate::propose::Propose;
@@ -93,6 +94,7 @@ mod tests {
     use bramble_protocol::secret::Secret;
     use std::sync::Arc;
     use std::time::Duration;
+    use tokio_util::sync::CancellationToken;
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -101,28 +103,44 @@ mod tests {
         consensus: Arc<Consensus>,
         store: Arc<Store>,
         vault: Arc<Vault>,
-        keys: Arc<Keys>,
+        authority: Arc<Authority>,
+        identity: Identity,
+        cluster_id: String,
     }
 
     impl Master {
         async fn start(dir: &Path) -> Master {
-            let keys = Arc::new(Keys::load_or_make(dir).expect("keys"));
-            let mut config =
-                ConsensusConfig::new(dir.join("master/raft"), keys.identity.key.node_id());
+            let Keys { identity, founding, cluster_id } =
+                Keys::load_or_make(dir, NodeRole::Full).expect("keys");
+            let mut config = ConsensusConfig::new(dir.join("master/raft"), identity.key.node_id());
             config.disk_reserve_bytes = 0;
             let (consensus, store) =
                 Consensus::open(config, Arc::new(NoPeers)).await.expect("opens");
             consensus.found().await.expect("founds");
             consensus.wait_for_leader(PATIENCE).await.expect("leads");
-            let vault = Vault::new(&keys.identity.key, store.clone(), consensus.clone());
-            Master { consensus, store, vault: Arc::new(vault), keys }
+            let vault = Arc::new(Vault::new(&identity.key, store.clone(), consensus.clone()));
+            let authority = Authority {
+                store: store.clone(),
+                propose: consensus.clone(),
+                vault: vault.clone(),
+                founding,
+            };
+            let authority = Arc::new(authority);
+            Master { consensus, store, vault, authority, identity, cluster_id }
+        }
+
+        async fn found(&self) {
+            let founding = self.authority.founding.as_ref().expect("a founder");
+            let founder = founding.founder(&self.identity, "pi-1", NodeRole::Full);
+            let cluster = founding.cluster(&self.cluster_id);
+            self.consensus.propose(Command::Found { cluster, founder }).await.expect("commits");
         }
 
         async fn backup(&self) -> Vec<u8> {
             let backups = Backups {
                 consensus: self.consensus.clone(),
                 vault: self.vault.clone(),
-                keys: self.keys.clone(),
+                authority: self.authority.clone(),
             };
             backups.make().expect("makes")
         }
@@ -132,25 +150,26 @@ mod tests {
     async fn a_restored_node_is_the_cluster_again() {
         let dir = tempfile::tempdir().expect("a directory");
         let old = Master::start(&dir.path().join("old")).await;
-        let founder = old.keys.founder("pi-1");
-        let command = Command::Found { cluster: old.keys.cluster(), founder };
-        old.consensus.propose(command).await.expect("commits");
+        old.found().await;
         let without_secrets = old.backup().await;
         old.vault.put("db", &Secret::new(b"open sesame".to_vec())).await.expect("puts");
+        old.authority.provide(CancellationToken::new()).await;
         let plain = old.backup().await;
+        let old_token = old.authority.token().expect("opens");
+        let old_ca = old.authority.ca().expect("opens").certificate().to_vec();
         old.consensus.shutdown().await;
 
         let at = dir.path().join("new");
         let backup = open(&plain, None).expect("opens");
         let clock = Time(1_800_000_000_000);
         let restored = restore(&at, "pi-9", backup, clock).await.expect("restores");
-        assert_eq!(restored.cluster_id, old.keys.cluster_id);
+        assert_eq!(restored.cluster_id, old.cluster_id);
         assert_eq!((restored.secrets, restored.removed.len()), (1, 1));
         let new = Master::start(&at).await;
-        assert_eq!(new.keys.identity.key.node_id(), restored.node);
-        assert_ne!(new.keys.identity.key.node_id(), old.keys.identity.key.node_id());
-        assert_eq!(new.keys.token, old.keys.token);
-        assert_eq!(new.keys.ca.certificate(), old.keys.ca.certificate());
+        assert_eq!(new.identity.key.node_id(), restored.node);
+        assert_ne!(new.identity.key.node_id(), old.identity.key.node_id());
+        assert_eq!(new.authority.token().expect("opens"), old_token);
+        assert_eq!(new.authority.ca().expect("opens").certificate(), old_ca);
         let opened = new.store.read(|state| new.vault.open(state, "db")).expect("opens");
         assert_eq!(opened.expect("is there").expose(), b"open sesame");
         new.vault.put("db", &Secret::new(b"x".to_vec())).await.expect("puts with the same key");
@@ -168,9 +187,7 @@ mod tests {
     async fn a_backup_that_lacks_something_writes_nothing() {
         let dir = tempfile::tempdir().expect("a directory");
         let old = Master::start(&dir.path().join("old")).await;
-        let command =
-            Command::Found { cluster: old.keys.cluster(), founder: old.keys.founder("a") };
-        old.consensus.propose(command).await.expect("commits");
+        old.found().await;
         old.vault.put("db", &Secret::new(b"x".to_vec())).await.expect("puts");
         let plain = old.backup().await;
         old.consensus.shutdown().await;

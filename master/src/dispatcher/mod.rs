@@ -8,19 +8,24 @@ mod assignments;
 mod liveness;
 mod session;
 
+use crate::consensus::Leadership;
 use crate::offers::OfferBook;
 use crate::propose::{Propose, ProposeError};
 use crate::store::Store;
 use crate::streams::{AgentStream, OpenStream, StreamError, StreamFuture};
 use crate::vault::Vault;
 use bramble_core::model::{AgentId, NodeId, NodeRole};
-use bramble_protocol::message::{StreamReply, StreamRequest};
-use bramble_protocol::net::{self as frame, FrameError, Link};
+use bramble_protocol::message::{StreamReply, StreamRequest, ToAgent};
+use bramble_protocol::net::{self as frame, Directory, FrameError, Link};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
+
+/// Longest wait for an agent to take the word that this master does not lead.
+const NOT_LEADING_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Error)]
 pub enum DispatchError {
@@ -48,6 +53,8 @@ pub struct Dispatcher {
     propose: Arc<dyn Propose>,
     offers: Arc<OfferBook>,
     vault: Arc<Vault>,
+    leadership: watch::Receiver<Leadership>,
+    directory: Arc<Directory>,
     sessions: Mutex<BTreeMap<AgentId, Session>>,
     next_session: AtomicU64,
     /// A level trigger: moves whenever a session began or ended.
@@ -65,6 +72,8 @@ impl Dispatcher {
         propose: Arc<dyn Propose>,
         offers: Arc<OfferBook>,
         vault: Arc<Vault>,
+        leadership: watch::Receiver<Leadership>,
+        directory: Arc<Directory>,
     ) -> Self {
         let (sessions, next_session) = (Mutex::default(), AtomicU64::new(1));
         Self {
@@ -72,6 +81,8 @@ impl Dispatcher {
             propose,
             offers,
             vault,
+            leadership,
+            directory,
             sessions,
             next_session,
             changed: watch::Sender::new(0),
@@ -82,8 +93,34 @@ impl Dispatcher {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// End every session: this master leads no more, and its agents shall look for who does.
+    pub fn dismiss(&self) {
+        for session in self.sessions().values() {
+            session.connection.close(3u32.into(), b"this master does not lead any more");
+        }
+    }
+
+    /// Say who leads instead of this master.
+    async fn turn_away(&self, connection: &quinn::Connection) -> Result<(), DispatchError> {
+        let (mut send, _receive) = connection.accept_bi().await?;
+        let leader = self.leadership.borrow().leader.clone();
+        let masters = self.directory.gossip_of_masters();
+        frame::write_frame(&mut send, &ToAgent::NotLeading { leader, masters }).await?;
+        // The agent closes once it has read this; closing first could overtake it.
+        let _ = send.finish();
+        connection.closed().await;
+        Ok(())
+    }
+
     /// Serve one agent's link until it ends. A newer session of the same agent ends the older.
     pub async fn serve(&self, link: Link) {
+        if !self.leadership.borrow().here {
+            let told = tokio::time::timeout(NOT_LEADING_MAX, self.turn_away(&link.connection));
+            if !matches!(told.await, Ok(Ok(()))) {
+                link.connection.close(3u32.into(), b"this master does not lead");
+            }
+            return;
+        }
         let agent_id = match self.admitted(&link) {
             Ok(agent_id) => agent_id,
             Err(error) => {

@@ -26,6 +26,8 @@ const YEAR_FIRST: i32 = 1975;
 const YEAR_LAST: i32 = 4096;
 /// Common name of every CA; its organization is the cluster id.
 const CA_NAME: &str = "bramble cluster authority";
+/// Stands for a path where the key comes from the replicated state.
+const IN_MEMORY: &str = "the cluster's state";
 /// Purpose of the key that seals the authority's.
 const SEALING_PURPOSE: &str = "key of the cluster's authority";
 
@@ -108,27 +110,28 @@ impl ClusterCa {
         &self.certificate
     }
 
-    /// The private key (PKCS#8), for a sealed backup only.
-    pub fn export_key(&self) -> Secret {
-        Secret::new(self.key.pkcs8().to_vec())
-    }
-
-    /// The authority of a backup.
-    ///
-    /// # Errors
-    /// When the key or the certificate is none.
-    pub fn from_backup(key: &Secret, certificate: Vec<u8>) -> Result<ClusterCa, AuthorityError> {
-        let key = NodeKey::from_stored(key.expose().to_vec(), Path::new("the backup"));
-        cluster_id_of(&certificate).map_err(AuthorityError::Certificate)?;
-        Ok(ClusterCa { key: key.map_err(AuthorityError::Key)?, certificate })
-    }
-
     /// The cluster this is the authority of.
     ///
     /// # Errors
     /// When its certificate names none.
     pub fn cluster_id(&self) -> Result<String, AuthorityError> {
         cluster_id_of(&self.certificate).map_err(AuthorityError::Certificate)
+    }
+
+    /// Build the authority from its key (PKCS #8) and certificate (DER).
+    ///
+    /// # Errors
+    /// When either is none.
+    pub fn from_parts(pkcs8: &Secret, certificate: Vec<u8>) -> Result<ClusterCa, AuthorityError> {
+        let key = NodeKey::from_stored(pkcs8.expose().to_vec(), Path::new(IN_MEMORY))
+            .map_err(AuthorityError::Key)?;
+        cluster_id_of(&certificate).map_err(AuthorityError::Certificate)?;
+        Ok(ClusterCa { key, certificate })
+    }
+
+    /// Its private key (PKCS #8), to be sealed.
+    pub fn private_key(&self) -> Secret {
+        Secret::new(self.key.pkcs8().to_vec())
     }
 
     /// Issue a node's certificate (DER) for a public key (SPKI DER).

@@ -18,6 +18,8 @@ fn founding() -> Command {
         ca_certificate: vec![1],
         join_secret_sha256: "x".into(),
         founded_at: Time(0),
+        authority: None,
+        join_token: None,
     };
     Command::Found { cluster, founder: master(1) }
 }
