@@ -18,7 +18,7 @@ use crate::volumes::{VolumeError, Volumes};
 use bramble_core::model::{Agent as AgentRecord, NodeId};
 use bramble_protocol::net::{Directory, Endpoint, NodeKey};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
@@ -150,7 +150,14 @@ impl Agent {
         let (reconciler, reconciling) =
             Reconciler::recover(machine, ledger, contents, boot_id).await;
         let roster = Arc::clone(&reconciling.roster);
-        let streams = Arc::new(Streams { runtime, images, sandboxes, volumes, roster });
+        let streams = Arc::new(Streams {
+            runtime,
+            images,
+            sandboxes,
+            volumes,
+            roster,
+            endpoint: OnceLock::new(),
+        });
         Ok(Agent { record, reconciler, reconciling, streams, network })
     }
 
@@ -167,6 +174,8 @@ impl Agent {
         leave: CancellationToken,
     ) {
         let Agent { record: agent, reconciling, streams, .. } = self;
+        // Set once: an agent serves once.
+        let _ = streams.endpoint.set(endpoint.clone());
         let speaker = Speaker { agent, reconciling, streams, directory };
         // The session first: its end must not hold up the reconciler, nor the other way round.
         let session = tokio::spawn(session::keep(endpoint, speaker, leave.clone()));

@@ -26,6 +26,10 @@ const REDIAL_MIN: Duration = Duration::from_millis(50);
 const REDIAL_MAX: Duration = Duration::from_secs(2);
 /// Head start of an address over the next one.
 const STAGGER: Duration = Duration::from_millis(100);
+/// How often a session is looked at, and the silence after which its leader is left: it answers
+/// every keep-alive, of which there is one each second.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// Codes with which this side closes a connection.
 const CLOSE_LEAVING: u32 = 0;
 const CLOSE_FAILED: u32 = 1;
@@ -48,6 +52,8 @@ pub enum SessionError {
     OutOfTurn,
     #[error("the leader ended the session")]
     Ended,
+    #[error("nothing was heard of the leader for {} s", SILENCE_MAX.as_secs())]
+    Silent,
     #[error("the connection was lost")]
     Lost(#[source] quinn::ConnectionError),
     #[error("an assignment set was not taken")]
@@ -156,11 +162,26 @@ async fn session(
     let ended = tokio::select! {
         ended = speak::speak(agent, reconciling, directory, send, receive) => ended,
         lost = serve_streams(&connection.0, streams) => Err(SessionError::Lost(lost)),
+        () = silence(&connection.0) => Err(SessionError::Silent),
     };
     if let Err(error) = &ended {
         connection.0.close(CLOSE_FAILED.into(), error.to_string().as_bytes());
     }
     ended
+}
+
+/// Resolves once nothing was received for too long. QUIC itself waits longer before it gives up a
+/// link; here another master may be there to serve this agent.
+async fn silence(connection: &quinn::Connection) {
+    let packets = || connection.stats().udp_rx.datagrams;
+    let (mut heard, mut last) = (tokio::time::Instant::now(), packets());
+    while heard.elapsed() < SILENCE_MAX {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let now = packets();
+        if now != last {
+            (heard, last) = (tokio::time::Instant::now(), now);
+        }
+    }
 }
 
 /// Closes a connection when its session is dropped half way.

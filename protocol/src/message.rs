@@ -100,6 +100,8 @@ pub enum StreamRequest {
     ListImages,
     /// The reply is followed by one `Vec<VolumeSummary>` frame.
     ListVolumes,
+    /// Look for another node; the reply is followed by one `net::Probed` frame.
+    Probe(Sighting),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,6 +9,7 @@ mod bad_input;
 mod checks;
 mod clock;
 mod containers;
+mod drain;
 mod events;
 mod fetch;
 mod golden;

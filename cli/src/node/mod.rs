@@ -91,6 +91,7 @@ pub async fn run(config: NodeConfig, role: NodeRole, levels: Arc<Levels>) -> Res
                 keys,
                 levels,
                 agent_timeout: config.agent_timeout,
+                rebalance: config.rebalance,
                 voter_grace: config.voter_grace,
             };
             Some(Arc::new(Master::start(config).await?))

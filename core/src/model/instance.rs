@@ -74,6 +74,9 @@ pub struct Task {
     /// Why it may not be any more where it is, in words.
     #[serde(default)]
     pub misplaced: Option<String>,
+    /// Since when it moves just to even out: nothing is wrong with where it is.
+    #[serde(default)]
+    pub rebalanced: Option<Time>,
     /// Of a pod: its containers, in definition order; empty for an app.
     #[serde(default)]
     pub containers: Vec<TaskContainer>,
@@ -98,6 +101,7 @@ impl Task {
             probes: TaskProbes::default(),
             resize: None,
             misplaced: None,
+            rebalanced: None,
             containers: Vec::new(),
         }
     }

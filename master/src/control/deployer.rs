@@ -79,16 +79,22 @@ fn look(control: &Control, judges_from: Instant) -> Look {
         if until_judging.is_zero() {
             commands.extend(deploy::stuck(state, now));
         }
+        commands.extend(deploy::end_rebalance(state, now));
+        if control.rebalance && until_judging.is_zero() {
+            commands.extend(deploy::rebalance(state, now));
+        }
         commands.extend(deploy::keep(state, &mut RandomIds));
         let absence = deploy::next_absence(state, now).map(|at| at.since_ms(now).max(1));
         let absence = absence.map(Duration::from_millis);
+        let even = deploy::next_rebalance(state, now).map(|at| at.since_ms(now).max(1));
+        let even = even.map(|ms| Duration::from_millis(ms).max(until_judging));
         let deadlines = [deploy::next_deadline(state), deploy::next_stuck(state)];
         let deadline = deadlines.into_iter().flatten().min().map(|deadline| {
             // One that is past and not acted on must not make this loop spin.
             let left = if deadline > now { deadline.since_ms(now) } else { RETRY_MS };
             Duration::from_millis(left).max(until_judging)
         });
-        let pause = deadline.into_iter().chain(absence).min();
+        let pause = deadline.into_iter().chain(absence).chain(even).min();
         Look { commands, pause }
     })
 }
