@@ -115,6 +115,7 @@ impl Master {
             propose.clone(),
             offers.clone(),
             vault.clone(),
+            consensus.clone(),
             leadership.clone(),
             directory.clone(),
         );

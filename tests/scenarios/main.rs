@@ -3,6 +3,7 @@
 //! Every test starts a node of its own; none depends on another's time or ports.
 
 mod agents;
+mod alone;
 mod away;
 mod backup;
 mod bad_input;
@@ -16,6 +17,7 @@ mod golden;
 mod groups;
 mod hello;
 mod images;
+mod images_between;
 mod joining;
 mod pod_survival;
 mod pods;

@@ -25,6 +25,7 @@ mod members;
 mod network;
 mod offline;
 mod profile;
+mod proof;
 mod proposer;
 mod record;
 mod snapshot;
