@@ -127,7 +127,9 @@ async fn dial(
     places.sort_by_key(|(id, _)| preferred.is_some() && id.as_ref() != preferred);
     let dials = places.into_iter().enumerate().map(|(turn, (id, address))| async move {
         tokio::time::sleep(STAGGER * u32::try_from(turn).unwrap_or(u32::MAX)).await;
-        endpoint.connect(address, Alpn::Agent, id.as_ref()).await
+        // Any master will do, also one that took another's place at its address.
+        let expected = id.as_ref().filter(|id| preferred == Some(*id));
+        endpoint.connect(address, Alpn::Agent, expected).await
     });
     let mut dials: FuturesUnordered<_> = dials.collect();
     let mut last = SessionError::NobodyKnown;

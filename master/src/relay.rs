@@ -5,6 +5,7 @@
 use crate::api::{
     self, Abdicate, Api, ApiConfig, Listeners, OwnState, RELAYED_WAITING_MAX, ServeError,
 };
+use crate::backup::BackupError;
 use crate::events::Hub;
 use crate::levels::LogLevels;
 use crate::masters::{Masters, ReadError, ReadFuture, ReadGate};
@@ -53,13 +54,14 @@ impl Relay {
             streams: nobody.clone(),
             queue: nobody.clone(),
             offers: Arc::new(OfferBook::default()),
-            events: Arc::new(Hub::default()),
+            events: Arc::new(Hub::new(store.clock().clone())),
             vault: Arc::new(Vault::new(config.key, store, nobody.clone())),
             token: Arc::new(|| None),
             masters: config.masters,
             gate: nobody,
             own: Some(config.own),
             abdicate,
+            backup: Arc::new(|| Err(BackupError::NotFounded)),
             levels: config.levels,
         };
         // Nobody passes anything on to a node that is no master.

@@ -4,6 +4,7 @@
 use crate::admission::Admission;
 use crate::api::{self, Api, ApiConfig, Listeners, ServeError};
 use crate::authority::Authority;
+use crate::backup::Backups;
 use crate::consensus::{Consensus, ConsensusConfig, ConsensusError, Members};
 use crate::control::{self, Control, PlacerView};
 use crate::dispatcher::Dispatcher;
@@ -155,7 +156,7 @@ impl Master {
             voter_grace: config.voter_grace,
             rebalance: config.rebalance,
         };
-        let hub = Arc::new(Hub::default());
+        let hub = Arc::new(Hub::new(store.clock().clone()));
         let leading = Leading {
             consensus: consensus.clone(),
             control,
@@ -175,6 +176,11 @@ impl Master {
         let others = Others::new(own, config.links, store.clone(), leadership);
         let (relay, relayed) = mpsc::channel(api::RELAYED_WAITING_MAX);
         let tokens = authority.clone();
+        let backups = Backups {
+            consensus: consensus.clone(),
+            vault: vault.clone(),
+            authority: authority.clone(),
+        };
         let api = Api {
             store,
             propose,
@@ -187,6 +193,7 @@ impl Master {
             masters: Arc::new(others),
             gate: consensus.clone(),
             own: None,
+            backup: Arc::new(move || backups.make()),
             abdicate: Arc::new(move || drop(tokio::spawn(abdicate(led.clone())))),
             levels: config.levels,
         };

@@ -59,7 +59,7 @@ fn an_image_loaded_on_one_node_runs_on_another() {
     let name = "localhost:1/between/web:1";
     let command = ["sh", "-c", "echo it came over; exec sleep 1000"];
     load_into(&node, &BusyboxImage::new(name, &command), &node.name);
-    assert_eq!(holders(&node, name), [node.name.clone()]);
+    assert_eq!(holders(&node, name), std::slice::from_ref(&node.name));
     let app = on("there", name, &other.name);
     node.api("POST", "/v2/apps", Some(&app.to_string())).expect(201);
     assert_eq!(node.running("there", 1)[0]["host"], other.name.as_str());

@@ -5,8 +5,10 @@
 mod agents;
 mod alone;
 mod away;
+mod backup;
 mod bad_input;
 mod checks;
+mod clock;
 mod containers;
 mod drain;
 mod events;

@@ -285,6 +285,7 @@ fn methods(target: &Route) -> &'static str {
         | Route::NativeDeployments
         | Route::Agents
         | Route::Secrets
+        | Route::Backup
         | Route::Token => "GET, HEAD, OPTIONS",
     }
 }
@@ -394,6 +395,7 @@ async fn json(target: Route, call: &Call, body: Body) -> Result<Reply, ApiError>
         (Route::Drain(name), Method::POST) => native::set_drain(call, &name, true).await,
         (Route::Drain(name), Method::DELETE) => native::set_drain(call, &name, false).await,
         (Route::Token, Method::GET) => native::token(call),
+        (Route::Backup, Method::GET) => native::backup(call).await,
         (Route::Secrets, Method::GET) => native::secrets(call),
         (Route::Secret(name), Method::PUT) => native::put_secret(call, &name, body).await,
         (Route::Secret(name), Method::DELETE) => native::remove_secret(call, &name).await,

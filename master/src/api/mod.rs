@@ -37,6 +37,7 @@ pub use listen::{BindError, Listeners, bind};
 pub use relay::answers;
 
 use crate::artifacts::Artifacts;
+use crate::backup::BackupError;
 use crate::events::Hub;
 use crate::levels::LogLevels;
 use crate::masters::{Masters, ReadGate, Relayed};
@@ -91,6 +92,8 @@ pub type TokenSource = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 /// Tells what a node that is no master knows by itself: a state of its own tasks alone.
 pub type OwnState = Arc<dyn Fn() -> OwnFuture + Send + Sync>;
 pub type OwnFuture = Pin<Box<dyn Future<Output = State> + Send>>;
+/// Makes an unsealed backup of the cluster.
+pub type BackupSource = Arc<dyn Fn() -> Result<Vec<u8>, BackupError> + Send + Sync>;
 
 /// Makes this master let go of its leadership, soon.
 pub type Abdicate = Arc<dyn Fn() + Send + Sync>;
@@ -110,6 +113,7 @@ pub struct Api {
     pub gate: Arc<dyn ReadGate>,
     /// Shown while no master answers; `None` on a master, which shows its store.
     pub own: Option<OwnState>,
+    pub backup: BackupSource,
     pub abdicate: Abdicate,
     pub levels: Arc<dyn LogLevels>,
 }

@@ -1,7 +1,6 @@
 //! The deployer: sole writer of instance goals and of a deployment's step.
 
 use super::{Control, RETRY_MS, sleep_or_never};
-use crate::clock;
 use bramble_core::command::Command;
 use bramble_core::deploy::{self, IdSource};
 use bramble_core::lease::{LEASE_MARGIN_MS, LEASE_MS};
@@ -95,7 +94,7 @@ fn look(control: &Control, judges_from: Instant, away: &mut Away) -> Look {
     let until_judging = judges_from.saturating_duration_since(Instant::now());
     control.store.read(|state| {
         // A deadline passes by the clock although nothing is applied meanwhile.
-        let now = state.now.max(clock::now());
+        let now = control.store.now();
         away.follow(state);
         let mut commands = deploy::absences(state, now, &|id| away.leases_are_over(id));
         for deployment in state.deployments.values() {

@@ -1,6 +1,7 @@
 //! bramble's own endpoints, `/v1/bramble/*`.
 
 mod agents;
+mod backup;
 mod deployments;
 mod drain;
 mod exec;
@@ -13,6 +14,7 @@ mod status;
 mod volumes;
 
 pub(super) use agents::{change as change_agent, list as agents, one as agent};
+pub(super) use backup::backup;
 pub(super) use deployments::{deployments, promote, withdraw};
 pub(super) use drain::{change as set_drain, one as drain};
 pub(super) use outlook::{dry_run, why};

@@ -13,7 +13,6 @@ use bramble_core::machine;
 use super::limits::RELAYED_WAITING_MAX;
 use super::{Api, ApiConfig, Listeners, OwnState, bind, serve};
 use crate::artifacts::Artifacts;
-use crate::clock;
 use crate::events::{self, Hub};
 use crate::levels::{LogLevel, LogLevels, LogLevelsError, ROOT_LOGGER};
 use crate::masters::{Lead, Relayed};
@@ -57,8 +56,9 @@ impl Propose for Memory {
                 return Err(error);
             }
             self.commands.lock().unwrap().push(command.clone());
+            let now = self.store.now();
             self.store.write(|state| {
-                let entry = Entry { index: state.applied_index + 1, now: clock::now(), command };
+                let entry = Entry { index: state.applied_index + 1, now, command };
                 match machine::apply(state, &entry) {
                     Ok(events) => {
                         (Ok(Committed { index: entry.index, events: events.clone() }), events)
@@ -174,7 +174,7 @@ impl Node {
         });
         let refusals = Arc::new(Refusals::default());
         let offers = Arc::new(OfferBook::default());
-        let hub = Arc::new(Hub::default());
+        let hub = Arc::new(Hub::new(store.clock().clone()));
         let agents = Arc::new(setup.agents);
         let levels = Arc::new(Written(Mutex::default()));
         let abdicated = Arc::new(AtomicU64::new(0));
@@ -195,6 +195,7 @@ impl Node {
             masters: wire.clone(),
             gate: wire.clone(),
             own: setup.own,
+            backup: Arc::new(|| Ok(b"everything".to_vec())),
             abdicate: Arc::new(move || {
                 count.fetch_add(1, Ordering::Relaxed);
             }),
