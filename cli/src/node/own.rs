@@ -70,7 +70,7 @@ fn task(own: &OwnTask, agent: &AgentId, host: &str, now: Time) -> Task {
     });
     Task {
         ports: assignment.spec.host_ports.clone(),
-        resources: assignment.spec.resources.clone(),
+        resources: assignment.spec.resources,
         state: own.state,
         started_at: started_at.filter(|_| own.state == TaskState::Running),
         ip: own.ip.clone(),
