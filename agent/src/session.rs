@@ -83,6 +83,7 @@ pub(crate) async fn keep(endpoint: Arc<Endpoint>, speaker: Speaker, leave: Cance
             ended = session(&endpoint, &speaker, first.as_ref(), &mut welcomed) => ended,
         };
         if welcomed {
+            speaker.reconciling.led(false).await;
             pause = REDIAL_MIN;
         }
         match ended {
@@ -155,10 +156,12 @@ async fn session(
     let (mut send, mut receive) = connection.0.open_bi().await.map_err(SessionError::Open)?;
     speak::greet(&speaker.agent, &mut send, &mut receive).await?;
     *welcomed = true;
+    speaker.reconciling.led(true).await;
     tracing::info!(%address, "session with the leader");
     let Speaker { agent, reconciling, directory, streams } = speaker;
+    let heard = speak::Heard { reconciling, directory, images: streams.images.exchange() };
     let ended = tokio::select! {
-        ended = speak::speak(agent, reconciling, directory, send, receive) => ended,
+        ended = speak::speak(agent, heard, send, receive) => ended,
         lost = serve_streams(&connection.0, streams) => Err(SessionError::Lost(lost)),
         () = silence(&connection.0) => Err(SessionError::Silent),
     };

@@ -118,6 +118,7 @@ impl Master {
             propose.clone(),
             offers.clone(),
             vault.clone(),
+            consensus.clone(),
             leadership.clone(),
             directory.clone(),
         );

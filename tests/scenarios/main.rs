@@ -3,6 +3,7 @@
 //! Every test starts a node of its own; none depends on another's time or ports.
 
 mod agents;
+mod alone;
 mod away;
 mod bad_input;
 mod checks;
@@ -14,6 +15,7 @@ mod golden;
 mod groups;
 mod hello;
 mod images;
+mod images_between;
 mod joining;
 mod pod_survival;
 mod pods;

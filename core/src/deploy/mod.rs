@@ -22,6 +22,7 @@ mod staged;
 mod stuck;
 mod upgrade;
 
+pub(crate) use asked::duration_ms;
 pub use asked::{Asked, BadLabel, asked};
 pub use away::{absences, next_absence};
 pub use drain::{Left, Stay, left};

@@ -23,6 +23,7 @@ mod service_ports;
 mod status;
 
 pub use apps::preview;
+pub(crate) use backoff::after_failure;
 pub use callbacks::CALLBACKS_MAX;
 pub use deployments::DEPLOYMENTS_MAX;
 pub use secrets::{SECRETS_BYTES_MAX, SECRETS_MAX};

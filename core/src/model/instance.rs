@@ -80,6 +80,9 @@ pub struct Task {
     /// Of a pod: its containers, in definition order; empty for an app.
     #[serde(default)]
     pub containers: Vec<TaskContainer>,
+    /// How often its agent has started it again by itself, with no master to ask.
+    #[serde(default)]
+    pub restarts: u32,
 }
 
 impl Task {
@@ -103,11 +106,13 @@ impl Task {
             misplaced: None,
             rebalanced: None,
             containers: Vec::new(),
+            restarts: 0,
         }
     }
 }
 
-/// One container of a pod, as the cluster knows it. Its state never goes back.
+/// One container of a pod, as the cluster knows it. Its state never goes back, but where its agent
+/// has started the whole pod again by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskContainer {
     /// The agent's last word of it.
@@ -207,6 +212,9 @@ pub struct TaskStatus {
     /// The size it runs under; `None` until it runs.
     #[serde(default)]
     pub size: Option<SizeReport>,
+    /// How often its agent has started it again by itself, with no master to ask.
+    #[serde(default)]
+    pub restarts: u32,
 }
 
 /// Where one container of a pod stands.

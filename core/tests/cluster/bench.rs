@@ -230,7 +230,11 @@ impl Bench {
             commands.extend(advance.commands);
         }
         commands.extend(deploy::stuck(&self.state, now));
-        commands.extend(deploy::absences(&self.state, self.state.now.max(Time(self.clock))));
+        commands.extend(deploy::absences(
+            &self.state,
+            self.state.now.max(Time(self.clock)),
+            &|_| true,
+        ));
         commands.extend(deploy::end_rebalance(&self.state, now));
         if self.evens {
             commands.extend(deploy::rebalance(&self.state, now));
@@ -329,6 +333,7 @@ impl Bench {
             probes: None,
             containers: Vec::new(),
             size: Some(SizeReport { version: instance.assigned_version(), refused }),
+            restarts: 0,
         };
         self.must(Command::RecordStatus { statuses: vec![status] });
     }

@@ -285,6 +285,7 @@ fn status(state: &State, n: usize, to: u8, healthy: Option<bool>, skip: u32) -> 
         exit_code: None,
         probes: None,
         containers: Vec::new(),
+        restarts: 0,
         size: task.and_then(|t| t.resizing()).map(|resize| SizeReport {
             version: resize.version,
             refused: (skip == 2).then(|| "in use".into()),

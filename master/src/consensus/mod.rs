@@ -25,6 +25,7 @@ mod log_store;
 mod members;
 mod network;
 mod profile;
+mod proof;
 mod proposer;
 mod record;
 mod snapshot;

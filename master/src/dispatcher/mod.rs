@@ -5,12 +5,16 @@
 //! the same connection when the API asks.
 
 mod assignments;
+mod holders;
 mod inquiry;
+mod lease;
 mod liveness;
 mod session;
 
 use crate::consensus::Leadership;
+use crate::holders::HolderBook;
 use crate::offers::OfferBook;
+use crate::proof::Proof;
 use crate::propose::{Propose, ProposeError};
 use crate::store::Store;
 use crate::streams::{AgentStream, OpenStream, StreamError, StreamFuture};
@@ -18,7 +22,9 @@ use crate::vault::Vault;
 use bramble_core::model::{AgentId, NodeId, NodeRole};
 use bramble_protocol::message::{StreamReply, StreamRequest, ToAgent};
 use bramble_protocol::net::{self as frame, Directory, Endpoint, FrameError, Link};
+use lease::Prover;
 use quinn::ConnectionError;
+use session::Down;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,7 +60,9 @@ pub struct Dispatcher {
     store: Arc<Store>,
     propose: Arc<dyn Propose>,
     offers: Arc<OfferBook>,
+    holders: HolderBook,
     vault: Arc<Vault>,
+    prover: Prover,
     leadership: watch::Receiver<Leadership>,
     directory: Arc<Directory>,
     /// What agents are looked for with.
@@ -87,6 +95,7 @@ impl Dispatcher {
         propose: Arc<dyn Propose>,
         offers: Arc<OfferBook>,
         vault: Arc<Vault>,
+        proof: Arc<dyn Proof>,
         leadership: watch::Receiver<Leadership>,
         directory: Arc<Directory>,
     ) -> Self {
@@ -95,7 +104,9 @@ impl Dispatcher {
             store,
             propose,
             offers,
+            holders: HolderBook::default(),
             vault,
+            prover: Prover::new(proof),
             leadership,
             directory,
             endpoint: None,
@@ -208,6 +219,7 @@ impl Dispatcher {
             sessions.remove(agent_id);
         }
         self.offers.close(agent_id);
+        self.holders.close(agent_id);
         // Whether it is away is for `liveness` to say: it may be back in a moment.
         self.changed.send_modify(|n| *n += 1);
     }
