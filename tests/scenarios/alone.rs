@@ -56,9 +56,13 @@ fn log(first: &Node, agent: &JoinedAgent) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
-/// Wait until a task has processes, none of which is of `before`.
+/// Wait until a task runs again and has processes, none of which is of `before`. That it has some is
+/// not enough: they may be those of a start that fails.
 fn runs_again(first: &Node, agent: &JoinedAgent, task: &str, before: &[i32]) -> Vec<i32> {
     eventually(&format!("{task} runs again\n{}", log(first, agent)), || {
+        let told = log(first, agent);
+        let of_task = told.lines().filter(|line| line.contains(task) && line.contains("state="));
+        of_task.last().filter(|line| line.contains("TASK_RUNNING"))?;
         let now = processes(agent, task);
         (!now.is_empty() && now.iter().all(|pid| !before.contains(pid))).then_some(now)
     })
