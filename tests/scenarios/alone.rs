@@ -61,8 +61,9 @@ fn log(first: &Node, agent: &JoinedAgent) -> String {
 fn runs_again(first: &Node, agent: &JoinedAgent, task: &str, before: &[i32]) -> Vec<i32> {
     eventually(&format!("{task} runs again\n{}", log(first, agent)), || {
         let told = log(first, agent);
-        let of_task = told.lines().filter(|line| line.contains(task) && line.contains("state="));
-        of_task.last().filter(|line| line.contains("TASK_RUNNING"))?;
+        let mut of_task =
+            told.lines().filter(|line| line.contains(task) && line.contains("state="));
+        of_task.next_back().filter(|line| line.contains("TASK_RUNNING"))?;
         let now = processes(agent, task);
         (!now.is_empty() && now.iter().all(|pid| !before.contains(pid))).then_some(now)
     })
