@@ -35,7 +35,7 @@ test-vm:
 
 bench: build
 	@cross/prerequisites.sh bench
-	$(ROOT) python3 tests/bench/run.py $$(cat target/bramble-path)
+	$(ROOT) python3 tests/bench/run.py $$(cat target/bramble-path) $(ARGS)
 
 fuzz:
 	@cross/prerequisites.sh fuzz

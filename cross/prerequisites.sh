@@ -33,6 +33,8 @@ case $purpose in
 test | bench)
     need busybox busybox-static "test images"
     need python3 python3 "reports"
+    need tc iproute2 "slows links down while testing"
+    need nsenter util-linux "enters the networks of hosts while testing"
     ;;&
 test)
     need docker-registry docker-registry "a registry that is not ours to pull from"

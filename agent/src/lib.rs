@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod machine;
 pub mod network;
 mod offers;
+pub mod peers;
 pub mod reconciler;
 pub mod runtime;
 pub mod sandboxes;
@@ -26,6 +27,7 @@ mod volumes;
 
 pub use agent::{Agent, AgentError, AgentHandle};
 pub use config::AgentConfig;
+pub use reconciler::OwnTask;
 
 #[cfg(test)]
 mod samples;

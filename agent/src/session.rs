@@ -28,6 +28,10 @@ const REDIAL_MAX: Duration = Duration::from_secs(2);
 const REDIAL_UNWANTED: Duration = Duration::from_secs(30);
 /// Head start of an address over the next one.
 const STAGGER: Duration = Duration::from_millis(100);
+/// How often a session is looked at, and the silence after which its leader is left: it answers
+/// every keep-alive, of which there is one each second.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// Codes with which this side closes a connection.
 const CLOSE_LEAVING: u32 = 0;
 const CLOSE_FAILED: u32 = 1;
@@ -50,6 +54,8 @@ pub enum SessionError {
     OutOfTurn,
     #[error("the leader ended the session")]
     Ended,
+    #[error("nothing was heard of the leader for {} s", SILENCE_MAX.as_secs())]
+    Silent,
     #[error("the connection was lost")]
     Lost(#[source] quinn::ConnectionError),
     #[error("{}", .0.reason())]
@@ -81,6 +87,7 @@ pub(crate) async fn keep(endpoint: Arc<Endpoint>, speaker: Speaker, leave: Cance
             ended = session(&endpoint, &speaker, first.as_ref(), &mut welcomed) => ended,
         };
         if welcomed {
+            speaker.reconciling.led(false).await;
             pause = REDIAL_MIN;
         }
         match ended {
@@ -147,7 +154,9 @@ async fn dial(
     places.sort_by_key(|(id, _)| preferred.is_some() && id.as_ref() != preferred);
     let dials = places.into_iter().enumerate().map(|(turn, (id, address))| async move {
         tokio::time::sleep(STAGGER * u32::try_from(turn).unwrap_or(u32::MAX)).await;
-        endpoint.connect(address, Alpn::Agent, id.as_ref()).await
+        // Any master will do, also one that took another's place at its address.
+        let expected = id.as_ref().filter(|id| preferred == Some(*id));
+        endpoint.connect(address, Alpn::Agent, expected).await
     });
     let mut dials: FuturesUnordered<_> = dials.collect();
     let mut last = SessionError::NobodyKnown;
@@ -183,16 +192,34 @@ async fn session(
     greeted.map_err(told)?;
     *welcomed = true;
     endpoint.judged(None);
+    speaker.reconciling.led(true).await;
     tracing::info!(%address, "session with the leader");
     let Speaker { agent, reconciling, directory, streams } = speaker;
+    let (images, endpoint) = (streams.images.exchange(), Some(endpoint));
+    let heard = speak::Heard { reconciling, directory, images, endpoint };
     let ended = tokio::select! {
-        ended = speak::speak(agent, reconciling, directory, Some(endpoint), send, receive) => ended,
+        ended = speak::speak(agent, heard, send, receive) => ended,
         lost = serve_streams(&connection.0, streams) => Err(SessionError::Lost(lost)),
+        () = silence(&connection.0) => Err(SessionError::Silent),
     };
     if let Err(error) = &ended {
         connection.0.close(CLOSE_FAILED.into(), error.to_string().as_bytes());
     }
     ended.map_err(told)
+}
+
+/// Resolves once nothing was received for too long. QUIC itself waits longer before it gives up a
+/// link; here another master may be there to serve this agent.
+async fn silence(connection: &quinn::Connection) {
+    let packets = || connection.stats().udp_rx.datagrams;
+    let (mut heard, mut last) = (tokio::time::Instant::now(), packets());
+    while heard.elapsed() < SILENCE_MAX {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let now = packets();
+        if now != last {
+            (heard, last) = (tokio::time::Instant::now(), now);
+        }
+    }
 }
 
 /// Closes a connection when its session is dropped half way.

@@ -86,7 +86,7 @@ fn part(own: &NodeId, masters: &[Seen], voters: &BTreeSet<NodeId>) -> Option<Cha
     let mut left = voters.clone();
     left.remove(&parting.id);
     // An even rest is one that needs a voter more for the same; the leader is not the one to go.
-    if left.len() % 2 == 0 && left.len() > 1 {
+    if left.len().is_multiple_of(2) && left.len() > 1 {
         let spare =
             masters.iter().filter(|m| left.contains(&m.id) && m.id != *own).max_by_key(|m| {
                 (m.liveness == Liveness::Gone, m.liveness == Liveness::Unsure, &m.id)
@@ -108,7 +108,7 @@ fn shrink(voters: &BTreeSet<NodeId>, gone: &BTreeSet<NodeId>) -> Option<Change> 
     let left: BTreeSet<NodeId> = voters.difference(gone).cloned().collect();
     let borne_now = left.len().checked_sub(voters.len() / 2 + 1)?;
     let borne_then = left.len().saturating_sub(1) / 2;
-    (left.len() % 2 == 1 && borne_then > borne_now).then_some(Change::SetVoters(left))
+    (!left.len().is_multiple_of(2) && borne_then > borne_now).then_some(Change::SetVoters(left))
 }
 
 /// The largest odd number of voters that so many masters can be.

@@ -105,6 +105,14 @@ pub enum Command {
     /// Replace the CA, the data key and the join secret. Refused when a secret has changed since
     /// they were sealed.
     ReplaceKeys { keys: Box<NewKeys> },
+    /// Give an agent no tasks any more, and move away those it has.
+    Drain { agent_id: AgentId },
+    /// Open a drained agent again; what has not moved stays.
+    Undrain { agent_id: AgentId },
+    /// Move a task just to even out.
+    Rebalance { task_id: TaskId },
+    /// Let tasks stay that were to move just to even out, and could not.
+    EndRebalance { task_ids: Vec<TaskId> },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@
 use crate::authority::Authority;
 use crate::consensus::Leadership;
 use crate::peers::{PeerReply, PeerRequest, Peers};
-use crate::propose::Propose;
+use crate::propose::{Propose, ProposeError};
 use crate::store::Store;
 use bramble_core::command::Command;
 use bramble_core::model::{Node, NodeId, Time};
@@ -38,16 +38,16 @@ const NAME_BYTES_MAX: usize = 63;
 impl Admission {
     async fn decide(&self, candidate: Candidate) -> Result<Admitted, Refusal> {
         let leader = self.leadership.borrow().leader.clone();
-        let Some(leader) = leader else { return Err(Refusal::for_now(NO_LEADER)) };
+        let Some(leader) = leader else { return Err(Refusal::NotNow(NO_LEADER.into())) };
         if leader == self.own {
             return self.decide_here(candidate).await;
         }
         match self.peers.ask(&leader, &PeerRequest::Admit(candidate)).await {
             Ok(PeerReply::Admitted(admitted)) => Ok(admitted),
             Ok(PeerReply::NotAdmitted(refusal)) => Err(refusal),
-            Ok(PeerReply::Refused(reason)) => Err(Refusal::for_now(reason)),
-            Ok(_) => Err(Refusal::for_now("the leader answered something else")),
-            Err(error) => Err(Refusal::for_now(format!("{NO_LEADER} ({error})"))),
+            Ok(PeerReply::Refused(reason)) => Err(Refusal::NotNow(reason)),
+            Ok(_) => Err(Refusal::NotNow("the leader answered something else".into())),
+            Err(error) => Err(Refusal::NotNow(format!("{NO_LEADER} ({error})"))),
         }
     }
 
@@ -61,10 +61,9 @@ impl Admission {
             self.store.read(|s| s.cluster.as_ref().map(|c| c.join_secret_sha256.clone()));
         if expected.as_deref() != Some(secret_sha256.as_str()) {
             tracing::warn!(node_id = %node.id, name = %node.name, "a wrong join secret");
-            return Err(Refusal::for_good(
-                "the join token is not this cluster's current one; ask a node of it for \
-                `bramble token`",
-            ));
+            let reason = "the join token is not this cluster's current one; \
+                ask a node of it for `bramble token`";
+            return Err(Refusal::Never(reason.into()));
         }
         let note = match self.namesake(&node) {
             None => None,
@@ -80,25 +79,24 @@ impl Admission {
                 Some(note)
             }
             Some(other) => {
-                return Err(Refusal::for_good(format!(
+                return Err(Refusal::Never(format!(
                     "a node named {} is connected already ({}), and constraints by hostname could \
                     not tell the two apart: give this one another --name",
                     node.name, other.id
                 )));
             }
         };
-        let now = |error: String| Refusal::for_now(error);
-        let authority = self.authority.ca().map_err(|error| now(error.to_string()))?;
+        let authority = self.authority.ca().map_err(|error| Refusal::NotNow(error.to_string()))?;
         let certificate = authority
             .issue(&node.public_key, &node.id, node.role)
-            .map_err(|error| Refusal::for_good(error.to_string()))?;
+            .map_err(|error| Refusal::Never(error.to_string()))?;
         let name = node.name.clone();
         tracing::info!(node_id = %node.id, %name, role = ?node.role, note, "a node is admitted");
-        self.propose
-            .propose(Command::AdmitNode { node })
-            .await
-            .map_err(|error| now(error.to_string()))?;
-        Ok(Admitted { certificate, name, note })
+        match self.propose.propose(Command::AdmitNode { node }).await {
+            Ok(_) => Ok(Admitted { certificate, name, note }),
+            Err(ProposeError::Rejected(rejection)) => Err(Refusal::Never(rejection.to_string())),
+            Err(error) => Err(Refusal::NotNow(error.to_string())),
+        }
     }
 
     /// Another node of the same name, one that is connected first.

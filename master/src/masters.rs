@@ -1,64 +1,100 @@
-//! The masters as this one sees them, for users. Reads only.
+//! Who answers for the cluster and how to get there, as the API needs both without knowing
+//! consensus or network.
+//!
+//! The contract, and what fulfils it: [`Others`] on a master, [`Distant`] on a node that is none.
 
-use crate::consensus::Leadership;
-use crate::control::Heard;
-use crate::membership::Membership;
-use bramble_core::autopilot::Standing;
-use bramble_core::model::{Node, NodeId, NodeRole, State};
-use bramble_protocol::native::MasterView;
-use bramble_protocol::net::Directory;
-use std::sync::Arc;
+mod answer;
+mod distant;
+mod others;
+mod pipe;
+
+pub use answer::answer;
+pub use distant::Distant;
+pub use others::Others;
+
+use bramble_core::model::NodeId;
+use std::future::Future;
+use std::pin::Pin;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
-/// Addresses shown of one master.
-const ADDRESSES_SHOWN: usize = 3;
+/// Both directions of a connection between two nodes. Dropped before its end, the other side sees
+/// it break.
+pub trait Pipe: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
-/// See the module.
-pub struct Masters {
-    pub own: NodeId,
-    pub membership: Arc<dyn Membership>,
-    pub heard: Arc<dyn Heard>,
-    pub directory: Arc<Directory>,
-    pub leadership: watch::Receiver<Leadership>,
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Pipe for T {}
+
+pub type BoxPipe = Box<dyn Pipe>;
+
+/// Who can answer for the cluster now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Lead {
+    /// This node leads, in this term, and its state is up to date.
+    Here { term: u64 },
+    /// Another master leads.
+    At(NodeId),
+    /// No leader is known to this master.
+    #[default]
+    Nobody,
+    /// This node is no master; these are, the best first.
+    Masters(Vec<NodeId>),
 }
 
-impl Masters {
-    /// Every admitted master, by id.
-    pub fn views(&self, state: &State) -> Vec<MasterView> {
-        let members = self.membership.known();
-        let leader = self.leadership.borrow().leader.clone();
-        let masters = state.nodes.values().filter(|node| node.role != NodeRole::Agent);
-        let view = |node: &Node| {
-            let member = members.iter().find(|member| member.id == node.id);
-            let own = node.id == self.own;
-            let heard = self.heard.of(&node.id).filter(|_| !own);
-            let addresses = self.directory.addresses_seen(&node.id);
-            MasterView {
-                id: node.id.to_string(),
-                name: node.name.clone(),
-                standing: word(member.map_or(Standing::Outside, |m| m.standing)).into(),
-                leader: leader.as_ref() == Some(&node.id),
-                answers: own,
-                heard_seconds_ago: heard.map(|at| at.elapsed().as_secs()),
-                lag: member.and_then(|member| member.lag),
-                addresses: addresses.iter().take(ADDRESSES_SHOWN).map(|a| a.to_string()).collect(),
-                same_name: same_name(state, node),
-            }
-        };
-        masters.map(view).collect()
+impl Lead {
+    /// Whether requests may go to `node`.
+    pub fn is_through(&self, node: &NodeId) -> bool {
+        match self {
+            Lead::At(leader) => leader == node,
+            Lead::Masters(masters) => masters.contains(node),
+            Lead::Here { .. } | Lead::Nobody => false,
+        }
     }
 }
 
-fn word(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Outside => "outside",
-        Standing::Learner => "learner",
-        Standing::Voter => "voter",
-    }
+#[derive(Debug, Error)]
+#[error("{node} cannot be reached")]
+pub struct OpenError {
+    pub node: NodeId,
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
-/// Ids of other nodes with a node's name: most likely one machine that was set up anew.
-fn same_name(state: &State, node: &Node) -> Vec<String> {
-    let others = state.nodes.values().filter(|o| o.name == node.name && o.id != node.id);
-    others.map(|other| other.id.to_string()).collect()
+pub type OpenFuture<'a> = Pin<Box<dyn Future<Output = Result<BoxPipe, OpenError>> + Send + 'a>>;
+pub type AbsenceFuture<'a> = Pin<Box<dyn Future<Output = String> + Send + 'a>>;
+
+/// The masters of the cluster, as this node sees them.
+pub trait Masters: Send + Sync + 'static {
+    /// Who leads, and word of every change.
+    fn lead(&self) -> watch::Receiver<Lead>;
+
+    /// Connect to the API of a master.
+    fn open<'a>(&'a self, node: &'a NodeId) -> OpenFuture<'a>;
+
+    /// Why nobody answers for the cluster, for a person: `no leader: 1 of 3 masters answers`.
+    fn absence(&self) -> AbsenceFuture<'_>;
+}
+
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ReadError {
+    /// Too few masters said that they still follow this one.
+    #[error("this master cannot reach enough of the others to know that it still leads")]
+    NoQuorum,
+    #[error("this master is not the leader")]
+    NotLeader,
+}
+
+pub type ReadFuture<'a> = Pin<Box<dyn Future<Output = Result<(), ReadError>> + Send + 'a>>;
+
+/// Says when the local state may be read as the cluster's.
+pub trait ReadGate: Send + Sync + 'static {
+    /// Resolves once the local state holds every change that was acknowledged before the call.
+    fn fresh(&self) -> ReadFuture<'_>;
+}
+
+/// A connection from another node, on its way to the API.
+pub struct Relayed {
+    /// Who dialled; admitted when it did.
+    pub from: NodeId,
+    pub pipe: BoxPipe,
 }

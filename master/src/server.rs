@@ -5,6 +5,7 @@ use crate::administration::Administration;
 use crate::admission::{Admission, Connected};
 use crate::api::{self, Api, ApiConfig, Listeners, ServeError};
 use crate::authority::Authority;
+use crate::backup::Backups;
 use crate::callers::Callers;
 use crate::certification::Certification;
 use crate::consensus::{Consensus, ConsensusConfig, ConsensusError, Members};
@@ -13,13 +14,14 @@ use crate::dispatcher::Dispatcher;
 use crate::events::{self, Hub};
 use crate::founding::{FoundingError, Keys};
 use crate::levels::LogLevels;
-use crate::masters::Masters;
+use crate::masters::{self, Others, Relayed};
 use crate::membership::Membership;
 use crate::offers::OfferBook;
 use crate::peers::Peers;
 use crate::peers::answer::Answering;
 use crate::propose::{Propose, ProposeError};
 use crate::revocation::Revocation;
+use crate::roster::Roster;
 use crate::store::Store;
 use crate::streams::OpenStream;
 use crate::vault::Vault;
@@ -33,6 +35,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -71,6 +74,8 @@ pub struct MasterConfig {
     pub levels: Arc<dyn LogLevels>,
     /// How long an agent may be without a session before its tasks count as unreachable.
     pub agent_timeout: Duration,
+    /// Whether this master, while it leads, moves tasks onto agents that came lately.
+    pub rebalance: bool,
     /// How long a voter may be silent before its vote goes to another master.
     pub voter_grace: Duration,
 }
@@ -82,6 +87,8 @@ pub struct Master {
     authority: Arc<Authority>,
     answering: Arc<Answering>,
     callers: Arc<Callers>,
+    /// The way of other nodes' requests into the API.
+    relay: mpsc::Sender<Relayed>,
     stop: CancellationToken,
     /// Taken when it stops.
     running: Mutex<Option<Running>>,
@@ -128,16 +135,18 @@ impl Master {
             founding: config.keys.founding.take(),
             peers: peers.clone(),
         });
-        let dispatcher = Arc::new(Dispatcher::new(
+        let dispatcher = Dispatcher::new(
             store.clone(),
             propose.clone(),
             offers.clone(),
             vault.clone(),
+            consensus.clone(),
             leadership.clone(),
             directory.clone(),
             callers.clone(),
             authority.clone(),
-        ));
+        );
+        let dispatcher = Arc::new(dispatcher.looking_with(config.endpoint.clone(), own.clone()));
         let membership: Arc<dyn Membership> = Arc::new(Members(consensus.clone()));
         let administration = Arc::new(Administration {
             own: own.clone(),
@@ -148,7 +157,7 @@ impl Master {
             peers: peers.clone(),
             leadership: leadership.clone(),
         });
-        let masters = Arc::new(Masters {
+        let roster = Arc::new(Roster {
             own: own.clone(),
             membership: membership.clone(),
             heard: peers.clone(),
@@ -188,12 +197,13 @@ impl Master {
             propose: propose.clone(),
             offers: offers.clone(),
             view: view.clone(),
-            own,
+            own: own.clone(),
             membership,
             heard: peers.clone(),
             voter_grace: config.voter_grace,
+            rebalance: config.rebalance,
         };
-        let hub = Arc::new(Hub::default());
+        let hub = Arc::new(Hub::new(store.clock().clone()));
         let leading = Leading {
             consensus: consensus.clone(),
             control,
@@ -216,10 +226,18 @@ impl Master {
             tokio::spawn(leading.run(stop.clone())),
             tokio::spawn(revocation.run(stop.clone())),
             tokio::spawn(certification.run(stop.clone())),
+            tokio::spawn(consensus.clone().watch_weather(stop.clone())),
             tokio::spawn(make_known(peers, config.endpoint, answering.clone(), stop.clone())),
         ];
-        let (leads, led) = (consensus.clone(), consensus.clone());
+        let led = consensus.clone();
+        let others = Others::new(own, config.links, store.clone(), leadership);
+        let (relay, relayed) = mpsc::channel(api::RELAYED_WAITING_MAX);
         let tokens = authority.clone();
+        let backups = Backups {
+            consensus: consensus.clone(),
+            vault: vault.clone(),
+            authority: authority.clone(),
+        };
         let api = Api {
             store,
             propose,
@@ -229,17 +247,21 @@ impl Master {
             events: hub,
             vault,
             token: Arc::new(move || tokens.token().ok().map(|token| token.to_string())),
-            leads: Arc::new(move || leads.is_leader()),
+            masters: Arc::new(others),
+            gate: consensus.clone(),
+            own: None,
+            backup: Arc::new(move || backups.make()),
             abdicate: Arc::new(move || drop(tokio::spawn(abdicate(led.clone())))),
             levels: config.levels,
-            administration,
-            masters,
+            administration: Some(administration),
+            roster: Some(roster),
             callers: callers.clone(),
             verdict,
         };
-        let api = tokio::spawn(api::serve(api, config.api, config.listeners, stop.clone()));
+        let api = api::serve(api, config.api, config.listeners, relayed, stop.clone());
+        let api = tokio::spawn(api);
         let running = Mutex::new(Some(Running { api, tasks }));
-        Ok(Master { consensus, dispatcher, authority, answering, callers, stop, running })
+        Ok(Master { consensus, dispatcher, authority, answering, callers, relay, stop, running })
     }
 
     /// Answer a link that somebody dialled, until it ends.
@@ -272,7 +294,11 @@ impl Master {
                     }
                 });
             }
-            Alpn::Api | Alpn::Peer => {
+            Alpn::Api => {
+                let store = self.answering.store.clone();
+                tokio::spawn(masters::answer(link, store, self.relay.clone()));
+            }
+            Alpn::Peer => {
                 link.connection.close(1u32.into(), b"this node does not answer that yet");
             }
         }

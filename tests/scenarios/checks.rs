@@ -151,7 +151,10 @@ fn second_agent(node: &Node) -> Child {
     command.arg(token.trim()).arg("--data-dir").arg(node.root().join("second/data"));
     command.arg("--run-dir").arg(node.root().join("second/run"));
     command.arg("--cgroup-parent").arg(format!("{}/second", node.cgroup_parent));
-    command.args(["--quic", "127.0.0.1:0"]).stdin(Stdio::null()).stdout(Stdio::null());
+    command
+        .args(["--quic", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
     let log = File::create(node.root().join("second.log")).expect("created");
     let agent = command.stderr(log).spawn().expect("an agent starts");
     eventually("the second agent", || {

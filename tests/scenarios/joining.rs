@@ -17,7 +17,7 @@ fn an_agent_joins_with_the_token_and_a_wrong_one_stays_out() {
         command.arg("--data-dir").arg(node.root().join(name).join("data"));
         command.arg("--run-dir").arg(node.root().join(name).join("run"));
         command.arg("--cgroup-parent").arg(format!("{}/{name}", node.cgroup_parent));
-        command.args(["--quic", "127.0.0.1:0"]);
+        command.args(["--quic", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(
             std::fs::File::create(node.root().join(format!("{name}.log"))).expect("created"),
@@ -45,7 +45,7 @@ fn an_agent_joins_with_the_token_and_a_wrong_one_stays_out() {
 }
 
 /// Join two nodes' networks by a cable and give each an address.
-fn connect(a: &Node, b: &Node) {
+pub fn connect(a: &Node, b: &Node) {
     for (node, other, address) in [(a, b, "10.99.0.1/24"), (b, a, "10.99.0.2/24")] {
         if address.starts_with("10.99.0.1") {
             let mut link = node.inside("ip");

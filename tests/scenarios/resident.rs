@@ -185,7 +185,7 @@ fn another_agent_never_gets_it() {
     command.args(["agent", "--name", "far", "--join", "127.0.0.1:7443", "--token", token.trim()]);
     command.arg("--data-dir").arg(far.join("data")).arg("--run-dir").arg(far.join("run"));
     command.arg("--cgroup-parent").arg(format!("{}/far", node.cgroup_parent));
-    command.args(["--quic", "127.0.0.1:0"]);
+    command.args(["--quic", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut agent = command.spawn().expect("an agent starts");
     eventually("the far agent", || {

@@ -38,6 +38,16 @@ impl Leftovers {
     }
 }
 
+/// Kill every process whose command line names something below `root`, a directory of a test:
+/// executors that are not in their cgroup yet, and whoever else works there.
+pub(crate) fn end_all_of(root: &Path) {
+    let below = root.display().to_string();
+    for pid in crate::process::naming(&below) {
+        let pid = nix::unistd::Pid::from_raw(pid);
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+    }
+}
+
 /// Kill and remove whatever is below `parent`, after a test whatever its outcome.
 pub(crate) fn sweep(parent: &str) {
     for _ in 0..50 {

@@ -5,12 +5,16 @@
 
 mod answer;
 mod binary;
+pub mod history;
 mod image;
 mod joined;
+pub mod lab;
 mod leftovers;
+mod namespace;
 mod node;
 mod process;
 mod registry;
+mod wire;
 
 pub use answer::Answer;
 pub use binary::bramble;
@@ -20,6 +24,7 @@ pub use leftovers::Leftovers;
 pub use node::{Node, NodeBuilder};
 pub use process::{alive, cgroup_processes, children_named, is_zombie};
 pub use registry::{Protection, RunningRegistry, Server, has_registry_tools, skopeo_copy, succeed};
+pub use wire::{Lost, request};
 
 use std::path::Path;
 use std::time::{Duration, Instant};

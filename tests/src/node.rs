@@ -1,14 +1,13 @@
 //! One node: a `bramble up` in a network namespace of its own.
 
-use crate::leftovers::{Leftovers, sweep};
+use crate::leftovers::{Leftovers, end_all_of, sweep};
+use crate::namespace::anchor;
 use crate::process::cgroup_directories;
 use crate::{Answer, BusyboxImage, PATIENCE, bramble, eventually, within};
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use std::io::Write;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,6 +19,9 @@ static NUMBER: AtomicU32 = AtomicU32::new(1);
 /// What to start a node with.
 #[derive(Clone, Debug, Default)]
 pub struct NodeBuilder {
+    name: Option<String>,
+    role: Option<String>,
+    own_boot: bool,
     arguments: Vec<String>,
     environment: Vec<(String, PathBuf)>,
     data_dir: Option<PathBuf>,
@@ -29,6 +31,10 @@ pub struct NodeBuilder {
 pub struct Node {
     pub name: String,
     pub cgroup_parent: String,
+    /// The verb that starts it.
+    role: String,
+    /// Whether it has a mount namespace with a boot id of its own, so that it can be booted anew.
+    own_boot: bool,
     root: TempDir,
     arguments: Vec<String>,
     environment: Vec<(String, PathBuf)>,
@@ -39,6 +45,24 @@ pub struct Node {
 }
 
 impl NodeBuilder {
+    /// Call it so; else it gets a name that no other node of this machine has.
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Start it with another verb than `up`.
+    pub fn role(mut self, verb: &str) -> Self {
+        self.role = Some(verb.into());
+        self
+    }
+
+    /// Give it a boot id of its own, so that [`Node::reboot`] is one to bramble, too.
+    pub fn own_boot(mut self) -> Self {
+        self.own_boot = true;
+        self
+    }
+
     /// Add an argument of `bramble up`.
     pub fn arg(mut self, argument: &str) -> Self {
         self.arguments.push(argument.into());
@@ -67,44 +91,23 @@ impl NodeBuilder {
     /// Make directories and namespace, but start nothing yet.
     pub fn prepare(self) -> Node {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("t{}-{number}", std::process::id());
+        let unique = format!("t{}-{number}", std::process::id());
         let root = tempfile::Builder::new().prefix("bramble-test-").tempdir();
         let root = root.expect("a temporary directory can be made");
-        let mut anchor = Command::new("sleep");
-        anchor.arg("infinity").stdin(Stdio::null());
-        let anchor = in_new_network(&mut anchor).spawn().expect("sleep starts");
-        let node = Node {
-            cgroup_parent: format!("/bramble-test-{name}"),
-            name,
+        let anchor = anchor(self.own_boot.then(|| root.path()));
+        Node {
+            cgroup_parent: format!("/bramble-test-{unique}"),
+            name: self.name.unwrap_or(unique),
+            role: self.role.unwrap_or_else(|| "up".into()),
+            own_boot: self.own_boot,
             data_dir: self.data_dir.unwrap_or_else(|| root.path().join("data")),
             root,
             arguments: self.arguments,
             environment: self.environment,
             anchor,
             process: None,
-        };
-        // The new namespace is there once the anchor's differs from ours.
-        let own = std::fs::read_link("/proc/self/ns/net").expect("own namespace");
-        eventually("the node's network namespace", || {
-            let link = format!("/proc/{}/ns/net", node.anchor.id());
-            std::fs::read_link(link).ok().filter(|theirs| *theirs != own)
-        });
-        node.inside("ip").args(["link", "set", "lo", "up"]).status().expect("ip runs");
-        node
+        }
     }
-}
-
-#[allow(unsafe_code)]
-fn in_new_network(command: &mut Command) -> &mut Command {
-    let start = || {
-        // The anchor must not outlive a test that was killed.
-        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-        unshare(CloneFlags::CLONE_NEWNET)?;
-        Ok(())
-    };
-    // SAFETY: between fork and exec only prctl(2) and unshare(2) are called, both
-    // async-signal-safe.
-    unsafe { command.pre_exec(start) }
 }
 
 impl Node {
@@ -143,7 +146,11 @@ impl Node {
     /// A command inside the node's network.
     pub fn inside(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/proc/{}/ns/net", self.anchor.id())).arg("--").arg(program);
+        command.arg(format!("--net=/proc/{}/ns/net", self.anchor.id()));
+        if self.own_boot {
+            command.arg(format!("--mount=/proc/{}/ns/mnt", self.anchor.id()));
+        }
+        command.arg("--").arg(program);
         command
     }
 
@@ -155,7 +162,7 @@ impl Node {
     /// The `bramble up` command of this node, not yet started.
     pub fn up_command(&self) -> Command {
         let mut command = self.inside(&bramble().display().to_string());
-        command.arg("up").arg("--name").arg(&self.name);
+        command.arg(&self.role).arg("--name").arg(&self.name);
         command.arg("--data-dir").arg(self.data_dir()).arg("--run-dir").arg(self.run_dir());
         command.arg("--cgroup-parent").arg(&self.cgroup_parent);
         command.args(&self.arguments).stdin(Stdio::null());
@@ -179,13 +186,24 @@ impl Node {
 
     /// Start bramble without waiting for it.
     pub fn spawn(&mut self) {
+        self.spawn_with(&[]);
+    }
+
+    /// Like [`Node::spawn`], with arguments for this start alone.
+    pub fn spawn_with(&mut self, arguments: &[&str]) {
         let open = |name: &str| {
             let path = self.root.path().join(name);
             std::fs::OpenOptions::new().create(true).append(true).open(path).expect("a log opens")
         };
-        let process =
-            self.up_command().stdout(open("banner")).stderr(open("log")).spawn().expect("starts");
-        self.process = Some(process);
+        let mut command = self.up_command();
+        command.args(arguments).stdout(open("banner")).stderr(open("log"));
+        self.process = Some(command.spawn().expect("starts"));
+    }
+
+    /// Change the environment of the next `bramble up`.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.into(), value.into()));
     }
 
     /// Pid of the running `bramble up`.
@@ -198,6 +216,36 @@ impl Node {
         let Some(mut process) = self.process.take() else { return };
         kill(Pid::from_raw(process.id() as i32), signal).expect("the process exists");
         within(PATIENCE, "the end of bramble", || process.try_wait().ok().flatten());
+    }
+
+    /// End this node as a power cut does: bramble, executors and tasks, none of which can say a
+    /// word. What only memory holds is lost; a lab's cable must be cut before.
+    pub fn power_off(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        end_all_of(self.root.path());
+        sweep(&self.cgroup_parent);
+        let _ = self.anchor.kill();
+        let _ = self.anchor.wait();
+        let _ = std::fs::remove_dir_all(self.run_dir());
+    }
+
+    /// After [`Node::power_off`]: a kernel that knows nothing yet. Starts no bramble.
+    pub fn reboot(&mut self) {
+        self.anchor = anchor(self.own_boot.then(|| self.root.path()));
+    }
+
+    /// Set a variable for later starts.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.into(), value.into()));
+    }
+
+    /// Whether the bramble process lives.
+    pub fn is_up(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(None)))
     }
 
     /// Run `bramble down` for this node; gives its output.

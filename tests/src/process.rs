@@ -50,6 +50,19 @@ fn collect(directory: &Path, found: &mut Vec<std::path::PathBuf>) {
     found.push(directory.to_path_buf());
 }
 
+/// Pids of processes, but not of this one, whose command line contains `text`.
+pub(crate) fn naming(text: &str) -> Vec<i32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
+    let others = pids.filter(|pid| *pid as u32 != std::process::id());
+    others
+        .filter(|pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.windows(text.len()).any(|part| part == text.as_bytes())
+        })
+        .collect()
+}
+
 /// Pids of processes whose command line has `word` as one of its arguments.
 pub fn children_named(word: &str) -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };

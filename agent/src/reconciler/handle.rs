@@ -2,7 +2,7 @@
 
 use super::book::Held;
 use super::outbox::Outbox;
-use super::{Event, Followed, ReconcileError};
+use super::{Event, Followed, OwnTask, ReconcileError};
 use bramble_core::converge::Seen;
 use bramble_core::model::{Assignment, TaskId, VolumeId};
 use bramble_protocol::message::{AssignmentSet, StatusKey};
@@ -133,10 +133,32 @@ impl Reconciling {
         let _ = self.events.send(Event::Acknowledged(keys)).await;
     }
 
+    /// Say that a session with a leader began, or that it ended.
+    pub async fn led(&self, led: bool) {
+        // Without a reconciler nobody acts on it.
+        let _ = self.events.send(Event::Led(led)).await;
+    }
+
+    /// Tasks that need a lease may run until this moment (CLOCK_BOOTTIME, milliseconds).
+    pub async fn renew(&self, until_ms: u64) {
+        // As above; the executors keep what they were told.
+        let _ = self.events.send(Event::Lease(until_ms)).await;
+    }
+
     /// The cluster gave these volumes up, and no others.
     pub async fn give_up(&self, ids: BTreeSet<VolumeId>) {
         // Without a reconciler the next session orders it again.
         let _ = self.events.send(Event::GivenUp(ids)).await;
+    }
+
+    /// Everything assigned to this agent, in the order of the task ids.
+    ///
+    /// # Errors
+    /// When the reconciler is gone.
+    pub async fn tasks(&self) -> Result<Vec<OwnTask>, ReconcileError> {
+        let (reply, told) = oneshot::channel();
+        self.events.send(Event::Tell(reply)).await.map_err(|_| ReconcileError::Gone)?;
+        told.await.map_err(|_| ReconcileError::Gone)
     }
 
     /// Stop every task with its grace and start no more; resolves when all have ended and their

@@ -24,8 +24,9 @@ const BUSYBOX: &str = "/bin/busybox";
 pub const IMAGE: &str = "bramble.test/busybox:latest";
 const BRIDGE: &str = "brtest0";
 
+#[track_caller]
 pub fn text(error: impl std::fmt::Display) -> String {
-    error.to_string()
+    format!("{error} (line {})", std::panic::Location::caller().line())
 }
 
 /// Move this process into a fresh network namespace; says why it cannot.
@@ -189,6 +190,7 @@ pub fn command_task(id: &str, line: &str) -> Assignment {
             local_volumes: Vec::new(),
             pod: Vec::new(),
             secrets: Vec::new(),
+            alone: <_>::default(),
         },
         run: true,
     }

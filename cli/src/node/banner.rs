@@ -9,15 +9,12 @@ use std::net::SocketAddr;
 pub fn up(
     config: &NodeConfig,
     role: NodeRole,
-    http: Option<SocketAddr>,
+    http: SocketAddr,
     master: Option<&Master>,
 ) -> String {
-    let Some(http) = http.filter(|_| role != NodeRole::Agent) else {
-        return format!(
-            "bramble agent {} is up; its cluster's nodes show it in `bramble status`\n",
-            config.name
-        );
-    };
+    if role == NodeRole::Agent {
+        return agent(config, http);
+    }
     let url = format!("http://{}", shown(http));
     let open = if config.open_api {
         "API    open to everyone who reaches it (--open-api): they can run code as root here"
@@ -40,6 +37,18 @@ pub fn up(
     )
 }
 
+/// The lines of a node that is an agent only.
+fn agent(config: &NodeConfig, http: SocketAddr) -> String {
+    format!(
+        "bramble agent {name} is up; its cluster's nodes show it in `bramble status`\n\
+         API    http://{url}, answered by the cluster's masters\n\
+         socket {socket}, for root on this machine\n",
+        name = config.name,
+        url = shown(http),
+        socket = config.run_dir.join("bramble.sock").display(),
+    )
+}
+
 /// A bound address as a user would type it.
 fn shown(http: SocketAddr) -> String {
     if http.ip().is_unspecified() { format!("localhost:{}", http.port()) } else { http.to_string() }
@@ -57,4 +66,13 @@ pub fn left_running(tasks: usize) -> String {
              `bramble down` stops them\n"
         ),
     }
+}
+
+/// What a stopped node says besides where some of its tasks must not run unseen.
+pub fn left_leased() -> String {
+    let seconds = bramble_core::lease::LEASE_MS / 1000;
+    format!(
+        "but apps with volumes and those with MARATHON_SINGLE_INSTANCE_APP end in {seconds} s, \
+         unless it is back by then\n"
+    )
 }

@@ -6,26 +6,32 @@ mod down;
 mod finder;
 mod joining;
 mod levels;
+mod offline;
+mod own;
 mod place;
 mod renewal;
 
 pub use down::run as down;
+pub use offline::{Restore, recover, restore};
 pub use renewal::{ResetArgs, run as reset_identity};
 
 use crate::config::NodeConfig;
 use agent::AgentPart;
 use anyhow::{Context, Result};
+use bramble_agent::AgentHandle;
 use bramble_core::model::NodeRole;
 use bramble_master::api::{self, ApiConfig};
 use bramble_master::artifacts::Artifacts;
 use bramble_master::founding;
+use bramble_master::masters::Distant;
+use bramble_master::relay::{Relay, RelayConfig};
 use bramble_master::server::{Master, MasterConfig};
-use bramble_protocol::net::{Alpn, Announcement, Directory, Endpoint, Farewell, Links};
+use bramble_protocol::net::{Alpn, Announcement, Directory, Endpoint, Farewell, Link, Links};
 use finder::Finder;
 use levels::Levels;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Threads of a node's runtime: enough to keep two cores busy, few enough to stay small.
@@ -54,13 +60,9 @@ pub async fn run(mut config: NodeConfig, role: NodeRole, levels: Arc<Levels>) ->
     let _claim = place::claim(&config)?;
     renewal::check(&config.data_dir)?;
     // Ports first: a taken one must be known before anything is written.
-    let listening = match role {
-        NodeRole::Agent => None,
-        NodeRole::Full | NodeRole::Master => {
-            let api = api_config(&config)?;
-            Some((api::bind(&api).await?, api))
-        }
-    };
+    let api = api_config(&config)?;
+    let listeners = api::bind(&api).await?;
+    let http = listeners.http();
     let endpoint = Arc::new(Endpoint::bind(config.quic, None)?);
     let quic = endpoint.local_addr().context("reading the cluster port")?;
     let directory = Arc::new(Directory::default());
@@ -84,10 +86,11 @@ pub async fn run(mut config: NodeConfig, role: NodeRole, levels: Arc<Levels>) ->
         name: config.name.clone(),
     };
     let links = Arc::new(Links::new(endpoint.clone(), directory.clone()));
-    let http = listening.as_ref().map(|(listeners, _)| listeners.http());
-    let master = match listening {
+    // Whichever part of the node answers the API takes the listeners.
+    let mut door = Some((api, listeners));
+    let master = match door.take_if(|_| role != NodeRole::Agent) {
         None => None,
-        Some((listeners, api)) => {
+        Some((api, listeners)) => {
             directory.note(&own, role, reachable(quic));
             let config = MasterConfig {
                 data_dir: config.data_dir.clone(),
@@ -95,21 +98,40 @@ pub async fn run(mut config: NodeConfig, role: NodeRole, levels: Arc<Levels>) ->
                 api,
                 listeners,
                 endpoint: endpoint.clone(),
-                links,
+                links: links.clone(),
                 keys,
-                levels,
+                levels: levels.clone(),
                 agent_timeout: config.agent_timeout,
+                rebalance: config.rebalance,
                 voter_grace: config.voter_grace,
             };
             Some(Arc::new(Master::start(config).await?))
         }
     };
-    let answering = tokio::spawn(answer(endpoint.clone(), directory.clone(), master.clone()));
+    let agents = Arc::new(OnceLock::new());
+    let answering =
+        tokio::spawn(answer(endpoint.clone(), directory.clone(), master.clone(), agents.clone()));
     let agent = match role {
         NodeRole::Master => None,
         NodeRole::Full | NodeRole::Agent => {
-            Some(AgentPart::start(&config, &identity, endpoint.clone(), directory).await?)
+            let agent =
+                AgentPart::start(&config, &identity, endpoint.clone(), links.clone()).await?;
+            // Set once, here.
+            let _ = agents.set(agent.handle());
+            Some(agent)
         }
+    };
+    let relay = match (door, &agent) {
+        (Some((api, listeners)), Some(agent)) => Some(Relay::start(RelayConfig {
+            api,
+            listeners,
+            key: &identity.key,
+            masters: Arc::new(Distant::new(endpoint.clone(), links)),
+            own: own::own_state(agent.handle(), own.agent(), config.name.clone()),
+            levels,
+            verdict: endpoint.verdict(),
+        })),
+        _ => None,
     };
     let announced = finder.announce(announcement).await;
     crate::output::tell(&banner::up(&config, role, http, master.as_deref()));
@@ -126,6 +148,9 @@ pub async fn run(mut config: NodeConfig, role: NodeRole, levels: Arc<Levels>) ->
         () = cloned(&endpoint) => Err(renewal::mark_cloned(&config.data_dir)),
     };
     drop(announced);
+    if let Some(relay) = relay {
+        relay.stop().await;
+    }
     if let Some(agent) = agent {
         agent.stop(&config).await;
     }
@@ -145,21 +170,40 @@ async fn cloned(endpoint: &Endpoint) {
     }
 }
 
+fn is_removed(directory: &Directory, link: &Link) -> bool {
+    link.peer.as_ref().is_some_and(|peer| directory.refuses(&peer.node_id))
+}
+
 /// Answer every link that somebody dials, each by the part of the node that it is for.
-async fn answer(endpoint: Arc<Endpoint>, directory: Arc<Directory>, master: Option<Arc<Master>>) {
+/// The agent's comes later than the rest: it takes over its tasks first.
+async fn answer(
+    endpoint: Arc<Endpoint>,
+    directory: Arc<Directory>,
+    master: Option<Arc<Master>>,
+    agent: Arc<OnceLock<AgentHandle>>,
+) {
     while let Some(link) = endpoint.accept().await {
         match (&master, link.alpn) {
+            (_, Alpn::Peer) if is_removed(&directory, &link) => {
+                link.connection.close(1u32.into(), Farewell::Removed.reason().as_bytes());
+            }
+            (_, Alpn::Peer) if agent.get().is_some() => {
+                let agent = agent.get().cloned();
+                tokio::spawn(async move {
+                    if let Some(agent) = agent {
+                        agent.serve_peer(link).await;
+                    }
+                });
+            }
             (Some(master), Alpn::Agent | Alpn::Raft | Alpn::Join | Alpn::Api) => {
                 master.answer(link).await;
-            }
-            _ if link.peer.as_ref().is_some_and(|peer| directory.refuses(&peer.node_id)) => {
-                link.connection.close(1u32.into(), Farewell::Removed.reason().as_bytes());
             }
             _ => link.connection.close(1u32.into(), b"this node does not answer that"),
         }
     }
 }
 
+/// What the node's API is told of its settings.
 fn api_config(config: &NodeConfig) -> Result<ApiConfig> {
     Ok(ApiConfig {
         http: config.http,

@@ -2,11 +2,14 @@
 
 mod agents;
 mod apps;
+mod backup;
 mod deploy;
+mod drain;
 mod exec;
 mod images;
 mod logs;
 mod members;
+pub mod passphrase;
 mod pods;
 mod rollouts;
 mod secret;
@@ -79,6 +82,10 @@ pub enum Verb {
     Images,
     /// List agents, or set their attributes and roles
     Agents(agents::AgentsArgs),
+    /// Give an agent no tasks any more, and move those it has to others as their apps allow
+    Drain(drain::DrainArgs),
+    /// Open a drained agent again
+    Undrain(drain::UndrainArgs),
     /// Show the cluster in a few lines
     Status,
     /// Put, list and remove secrets
@@ -91,6 +98,11 @@ pub enum Verb {
     RmNode(members::RemoveArgs),
     /// Print the token other machines join with, or make a new one
     Token(members::TokenArgs),
+    /// Write all that makes this cluster into one file, sealed with a passphrase
+    ///
+    /// Definitions, versions, deployments, secrets, and the keys of the cluster. Not images, not the
+    /// data of volumes, not what tasks wrote. `bramble restore` makes a node of it.
+    Backup(backup::BackupArgs),
 }
 
 /// Carry out one verb. Gives the process's exit code.
@@ -113,12 +125,15 @@ pub async fn run(common: &Common, verb: Verb) -> Result<u8> {
         Verb::Load(args) => images::load(&client, common, args).await,
         Verb::Images => images::list(&client, common).await,
         Verb::Agents(args) => agents::run(&client, common, args).await,
+        Verb::Drain(args) => drain::drain(&client, common, args).await,
+        Verb::Undrain(args) => drain::undrain(&client, common, args).await,
         Verb::Status => status::run(&client, common).await,
         Verb::Secret(args) => secret::run(&client, common, args).await,
         Verb::Volume(args) => volumes::run(&client, common, args).await,
         Verb::Masters => members::masters(&client, common).await,
         Verb::RmNode(args) => members::remove(&client, common, args).await,
         Verb::Token(args) => members::token(&client, common, args).await,
+        Verb::Backup(args) => backup::run(&client, common, args).await,
     }
 }
 

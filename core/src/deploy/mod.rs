@@ -6,11 +6,13 @@
 mod asked;
 mod away;
 mod crowd;
+mod drain;
 mod keep;
 mod layers;
 mod moving;
 mod plan;
 mod progress;
+mod rebalance;
 mod resize;
 mod restart;
 mod review;
@@ -20,17 +22,24 @@ mod staged;
 mod stuck;
 mod upgrade;
 
+pub(crate) use asked::duration_ms;
 pub use asked::{Asked, BadLabel, asked};
 pub use away::{absences, next_absence};
+pub use drain::{Left, Stay, left};
 pub use keep::keep;
 pub use layers::is_cyclic;
 pub use plan::{plan, plan_with_restarts};
 pub use progress::{Progress, Set, Stage, progress};
+pub use rebalance::{
+    REBALANCE_AFTER_MS, REBALANCE_FOR_MS, REBALANCE_MOVE_MS, REBALANCE_MOVES_MAX,
+    REBALANCE_PAUSE_MS, end_rebalance, next_rebalance, rebalance,
+};
 pub use review::{give_up, next_deadline};
 pub(crate) use review::{overdue, review};
 pub use stuck::{LAUNCH_TIMEOUT_MS, next_stuck, stuck};
 
 use crate::command::Command;
+use crate::machine::addable_stable;
 use crate::model::{ActionKind, AppId, Deployment, DeploymentAction, InstanceId, State, Time};
 use crowd::Crowd;
 use std::collections::BTreeSet;
@@ -93,7 +102,7 @@ pub fn advance(
     for action in deployment.current_actions() {
         let moves = moves(deployment, state, action);
         done &= moves.done;
-        commands.extend(to_commands(&action.app_id, moves, ids));
+        commands.extend(to_commands(state, &action.app_id, moves, ids));
     }
     commands.extend(keep_finished(deployment, state, ids));
     if !review(deployment, state).is_empty() {
@@ -151,13 +160,18 @@ fn keep_finished(deployment: &Deployment, state: &State, ids: &mut dyn IdSource)
         if to_come.contains(id) {
             continue;
         }
-        commands.extend(to_commands(id, keep::moves(state, id), ids));
+        commands.extend(to_commands(state, id, keep::behind(state, id), ids));
     }
     commands
 }
 
 /// Stops come first: what they free at once may be what the new ones need.
-fn to_commands(app_id: &AppId, moves: Moves, ids: &mut dyn IdSource) -> Vec<Command> {
+fn to_commands(
+    state: &State,
+    app_id: &AppId,
+    moves: Moves,
+    ids: &mut dyn IdSource,
+) -> Vec<Command> {
     let mut commands: Vec<Command> = moves
         .stop
         .chunks(INSTANCES_PER_COMMAND_MAX)
@@ -173,7 +187,9 @@ fn to_commands(app_id: &AppId, moves: Moves, ids: &mut dyn IdSource) -> Vec<Comm
         let count = count.min(INSTANCES_ADDED_MAX);
         (0..count).map(|_| InstanceId::compose(app_id, &ids.uuid())).collect()
     };
-    let (new, stable) = (some(moves.add), some(moves.add_stable));
+    // What would not be added now must not be asked for: the answer would be to ask again.
+    let add_stable = moves.add_stable.min(addable_stable(state, app_id));
+    let (new, stable) = (some(moves.add), some(add_stable));
     commands.extend(
         new.chunks(INSTANCES_PER_COMMAND_MAX)
             .map(|ids| Command::AddInstances { app_id: app_id.clone(), ids: ids.to_vec() }),

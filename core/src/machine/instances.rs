@@ -58,19 +58,7 @@ fn add_of(
     if let Some(id) = ids.iter().find(|id| !id.0.starts_with(&prefix)) {
         return Err(Rejection::InstanceMisnamed(id.clone(), app_id.clone()));
     }
-    let record = &state.apps[app_id];
-    let alike = |i: &&Instance| record.same_config(i.assigned_version(), version);
-    // The replacement of one that stands wrong comes before it goes.
-    let stays = |i: &&Instance| {
-        !state.is_inactive(&i.id) && i.task.as_ref().is_none_or(|task| task.misplaced.is_none())
-    };
-    let running = state.instances_of(app_id).filter(|i| i.goal == Goal::Running).filter(stays);
-    let room = (wanted as usize).saturating_sub(running.filter(alike).count()).min(ids.len());
-    // A version on trial may have volumes that the one beside it has not.
-    let app = record.at_version(version).unwrap_or(&record.app);
-    let woken = parked(state, app, room);
-    let most = app.instances.max(record.app.instances);
-    let fresh = fresh_room(state, app, most).min(room - woken.len());
+    let (woken, fresh) = addable(state, &state.apps[app_id], version, wanted, ids.len());
     let mut events = Vec::new();
     for id in woken.iter().chain(ids.iter().take(fresh)) {
         let now = state.now;
@@ -83,6 +71,39 @@ fn add_of(
         events.push(Event::InstanceAdded { instance_id, app_id, version });
     }
     Ok(events)
+}
+
+/// Which parked instances of a version would be woken, and how many new ones added beside them, if
+/// `asked` were asked for so that there are `wanted`.
+fn addable(
+    state: &State,
+    record: &AppRecord,
+    version: Time,
+    wanted: u32,
+    asked: usize,
+) -> (Vec<InstanceId>, usize) {
+    let alike = |i: &&Instance| record.same_config(i.assigned_version(), version);
+    // The replacement of one that stands wrong comes before it goes.
+    let stays = |i: &&Instance| {
+        !state.is_inactive(&i.id) && i.task.as_ref().is_none_or(|task| task.misplaced.is_none())
+    };
+    let all = state.instances_of(&record.app.id);
+    let running = all.filter(|i| i.goal == Goal::Running).filter(stays);
+    let room = (wanted as usize).saturating_sub(running.filter(alike).count()).min(asked);
+    // A version on trial may have volumes that the one beside it has not.
+    let app = record.at_version(version).unwrap_or(&record.app);
+    let woken = parked(state, app, room);
+    let most = app.instances.max(record.app.instances);
+    let fresh = fresh_room(state, app, most).min(room - woken.len());
+    (woken, fresh)
+}
+
+/// How many instances of the version that is kept up beside a trial would be added now.
+pub(crate) fn addable_stable(state: &State, app_id: &AppId) -> u32 {
+    let Some((record, rollout)) = state.apps.get(app_id).zip(state.held(app_id)) else { return 0 };
+    let (version, wanted) = (rollout.stable, rollout.stable_instances);
+    let (woken, fresh) = addable(state, record, version, wanted, wanted as usize);
+    u32::try_from(woken.len() + fresh).unwrap_or(wanted)
 }
 
 /// Parked instances whose volumes an app can use again, at most `count`: those whose agent is
@@ -100,13 +121,19 @@ fn parked(state: &State, app: &App, count: usize) -> Vec<InstanceId> {
 }
 
 /// How many instances an app may have that never were. One with volumes has at most `most` in
-/// all: those that still stop are woken when they have.
+/// all: those that still stop are woken when they have. What runs without volumes, of a version
+/// beside this one, holds no place of theirs.
 fn fresh_room(state: &State, app: &App, most: u32) -> usize {
     if !app.is_resident() {
         return usize::MAX;
     }
+    let record = state.apps.get(&app.id);
+    let volumes = |i: &Instance| {
+        let own = record.and_then(|record| record.at_version(i.assigned_version()));
+        own.is_none_or(App::is_resident)
+    };
     let counts = |i: &&Instance| match i.goal {
-        Goal::Running => true,
+        Goal::Running => volumes(i),
         Goal::Stopped => i.reservation.as_ref().is_some_and(|r| r.fits(app)),
         Goal::Decommissioned => false,
     };

@@ -3,9 +3,11 @@
 //! Knows which method of which route goes where, and nothing of what the handlers do.
 
 use super::access::{self, Peer};
+use super::editing::Editing;
 use super::error::ApiError;
 use super::limits::{REQUESTS_MAX, STREAMS_MAX};
 use super::query::Query;
+use super::relay::{self, Aim, Origin, Passed, Quiet};
 use super::reply::{self, Reply};
 use super::route::{Route, route};
 use super::{
@@ -13,15 +15,16 @@ use super::{
     native, pages, pods, queue, system, tasks,
 };
 use crate::artifacts::Artifacts;
+use crate::masters::Lead;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// What all requests share.
@@ -41,8 +44,8 @@ pub(crate) struct Shared {
     pub(crate) shutdown: CancellationToken,
     /// Bounds streams that outlive their handler.
     pub(crate) streams: Arc<Semaphore>,
-    /// Held from reading an app to changing it.
-    pub(crate) editing: Mutex<()>,
+    pub(crate) editing: Editing,
+    pub(crate) quiet: Quiet,
     requests: Semaphore,
     pub(crate) counts: Counts,
 }
@@ -63,7 +66,7 @@ impl Shared {
 
     /// Whether this master leads now.
     pub(crate) fn leads(&self) -> bool {
-        (self.api.leads)()
+        matches!(*self.api.masters.lead().borrow(), Lead::Here { .. })
     }
 
     /// Requests being handled now.
@@ -86,9 +89,14 @@ pub(crate) struct Hangup(pub(crate) CancellationToken);
 /// The head of one request.
 pub(crate) struct Call {
     pub(crate) shared: Arc<Shared>,
+    /// Who asked the node that the request came to first.
     pub(crate) peer: Peer,
+    /// Who shall answer, where another node passed the request on.
+    pub(crate) aim: Option<Aim>,
     pub(crate) method: Method,
     pub(crate) headers: HeaderMap,
+    /// Path and query, as the client wrote them.
+    pub(crate) uri: Uri,
     /// Path of the request, as the client wrote it.
     pub(crate) path: String,
     pub(crate) query: Query,
@@ -134,7 +142,8 @@ pub(crate) fn router(
         started: Instant::now(),
         shutdown,
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
-        editing: Mutex::new(()),
+        editing: Editing::default(),
+        quiet: Quiet::default(),
         requests: Semaphore::new(REQUESTS_MAX),
         counts: Counts::default(),
     };
@@ -146,6 +155,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
     let method = request.method().clone();
     let path = request.uri().path().to_string();
     let headers = request.headers().clone();
+    let passed_on = request.extensions().get::<Origin>().is_some_and(|o| o.aim.is_some());
     let outcome = admit(shared.clone(), request).await;
     let mut answer = outcome.unwrap_or_else(|error| error.reply());
     let status = answer.status();
@@ -157,15 +167,23 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
     tracing::debug!(%method, path, status = status.as_u16(), "answered");
     let leader = shared.leads().then(|| format!("http://{}", shared.address()));
     reply::decorate(answer.headers_mut(), leader.as_deref());
-    cors::allow(&shared.allow_origins, &headers, answer.headers_mut());
+    // The node that the page talks to says which pages may.
+    if !passed_on {
+        cors::allow(&shared.allow_origins, &headers, answer.headers_mut());
+    }
     // Nobody reads the body of a HEAD: its length is told, and that is the plain one's.
-    if method == Method::HEAD { answer } else { compress::gzip(&headers, answer).await }
+    let finished = method == Method::HEAD || answer.extensions().get::<Passed>().is_some();
+    if finished { answer } else { compress::gzip(&headers, answer).await }
 }
 
 async fn admit(shared: Arc<Shared>, mut request: Request<Body>) -> Result<Reply, ApiError> {
-    // A request without a peer did not come through `listen`: trust it with nothing.
-    let peer = request.extensions().get::<Peer>().copied().ok_or(ApiError::NoRoute)?;
-    access::check(peer, request.method(), request.headers(), shared.open_api)?;
+    // A request without an origin did not come through `listen`: trust it with nothing.
+    let origin = request.extensions().get::<Origin>().copied().ok_or(ApiError::NoRoute)?;
+    let Origin { peer, aim } = origin;
+    // The node it came to first has checked what was passed on.
+    if aim.is_none() {
+        access::check(peer, request.method(), request.headers(), shared.open_api)?;
+    }
     let target = route(request.method(), request.uri().path()).ok_or(ApiError::NoRoute)?;
     let _permit = shared.requests.try_acquire().map_err(|_| ApiError::TooManyRequests)?;
     let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
@@ -174,14 +192,30 @@ async fn admit(shared: Arc<Shared>, mut request: Request<Body>) -> Result<Reply,
     let call = Call {
         shared: shared.clone(),
         peer,
+        aim,
         query: Query::of(&parts.uri),
         path: parts.uri.path().to_string(),
+        uri: origin_form(parts.uri),
         hangup: hangup.0,
         method: parts.method,
         headers: parts.headers,
     };
+    relay::settle(target, &call, Content { body, upgrade }).await
+}
+
+/// A URI without scheme and host: those of a proxy request name the node that was asked.
+fn origin_form(uri: Uri) -> Uri {
+    uri.path_and_query().cloned().map_or(Uri::from_static("/"), Uri::from)
+}
+
+/// Have this node's own handlers answer.
+pub(crate) async fn perform(
+    target: Route,
+    call: &Call,
+    content: Content,
+) -> Result<Reply, ApiError> {
     let allow = methods(&target);
-    match handle(target, &call, Content { body, upgrade }).await {
+    match handle(target, call, content).await {
         Err(ApiError::MethodNotAllowed) => {
             let mut answer = match call.method {
                 Method::OPTIONS => reply::empty(StatusCode::OK),
@@ -216,6 +250,7 @@ fn methods(target: &Route) -> &'static str {
         Route::Volume(_) => "DELETE, OPTIONS",
         Route::Volumes => "GET, OPTIONS",
         Route::Agent(_) => "GET, HEAD, OPTIONS, PATCH",
+        Route::Drain(_) => "DELETE, GET, HEAD, OPTIONS, POST",
         Route::AppTask(..) | Route::Deployment(_) | Route::QueueDelay(_) | Route::Node(_) => {
             "DELETE, OPTIONS"
         }
@@ -254,6 +289,7 @@ fn methods(target: &Route) -> &'static str {
         | Route::Agents
         | Route::Masters
         | Route::Secrets
+        | Route::Backup
         | Route::Token => "GET, HEAD, OPTIONS",
     }
 }
@@ -293,7 +329,7 @@ async fn artifact(path: String, call: &Call, body: Body) -> Result<Reply, ApiErr
 }
 
 /// Whether the method only reads; HEAD is GET whose body hyper leaves out.
-fn reads(method: &Method) -> bool {
+pub(crate) fn reads(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
@@ -359,10 +395,14 @@ async fn json(target: Route, call: &Call, body: Body) -> Result<Reply, ApiError>
         (Route::Agents, Method::GET) => native::agents(call),
         (Route::Agent(name), Method::GET) => native::agent(call, &name),
         (Route::Agent(name), Method::PATCH) => native::change_agent(call, &name, body).await,
+        (Route::Drain(name), Method::GET) => native::drain(call, &name),
+        (Route::Drain(name), Method::POST) => native::set_drain(call, &name, true).await,
+        (Route::Drain(name), Method::DELETE) => native::set_drain(call, &name, false).await,
         (Route::Token, Method::GET) => native::token(call),
         (Route::RotateToken, Method::POST) => native::rotate_token(call).await,
         (Route::Masters, Method::GET) => native::masters(call),
         (Route::Node(name), Method::DELETE) => native::remove_node(call, &name).await,
+        (Route::Backup, Method::GET) => native::backup(call).await,
         (Route::Secrets, Method::GET) => native::secrets(call),
         (Route::Secret(name), Method::PUT) => native::put_secret(call, &name, body).await,
         (Route::Secret(name), Method::DELETE) => native::remove_secret(call, &name).await,

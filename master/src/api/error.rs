@@ -3,6 +3,7 @@
 //!
 //! The texts are Marathon's own, so they start upper-case where its do.
 
+use super::relay::NOT_LEADER_HEADER;
 use super::reply::{self, Reply};
 use crate::administration::AdministrationError;
 use crate::artifacts::ArtifactError;
@@ -69,6 +70,18 @@ pub(crate) enum ApiError {
     VolumeUnknown(String),
     #[error("There is no leader")]
     NoLeader,
+    /// To another node: nothing was done, ask whoever leads.
+    #[error("this master is not the leader any more; send the request again")]
+    NotLeader,
+    #[error("{0}")]
+    NoMaster(String),
+    #[error(
+        "the leader was lost while it worked on this; it may have been done: look before you \
+         send it again"
+    )]
+    LeaderLost,
+    #[error("Detected forwarding loop.")]
+    ForwardingLoop,
     #[error("Plugin '{0}' does not exist")]
     PluginUnknown(String),
     #[error("this node keeps no artifacts; start bramble with --artifact-store")]
@@ -127,6 +140,13 @@ pub(crate) enum ApiError {
     Administration(AdministrationError),
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
+    #[error(
+        "a backup holds every key of the cluster, so it is answered on the local socket only: run \
+        `bramble backup` as root on a master, without --url"
+    )]
+    SocketOnly,
+    #[error("no backup could be made: {0}")]
+    Backup(String),
     #[error(transparent)]
     Vault(VaultError),
     #[error(transparent)]
@@ -174,9 +194,14 @@ impl ApiError {
             E::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             E::UpgradeNeeded(_) => StatusCode::UPGRADE_REQUIRED,
             E::AccessDenied { .. } => StatusCode::UNAUTHORIZED,
-            E::NodeOnly | E::ForeignOrigin { .. } | E::ForeignHost { .. } => StatusCode::FORBIDDEN,
+            E::NodeOnly | E::SocketOnly | E::ForeignOrigin { .. } | E::ForeignHost { .. } => {
+                StatusCode::FORBIDDEN
+            }
             E::Ambiguous { .. } | E::NotRunning(_) => StatusCode::CONFLICT,
-            E::TooManyRequests
+            E::LeaderLost | E::ForwardingLoop => StatusCode::BAD_GATEWAY,
+            E::NotLeader
+            | E::NoMaster(_)
+            | E::TooManyRequests
             | E::TooManyStreams
             | E::TooManyEventStreams { .. }
             | E::NoAgent
@@ -184,7 +209,7 @@ impl ApiError {
             | E::AgentTimeout => StatusCode::SERVICE_UNAVAILABLE,
             E::Artifact(error) => artifact_status(error),
             E::Administration(error) => administration_status(error),
-            E::Vault(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            E::Vault(_) | E::Backup(_) => StatusCode::INTERNAL_SERVER_ERROR,
             E::Propose(ProposeError::Rejected(rejection)) => rejection_status(rejection),
             E::Propose(ProposeError::NotLeader | ProposeError::Unavailable(_)) => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -235,7 +260,13 @@ impl ApiError {
             ApiError::UpgradeNeeded(protocol) => {
                 answer.headers_mut().insert(header::UPGRADE, HeaderValue::from_static(protocol));
             }
-            ApiError::TooManyRequests
+            ApiError::NotLeader => {
+                let headers = answer.headers_mut();
+                headers.insert(NOT_LEADER_HEADER, HeaderValue::from_static("true"));
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            ApiError::NoMaster(_)
+            | ApiError::TooManyRequests
             | ApiError::TooManyStreams
             | ApiError::TooManyEventStreams { .. } => {
                 answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -36,6 +36,22 @@ pub(crate) const GZIP_BYTES_MAX: u64 = 32 * 1024 * 1024;
 pub(crate) const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(3);
 /// Silence on an event stream before an empty line says that it stands.
 pub(crate) const EVENTS_SILENCE_MAX: Duration = Duration::from_secs(10);
+/// Longest wait for a leader before a request is given up: an election takes less, so that a
+/// client sees a slow answer, not an error. Reads wait it once, not each.
+pub(crate) const LEADER_TIME_MAX: Duration = Duration::from_secs(2);
+/// Pause before a leader that did not answer is tried again, unless there is word of another.
+pub(crate) const LEADER_RETRY_EVERY: Duration = Duration::from_millis(50);
+/// Longest wait for a connection to another node.
+pub(crate) const OPEN_TIME_MAX: Duration = Duration::from_secs(1);
+/// Time a leader gets to answer what it was asked once it leads no more: one that is alive does.
+pub(crate) const LOST_LEADER_GRACE: Duration = Duration::from_millis(250);
+/// Request bodies up to this many bytes are kept until they are answered, so that they can be sent
+/// to the next leader. Longer ones are passed on as they come, once.
+pub(crate) const RESENT_BYTES_MAX: u64 = 256 * 1024;
+/// Longest wait for a client to leave once the other side of its upgraded connection has ended.
+pub(crate) const LINGER_MAX: Duration = Duration::from_secs(5);
+/// Connections from other nodes that wait to be taken.
+pub const RELAYED_WAITING_MAX: usize = 64;
 /// Bytes relayed at once.
 pub(crate) const RELAY_BYTES: usize = 64 * 1024;
 /// Progress lines of an image upload that wait for a slow reader; more are dropped.

@@ -6,8 +6,11 @@
 use super::access::Peer;
 use super::dispatch::Hangup;
 use super::limits::{CONNECTIONS_MAX, HEAD_TIME_MAX, SHUTDOWN_TIME_MAX};
+use super::relay::{self, Origin};
 use super::{ApiConfig, ServeError};
+use crate::masters::Relayed;
 use axum::Router;
+use http::HeaderMap;
 use hyper::body::Incoming;
 use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -23,7 +26,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -112,9 +115,11 @@ fn bind_private(path: &Path) -> io::Result<UnixListener> {
     bound
 }
 
-/// Serve `router` on both sockets until `shutdown`; then give open requests a short time.
+/// Serve `router` on both sockets, and to other nodes, until `shutdown`; then give open requests a
+/// short time.
 pub(crate) async fn run(
     listeners: Listeners,
+    relayed: mpsc::Receiver<Relayed>,
     router: Router,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
@@ -122,12 +127,32 @@ pub(crate) async fn run(
     let tracker = TaskTracker::new();
     let server = Server { router, shutdown: shutdown.clone(), tracker: tracker.clone() };
     tracing::info!(http = %http, socket = %socket.display(), "the API answers");
-    tokio::join!(server.accept_tcp(tcp), server.accept_unix(unix));
+    tokio::join!(server.accept_tcp(tcp), server.accept_unix(unix), server.accept_relayed(relayed));
     tracker.close();
     if tokio::time::timeout(SHUTDOWN_TIME_MAX, tracker.wait()).await.is_err() {
         tracing::warn!(connections = tracker.len(), "open requests are cut off");
     }
     fs::remove_file(&socket).map_err(|source| ServeError::RemoveSocket { path: socket, source })
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy)]
+enum Source {
+    Client(Peer),
+    /// A node of the cluster, which says for whom it asks.
+    Node,
+}
+
+impl Source {
+    fn origin(self, headers: &mut HeaderMap) -> Option<Origin> {
+        match self {
+            Source::Client(peer) => {
+                relay::forget(headers);
+                Some(Origin { peer, aim: None })
+            }
+            Source::Node => relay::origin(headers),
+        }
+    }
 }
 
 struct Server {
@@ -147,7 +172,7 @@ impl Server {
             match accepted {
                 Ok((stream, from)) => {
                     tune(&stream);
-                    self.spawn(stream, Peer::Tcp(from), permit);
+                    self.spawn(stream, Source::Client(Peer::Tcp(from)), permit);
                 }
                 Err(error) => self.pause(&error).await,
             }
@@ -162,9 +187,21 @@ impl Server {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => self.spawn(stream, Peer::Unix, permit),
+                Ok((stream, _)) => self.spawn(stream, Source::Client(Peer::Unix), permit),
                 Err(error) => self.pause(&error).await,
             }
+        }
+    }
+
+    async fn accept_relayed(&self, mut relayed: mpsc::Receiver<Relayed>) {
+        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        while let Some(permit) = self.permit(&permits).await {
+            let accepted = tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                accepted = relayed.recv() => accepted,
+            };
+            let Some(Relayed { pipe, .. }) = accepted else { return };
+            self.spawn(pipe, Source::Node, permit);
         }
     }
 
@@ -181,7 +218,7 @@ impl Server {
         tokio::time::sleep(ACCEPT_RETRY).await;
     }
 
-    fn spawn<S>(&self, stream: S, peer: Peer, permit: OwnedSemaphorePermit)
+    fn spawn<S>(&self, stream: S, source: Source, permit: OwnedSemaphorePermit)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -193,7 +230,9 @@ impl Server {
             let hung_up = hangup.0.clone();
             let service =
                 hyper::service::service_fn(move |mut request: http::Request<Incoming>| {
-                    request.extensions_mut().insert(peer);
+                    if let Some(origin) = source.origin(request.headers_mut()) {
+                        request.extensions_mut().insert(origin);
+                    }
                     request.extensions_mut().insert(hangup.clone());
                     router.call(request)
                 });

@@ -1,7 +1,7 @@
 //! The HTTP side of the master: reads the store, proposes changes, relays streams to agents.
 //!
-//! It never applies a command itself, never talks to an agent but through [`OpenStream`], and
-//! keeps nothing that a restart would lose.
+//! It never applies a command itself, never talks to an agent but through [`OpenStream`] nor to
+//! another master but through [`Masters`], and keeps nothing that a restart would lose.
 
 mod accept;
 mod access;
@@ -13,6 +13,7 @@ mod compress;
 mod cors;
 mod deployments;
 mod dispatch;
+mod editing;
 mod error;
 mod events;
 mod groups;
@@ -24,33 +25,41 @@ mod pages;
 mod pods;
 mod query;
 mod queue;
+mod relay;
 mod reply;
 mod route;
 mod selector;
 mod system;
 mod tasks;
 
+pub use limits::RELAYED_WAITING_MAX;
 pub use listen::{BindError, Listeners, bind};
+pub use relay::answers;
 
 use crate::administration::Administration;
 use crate::artifacts::Artifacts;
+use crate::backup::BackupError;
 use crate::callers::Callers;
 use crate::events::Hub;
 use crate::levels::LogLevels;
-use crate::masters::Masters;
+use crate::masters::{Masters, ReadGate, Relayed};
 use crate::offers::OfferBook;
 use crate::propose::Propose;
 use crate::queue_view::QueueView;
+use crate::roster::Roster;
 use crate::store::Store;
 use crate::streams::OpenStream;
 use crate::vault::Vault;
+use bramble_core::model::State;
 use bramble_protocol::net::Farewell;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Where the API listens and how it names its node.
@@ -84,8 +93,11 @@ pub enum ServeError {
 
 /// Answers the join token of this cluster, if this node holds it.
 pub type TokenSource = Arc<dyn Fn() -> Option<String> + Send + Sync>;
-/// Says whether this master leads now.
-pub type LeadSource = Arc<dyn Fn() -> bool + Send + Sync>;
+/// Tells what a node that is no master knows by itself: a state of its own tasks alone.
+pub type OwnState = Arc<dyn Fn() -> OwnFuture + Send + Sync>;
+pub type OwnFuture = Pin<Box<dyn Future<Output = State> + Send>>;
+/// Makes an unsealed backup of the cluster.
+pub type BackupSource = Arc<dyn Fn() -> Result<Vec<u8>, BackupError> + Send + Sync>;
 
 /// Makes this master let go of its leadership, soon.
 pub type Abdicate = Arc<dyn Fn() + Send + Sync>;
@@ -101,17 +113,24 @@ pub struct Api {
     pub events: Arc<Hub>,
     pub vault: Arc<Vault>,
     pub token: TokenSource,
-    pub leads: LeadSource,
+    pub masters: Arc<dyn Masters>,
+    pub gate: Arc<dyn ReadGate>,
+    /// Shown while no master answers; `None` on a master, which shows its store.
+    pub own: Option<OwnState>,
+    pub backup: BackupSource,
     pub abdicate: Abdicate,
     pub levels: Arc<dyn LogLevels>,
-    pub administration: Arc<Administration>,
-    pub masters: Arc<Masters>,
+    /// Only on a master.
+    pub administration: Option<Arc<Administration>>,
+    /// Only on a master.
+    pub roster: Option<Arc<Roster>>,
     pub callers: Arc<Callers>,
     /// What the cluster said of this node, if it does not want it.
     pub verdict: watch::Receiver<Option<Farewell>>,
 }
 
-/// Answer requests on `listeners` until `shutdown`; requests under way get a few seconds more.
+/// Answer requests on `listeners`, and those that other nodes pass on, until `shutdown`; requests
+/// under way get a few seconds more.
 ///
 /// # Errors
 /// When the local socket could not be removed at the end.
@@ -119,10 +138,11 @@ pub async fn serve(
     api: Api,
     config: ApiConfig,
     listeners: Listeners,
+    relayed: mpsc::Receiver<Relayed>,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
     let router = dispatch::router(api, &config, listeners.http(), shutdown.clone());
-    listen::run(listeners, router, shutdown).await
+    listen::run(listeners, relayed, router, shutdown).await
 }
 
 #[cfg(test)]

@@ -19,11 +19,14 @@ mod abdicate;
 mod disk;
 mod engine;
 mod error;
+mod fresh;
 mod lock;
 mod log_store;
 mod members;
 mod network;
+mod offline;
 mod profile;
+mod proof;
 mod proposer;
 mod record;
 mod snapshot;
@@ -31,6 +34,7 @@ mod space;
 mod state_machine;
 mod supervise;
 mod types;
+mod weather;
 
 #[cfg(test)]
 mod tests;
@@ -42,17 +46,20 @@ pub use members::Members;
 pub use network::{
     NoPeers, PeerError, PeerFuture, PeerLink, RaftReply, RaftRequest, SnapshotChunk,
 };
+pub use offline::{Image, Recovery, plant, recover};
 pub use profile::Profile;
 pub use snapshot::{Octets, SnapshotError};
 pub use supervise::Leadership;
 pub use types::{Batch, Outcomes, Peer, Proposal, RaftId, TypeConfig, raft_id};
 
+use crate::clock::WallClock;
 use crate::propose::{Propose, ProposeFuture};
 use crate::store::Store;
 use bramble_core::command::Command;
 use bramble_core::model::{NodeId, State};
 use disk::Disk;
 use engine::{Engine, Parts};
+use fresh::Rounds;
 use lock::DirLock;
 use log_store::LogStore;
 use proposer::Proposer;
@@ -83,6 +90,8 @@ pub struct ConsensusConfig {
     pub profile: Option<Profile>,
     pub snapshot_every: u64,
     pub disk_reserve_bytes: u64,
+    /// What a term's time begins with; see [`crate::clock`].
+    pub wall: WallClock,
 }
 
 impl ConsensusConfig {
@@ -95,6 +104,7 @@ impl ConsensusConfig {
             profile: None,
             snapshot_every: SNAPSHOT_EVERY,
             disk_reserve_bytes: DISK_RESERVE_BYTES,
+            wall: WallClock::default(),
         }
     }
 }
@@ -107,6 +117,7 @@ pub struct Consensus {
     engine: RwLock<Option<Engine>>,
     /// Held while one engine replaces another.
     switching: tokio::sync::Mutex<()>,
+    rounds: Rounds,
     leadership: watch::Receiver<Leadership>,
     failure: watch::Receiver<Option<String>>,
     /// Released last, at shutdown.
@@ -162,6 +173,7 @@ impl Consensus {
             parts: RwLock::new(Some(parts)),
             engine: RwLock::new(Some(engine)),
             switching: tokio::sync::Mutex::default(),
+            rounds: Rounds::default(),
             leadership: leadership_seen,
             failure: failure_seen,
             lock: Mutex::new(Some(lock)),
@@ -300,15 +312,23 @@ impl Consensus {
     /// # Errors
     /// Raft cannot be started again; [`Consensus::failed`] resolves then too.
     pub async fn set_profile(&self, profile: Profile) -> Result<(), ConsensusError> {
+        match self.profile() {
+            Some(now) if now == profile => Ok(()),
+            _ => self.begin_anew(profile).await,
+        }
+    }
+
+    /// Start raft anew in place: with this timing, and another draw of its timeout.
+    ///
+    /// # Errors
+    /// As [`Consensus::set_profile`].
+    async fn begin_anew(&self, profile: Profile) -> Result<(), ConsensusError> {
         let _one_at_a_time = self.switching.lock().await;
         let Some(parts) = read(&self.parts).clone() else { return Err(shut_down()) };
-        if read(&self.engine).as_ref().is_some_and(|engine| engine.profile == profile) {
-            return Ok(());
-        }
         let engine = self.engine.write().unwrap_or_else(PoisonError::into_inner).take();
         let Some(engine) = engine else { return Err(shut_down()) };
         tracing::info!(from = ?engine.profile, to = ?profile, "raft changes its timing");
-        engine.stop().await;
+        engine.stop(true).await;
         let started = match parts.released().await {
             true => parts.start(Some(profile)).await,
             false => Err(ConsensusError::Failed("the log is still in use".into())),
@@ -325,12 +345,21 @@ impl Consensus {
         }
     }
 
+    /// The bytes of a snapshot of this moment.
+    ///
+    /// # Errors
+    /// The voter was shut down, or encoding failed.
+    pub fn image(&self) -> Result<Vec<u8>, ConsensusError> {
+        let Some(parts) = read(&self.parts).clone() else { return Err(shut_down()) };
+        parts.machine.contents().encode().map_err(ConsensusError::Image)
+    }
+
     /// Stop, and let go of the directory. Proposals that wait fail; the store stays readable.
     pub async fn shutdown(&self) {
         let _one_at_a_time = self.switching.lock().await;
         let engine = self.engine.write().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(engine) = engine {
-            engine.stop().await;
+            engine.stop(false).await;
         }
         let parts = self.parts.write().unwrap_or_else(PoisonError::into_inner).take();
         let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -418,7 +447,7 @@ fn open_stores(config: &ConsensusConfig, apply: Apply) -> Result<Stores, Consens
         }
         None => (State::default(), Position::default()),
     };
-    let store = Arc::new(Store::new(state));
+    let store = Arc::new(Store::with_wall_clock(state, config.wall.clone()));
     let machine = StateMachine::new(store.clone(), snapshots.clone(), apply, position);
     Ok(Stores { disk, snapshots, store, machine })
 }

@@ -5,21 +5,29 @@
 //! the same connection when the API asks.
 
 mod assignments;
+mod holders;
+mod inquiry;
+mod lease;
 mod liveness;
 mod session;
 
 use crate::authority::Authority;
 use crate::callers::Callers;
 use crate::consensus::Leadership;
+use crate::holders::HolderBook;
 use crate::offers::OfferBook;
+use crate::proof::Proof;
 use crate::propose::{Propose, ProposeError};
 use crate::store::Store;
 use crate::streams::{AgentStream, OpenStream, StreamError, StreamFuture};
 use crate::vault::Vault;
 use bramble_core::model::{Agent, AgentId, NodeId, NodeRole};
 use bramble_protocol::message::{StreamReply, StreamRequest, ToAgent};
-use bramble_protocol::net::{self as frame, Directory, Farewell, FrameError, Link};
-use std::collections::BTreeMap;
+use bramble_protocol::net::{self as frame, Directory, Endpoint, Farewell, FrameError, Link};
+use lease::Prover;
+use quinn::ConnectionError;
+use session::Down;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -63,12 +71,20 @@ pub struct Dispatcher {
     store: Arc<Store>,
     propose: Arc<dyn Propose>,
     offers: Arc<OfferBook>,
+    holders: HolderBook,
     vault: Arc<Vault>,
+    prover: Prover,
     leadership: watch::Receiver<Leadership>,
     directory: Arc<Directory>,
     callers: Arc<Callers>,
     authority: Arc<Authority>,
+    /// What agents are looked for with.
+    endpoint: Option<Arc<Endpoint>>,
+    /// The node of this master, whose agent needs no watching: it would die with it.
+    own: Option<NodeId>,
     sessions: Mutex<BTreeMap<AgentId, Session>>,
+    /// Agents whose last session ended with a goodbye.
+    left: Mutex<BTreeSet<AgentId>>,
     next_session: AtomicU64,
     /// A level trigger: moves whenever a session began or ended.
     changed: watch::Sender<u64>,
@@ -79,12 +95,20 @@ struct Session {
     connection: quinn::Connection,
 }
 
+impl Session {
+    /// Packets received on it so far.
+    fn packets(&self) -> u64 {
+        self.connection.stats().udp_rx.datagrams
+    }
+}
+
 impl Dispatcher {
     pub fn new(
         store: Arc<Store>,
         propose: Arc<dyn Propose>,
         offers: Arc<OfferBook>,
         vault: Arc<Vault>,
+        proof: Arc<dyn Proof>,
         leadership: watch::Receiver<Leadership>,
         directory: Arc<Directory>,
         callers: Arc<Callers>,
@@ -95,15 +119,34 @@ impl Dispatcher {
             store,
             propose,
             offers,
+            holders: HolderBook::default(),
             vault,
+            prover: Prover::new(proof),
             leadership,
             directory,
             callers,
             authority,
+            endpoint: None,
+            own: None,
             sessions,
+            left: Mutex::default(),
             next_session,
             changed: watch::Sender::new(0),
         }
+    }
+
+    /// Look for silent agents with this endpoint, as the master of node `own`.
+    pub fn looking_with(mut self, endpoint: Arc<Endpoint>, own: NodeId) -> Self {
+        (self.endpoint, self.own) = (Some(endpoint), Some(own));
+        self
+    }
+
+    fn is_own(&self, agent_id: &AgentId) -> bool {
+        self.own.as_ref().is_some_and(|own| own.as_str() == agent_id.as_str())
+    }
+
+    fn left(&self) -> MutexGuard<'_, BTreeSet<AgentId>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sessions(&self) -> MutexGuard<'_, BTreeMap<AgentId, Session>> {
@@ -173,6 +216,9 @@ impl Dispatcher {
         };
         let number = self.enter(&agent_id, &link.connection);
         let ended = session::run(self, &agent_id, &link.connection, opened).await;
+        if let Some(ConnectionError::ApplicationClosed(_)) = link.connection.close_reason() {
+            self.left().insert(agent_id.clone());
+        }
         match ended {
             Ok(()) => tracing::info!(%agent_id, "an agent's session ended"),
             Err(error) => {
@@ -211,6 +257,7 @@ impl Dispatcher {
     fn enter(&self, agent_id: &AgentId, connection: &quinn::Connection) -> u64 {
         let number = self.next_session.fetch_add(1, Ordering::Relaxed);
         let session = Session { number, connection: connection.clone() };
+        self.left().remove(agent_id);
         let older = self.sessions().insert(agent_id.clone(), session);
         self.changed.send_modify(|n| *n += 1);
         if let Some(older) = older {
@@ -228,8 +275,18 @@ impl Dispatcher {
             sessions.remove(agent_id);
         }
         self.offers.close(agent_id);
+        self.holders.close(agent_id);
         // Whether it is away is for `liveness` to say: it may be back in a moment.
         self.changed.send_modify(|n| *n += 1);
+    }
+
+    /// Forget an agent's session: nothing is heard on it.
+    fn drop_session(&self, agent_id: &AgentId) {
+        let session = self.sessions().get(agent_id).map(|s| (s.number, s.connection.clone()));
+        if let Some((number, connection)) = session {
+            connection.close(2u32.into(), b"nothing was heard of this agent");
+            self.leave(agent_id, number);
+        }
     }
 
     async fn open_stream(

@@ -2,7 +2,7 @@
 //! follows the state.
 
 use super::assignments::Told;
-use super::{DispatchError, Dispatcher};
+use super::{DispatchError, Dispatcher, holders, lease};
 use bramble_core::command::Command;
 use bramble_core::model::{Agent, AgentId, NodeId, NodeRole, State, VolumeId};
 use bramble_protocol::message::{StatusKey, ToAgent, ToMaster};
@@ -15,11 +15,13 @@ use tokio::sync::mpsc;
 const OUTBOX_FRAMES_MAX: usize = 64;
 /// Longest wait for an agent to say who it is.
 const HELLO_MAX: Duration = Duration::from_secs(10);
+/// Requests for a lease that wait: the next one comes soon enough.
+const LEASES_MAX: usize = 1;
 /// Volumes named by one order to remove them; the next are told when these are gone.
 const VOLUMES_TOLD_MAX: usize = 1000;
 
-enum Down {
-    Acknowledge(Vec<StatusKey>),
+pub(super) enum Down {
+    Say(ToAgent),
     Resync,
 }
 
@@ -67,8 +69,10 @@ pub(super) async fn run(
     let present = dispatcher.present_ca().unwrap_or_default();
     let issuer = if frame::issued_by(connection, &present) { present } else { Vec::new() };
     let (outbox, inbox) = mpsc::channel(OUTBOX_FRAMES_MAX);
+    let (asks, asked) = mpsc::channel(LEASES_MAX);
     tokio::select! {
-        ended = listen(dispatcher, agent_id, receive, outbox) => ended,
+        () = lease::grant(dispatcher, agent_id, asked, outbox.clone()) => Ok(()),
+        ended = listen(dispatcher, agent_id, receive, outbox, asks) => ended,
         ended = tell(dispatcher, agent_id, send, inbox, issuer) => ended,
         closed = connection.closed() => Err(closed.into()),
     }
@@ -94,6 +98,7 @@ async fn listen(
     agent_id: &AgentId,
     mut receive: RecvStream,
     outbox: mpsc::Sender<Down>,
+    asks: mpsc::Sender<u64>,
 ) -> Result<(), DispatchError> {
     while let Some(said) = frame::read_frame(&mut receive).await? {
         match said {
@@ -108,7 +113,7 @@ async fn listen(
                     .map(|s| StatusKey { task_id: s.task_id.clone(), sequence: s.sequence })
                     .collect();
                 dispatcher.propose.propose(Command::RecordStatus { statuses }).await?;
-                if outbox.send(Down::Acknowledge(keys)).await.is_err() {
+                if outbox.send(Down::Say(ToAgent::Acknowledge(keys))).await.is_err() {
                     return Ok(());
                 }
             }
@@ -116,6 +121,17 @@ async fn listen(
                 tracing::info!(%agent_id, volumes = ids.len(), "given up volumes are gone");
                 let agent_id = agent_id.clone();
                 dispatcher.propose.propose(Command::ForgetVolumes { agent_id, ids }).await?;
+            }
+            ToMaster::Renew { asked_ms } => {
+                // One that waits already is as good.
+                let _ = asks.try_send(asked_ms);
+            }
+            ToMaster::Images(images) => dispatcher.holders.put(agent_id, images),
+            ToMaster::WhoHolds { inquiry, reference, digest } => {
+                let holders = holders::of(dispatcher, agent_id, &reference, digest.as_deref());
+                if outbox.send(Down::Say(ToAgent::Holders { inquiry, holders })).await.is_err() {
+                    return Ok(());
+                }
             }
             ToMaster::Resync => {
                 if outbox.send(Down::Resync).await.is_err() {
@@ -183,9 +199,7 @@ async fn tell(
             changed = changes.changed() => if changed.is_err() { return Ok(()) },
             changed = addresses.changed() => if changed.is_err() { return Ok(()) },
             down = inbox.recv() => match down {
-                Some(Down::Acknowledge(keys)) => {
-                    frame::write_frame(&mut send, &ToAgent::Acknowledge(keys)).await?;
-                }
+                Some(Down::Say(frame)) => frame::write_frame(&mut send, &frame).await?,
                 Some(Down::Resync) => told.forget(),
                 None => return Ok(()),
             },

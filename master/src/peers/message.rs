@@ -75,6 +75,7 @@ pub enum PeerReply {
         certificate: Vec<u8>,
         ca: Vec<u8>,
     },
+    NotAdmitted(Refusal),
     /// Why not, for a person.
     Refused(String),
 }

@@ -46,7 +46,7 @@ pub enum JoinError {
     NoAnswer,
     #[error("the cluster refuses this node: {reason}")]
     Refused { reason: String },
-    #[error("the cluster cannot decide at this moment: {reason}")]
+    #[error("the cluster cannot admit a node now: {reason}")]
     NotNow { reason: String },
     #[error("the cluster's CA is not among the certificates it showed")]
     NoAuthority,
@@ -98,7 +98,7 @@ struct JoinRequest {
     default_name: bool,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 enum JoinReply {
     Admitted {
         certificate: Vec<u8>,
@@ -109,8 +109,9 @@ enum JoinReply {
     },
     Refused {
         reason: String,
-        #[serde(default)]
-        again: bool,
+    },
+    NotNow {
+        reason: String,
     },
 }
 
@@ -138,25 +139,13 @@ pub struct Admitted {
     pub note: Option<String>,
 }
 
-/// Why a machine is not admitted.
+/// Why a node is not admitted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
-    pub reason: String,
-    /// Whether asking again may help: nobody could decide.
-    #[serde(default)]
-    pub again: bool,
-}
-
-impl Refusal {
-    /// A decision.
-    pub fn for_good(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), again: false }
-    }
-
-    /// No decision yet.
-    pub fn for_now(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), again: true }
-    }
+pub enum Refusal {
+    /// It will not be, however often it asks.
+    Never(String),
+    /// The cluster cannot decide at this moment: ask again.
+    NotNow(String),
 }
 
 /// The future of [`Admit::admit`].
@@ -218,8 +207,8 @@ async fn ask(
     let reply = reply.map_err(JoinError::Frame)?.ok_or(JoinError::NoAnswer)?;
     let (certificate, given, note) = match reply {
         JoinReply::Admitted { certificate, name, note } => (certificate, name, note),
-        JoinReply::Refused { reason, again: true } => return Err(JoinError::NotNow { reason }),
-        JoinReply::Refused { reason, again: false } => return Err(JoinError::Refused { reason }),
+        JoinReply::Refused { reason } => return Err(JoinError::Refused { reason }),
+        JoinReply::NotNow { reason } => return Err(JoinError::NotNow { reason }),
     };
     let certified = peer_of(&certificate).map_err(JoinError::Certificate)?;
     if certified.node_id != key.node_id() {
@@ -259,9 +248,13 @@ async fn answer(link: &Link, admit: &dyn Admit) -> Result<(), JoinError> {
         Ok(Admitted { certificate, name, note }) => {
             JoinReply::Admitted { certificate, name: Some(name), note }
         }
-        Err(Refusal { reason, again }) => {
+        Err(Refusal::Never(reason)) => {
             tracing::warn!(addr = %connection.remote_address(), reason, "refused a joiner");
             JoinReply::Refused { reason, again }
+        }
+        Err(Refusal::NotNow(reason)) => {
+            tracing::info!(addr = %connection.remote_address(), reason, "put off a joiner");
+            JoinReply::NotNow { reason }
         }
     };
     write_frame(&mut send, &reply).await.map_err(JoinError::Frame)?;
@@ -277,10 +270,10 @@ async fn decide(
 ) -> Result<Result<Admitted, Refusal>, JoinError> {
     let signed = exported(connection, &request.public_key)?;
     if !verify_signature(&request.public_key, &signed, &request.proof) {
-        return Ok(Err(Refusal::for_good("the proof of the node's key does not hold")));
+        return Ok(Err(Refusal::Never("the proof of the node's key does not hold".to_string())));
     }
     if let Some(reason) = bad_name(&request.name) {
-        return Ok(Err(Refusal::for_good(reason)));
+        return Ok(Err(Refusal::Never(reason)));
     }
     let node = Node {
         id: node_id_of(&request.public_key),

@@ -50,8 +50,12 @@ pub enum LinkError {
 pub struct Links {
     endpoint: Arc<Endpoint>,
     directory: Arc<Directory>,
-    slots: Mutex<BTreeMap<(NodeId, &'static str), Arc<watch::Sender<Slot>>>>,
+    /// By node and protocol.
+    slots: Mutex<BTreeMap<(NodeId, &'static str), Shared>>,
 }
+
+/// A slot, and word of its changes.
+type Shared = Arc<watch::Sender<Slot>>;
 
 #[derive(Clone, Debug)]
 enum Slot {
@@ -169,14 +173,14 @@ impl Links {
         });
     }
 
-    fn slot(&self, node: &NodeId, alpn: Alpn) -> Arc<watch::Sender<Slot>> {
+    fn slot(&self, node: &NodeId, alpn: Alpn) -> Shared {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = slots.entry((node.clone(), alpn.as_str()));
         slot.or_insert_with(|| Arc::new(watch::Sender::new(Slot::Idle))).clone()
     }
 
     /// Begin to dial, unless somebody else has.
-    fn dial(&self, node: &NodeId, alpn: Alpn, slot: &Arc<watch::Sender<Slot>>) {
+    fn dial(&self, node: &NodeId, alpn: Alpn, slot: &Shared) {
         let begun = slot.send_if_modified(|now| {
             let idle = match now {
                 Slot::Dialling => false,

@@ -14,6 +14,7 @@ mod frame;
 mod identity;
 mod join;
 mod links;
+mod probe;
 mod seal;
 mod tls;
 mod token;
@@ -35,5 +36,6 @@ pub use join::{
     join,
 };
 pub use links::{LinkError, Links};
+pub use probe::{Probed, probe};
 pub use seal::{SealError, SealingKey};
 pub use token::{JoinToken, TokenError};

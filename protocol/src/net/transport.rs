@@ -13,8 +13,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// The dialling side says this often that it lives. The answer keeps the other side informed, so
 /// one timer per link is enough.
-const KEEP_ALIVE: Duration = Duration::from_secs(2);
-/// Silence after which a link counts as lost, in milliseconds: two keep-alives and a bit.
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// Silence after which a link counts as lost, in milliseconds: several keep-alives, since packets
+/// get lost and small machines stall.
 const IDLE_MAX_MS: u32 = 5_000;
 /// Unread bytes of one stream.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
@@ -22,8 +23,11 @@ const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const LINK_WINDOW_BYTES: u32 = 64 * 1024;
 const LINK_WINDOW_AGENT_BYTES: u32 = 512 * 1024;
 const LINK_WINDOW_RAFT_BYTES: u32 = 1024 * 1024;
-/// Unread bytes of a link that carries requests or images for many.
-const LINK_WINDOW_API_BYTES: u32 = 2 * 1024 * 1024;
+/// Unread bytes of a link that carries images.
+const LINK_WINDOW_PEER_BYTES: u32 = 2 * 1024 * 1024;
+/// Unread bytes of a link that carries requests for many: as much as all its streams may hold, so
+/// that clients that do not read hold up nobody else.
+const LINK_WINDOW_API_BYTES: u32 = STREAMS_API_MAX * STREAM_WINDOW_BYTES;
 /// Bytes sent but not acknowledged, per link.
 const SEND_WINDOW_BYTES: u64 = 1024 * 1024;
 /// Streams the peer may have open: before it is believed, as an agent or master of agents, in Raft.
@@ -103,7 +107,7 @@ pub(super) fn open_up(connection: &quinn::Connection, alpn: Alpn, dialled: bool)
         Alpn::Agent if dialled => (STREAMS_AGENT_MAX, LINK_WINDOW_AGENT_BYTES),
         Alpn::Agent => (STREAMS_AGENT_MAX, LINK_WINDOW_BYTES),
         Alpn::Api => (STREAMS_API_MAX, LINK_WINDOW_API_BYTES),
-        Alpn::Peer => (STREAMS_AGENT_MAX, LINK_WINDOW_API_BYTES),
+        Alpn::Peer => (STREAMS_AGENT_MAX, LINK_WINDOW_PEER_BYTES),
         Alpn::Raft => (STREAMS_RAFT_MAX, LINK_WINDOW_RAFT_BYTES),
         Alpn::Join => return,
     };

@@ -4,6 +4,7 @@ use super::name::find;
 use super::{open, stream_permit};
 use crate::api::dispatch::Call;
 use crate::api::error::ApiError;
+use crate::api::limits::LINGER_MAX;
 use crate::api::reply::{self, Reply};
 use crate::streams::AgentStream;
 use bramble_protocol::message::StreamRequest;
@@ -12,7 +13,6 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use std::io;
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
@@ -21,8 +21,6 @@ const ROWS: u16 = 24;
 const COLUMNS: u16 = 80;
 /// Bytes of input carried at a time.
 const INPUT_BYTES: usize = 16 * 1024;
-/// Longest wait for a client to leave once its command has ended.
-const LINGER_MAX: Duration = Duration::from_secs(5);
 
 /// `POST tasks/{name}/exec?arg=...&tty=&rows=&columns=`.
 pub(super) async fn exec(

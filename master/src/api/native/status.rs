@@ -13,8 +13,8 @@ pub(in crate::api) fn status(call: &Call) -> Result<Reply, ApiError> {
     let shared = &call.shared;
     let elected = shared.leads();
     let connected = call.api().streams.connected();
-    let own = &call.api().masters.own;
-    let removed = call.api().store.read(|state| state.removed.contains_key(own));
+    let own = call.api().roster.as_ref().map(|roster| &roster.own);
+    let removed = call.api().store.read(|s| own.is_some_and(|own| s.removed.contains_key(own)));
     let verdict = (*call.api().verdict.borrow()).or(removed.then_some(Farewell::Removed));
     let answer = call.api().store.read(|state| Status {
         cluster: state.cluster.as_ref().map(|cluster| cluster.id.clone()),

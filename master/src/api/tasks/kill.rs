@@ -109,7 +109,7 @@ async fn kill_many(call: &Call, victims: Victims, manner: Manner) -> Result<Repl
         victims.end(call, manner).await?;
         return Ok(reply::json(StatusCode::OK, &TaskList { tasks: victims.shown }));
     }
-    let _turn = call.shared.editing.lock().await;
+    let _turn = call.shared.editing.all().await;
     let smaller = call.api().store.read(|state| victims.smaller(state, manner.force))?;
     // The tasks end first: were the apps to shrink before, the deployer would choose others.
     victims.end(call, manner).await?;

@@ -41,7 +41,9 @@ impl Client {
         Client::over(UnixStream::connect(path).await.unwrap()).await
     }
 
-    async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Client {
+    pub(crate) async fn over(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Client {
         let (send, connection) = handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection.with_upgrades());
         Client(send)

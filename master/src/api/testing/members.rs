@@ -4,9 +4,9 @@ use super::Memory;
 use crate::administration::Administration;
 use crate::authority::Authority;
 use crate::consensus::Leadership;
-use crate::masters::Masters;
 use crate::membership::{ChangeFuture, Member, Membership};
 use crate::peers::Peers;
+use crate::roster::Roster;
 use crate::store::Store;
 use crate::vault::Vault;
 use bramble_core::autopilot::{Change, Standing};
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 pub(super) struct Rooms {
     pub(super) administration: Arc<Administration>,
-    pub(super) masters: Arc<Masters>,
+    pub(super) roster: Arc<Roster>,
 }
 
 struct Alone(NodeId);
@@ -69,7 +69,7 @@ impl Rooms {
             peers: peers.clone(),
             leadership: leadership.clone(),
         });
-        let masters = Arc::new(Masters { own, membership, heard: peers, directory, leadership });
-        Rooms { administration, masters }
+        let roster = Arc::new(Roster { own, membership, heard: peers, directory, leadership });
+        Rooms { administration, roster }
     }
 }

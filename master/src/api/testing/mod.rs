@@ -4,17 +4,19 @@ pub(crate) mod agent;
 pub(crate) mod client;
 mod members;
 pub(crate) mod state;
+pub(crate) mod wire;
 
 // All of this file is for tests; the mark also says so to the tidy test, which lets nothing else
 // but consensus apply commands.
 #[cfg(test)]
 use bramble_core::machine;
 
-use super::{Api, ApiConfig, Listeners, bind, serve};
+use super::limits::RELAYED_WAITING_MAX;
+use super::{Api, ApiConfig, Listeners, OwnState, bind, serve};
 use crate::artifacts::Artifacts;
-use crate::clock;
 use crate::events::{self, Hub};
 use crate::levels::{LogLevel, LogLevels, LogLevelsError, ROOT_LOGGER};
+use crate::masters::{Lead, Relayed};
 use crate::offers::OfferBook;
 use crate::propose::{Committed, Propose, ProposeError, ProposeFuture};
 use crate::queue_view::{QueueEntry, QueueView};
@@ -31,8 +33,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::mpsc::{self, Sender};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
+use wire::Wire;
 
 /// Applies every command at once.
 pub(crate) struct Memory {
@@ -54,8 +58,9 @@ impl Propose for Memory {
                 return Err(error);
             }
             self.commands.lock().unwrap().push(command.clone());
+            let now = self.store.now();
             self.store.write(|state| {
-                let entry = Entry { index: state.applied_index + 1, now: clock::now(), command };
+                let entry = Entry { index: state.applied_index + 1, now, command };
                 match machine::apply(state, &entry) {
                     Ok(events) => {
                         (Ok(Committed { index: entry.index, events: events.clone() }), events)
@@ -110,10 +115,15 @@ pub(crate) struct Setup {
     pub(crate) allow_origins: Vec<String>,
     pub(crate) keeps_artifacts: bool,
     pub(crate) follows: bool,
+    /// Not the name that all others have.
+    pub(crate) name: Option<&'static str>,
+    /// This node is no master, and knows this much.
+    pub(crate) own: Option<OwnState>,
 }
 
 /// A served API. Ends with the test's runtime.
 pub(crate) struct Node {
+    pub(crate) name: &'static str,
     pub(crate) http: SocketAddr,
     pub(crate) socket: PathBuf,
     pub(crate) store: Arc<Store>,
@@ -124,6 +134,9 @@ pub(crate) struct Node {
     pub(crate) levels: Arc<Written>,
     pub(crate) abdicated: Arc<AtomicU64>,
     pub(crate) agents: Arc<agent::Agents>,
+    pub(crate) wire: Arc<Wire>,
+    /// The way in for other nodes.
+    pub(crate) relay: Sender<Relayed>,
     pub(crate) stop: CancellationToken,
     pub(crate) served: tokio::task::JoinHandle<()>,
     _directory: tempfile::TempDir,
@@ -144,7 +157,7 @@ impl Node {
             http: "127.0.0.1:0".parse().unwrap(),
             socket: directory.path().join("bramble.sock"),
             open_api: false,
-            hostname: "node1".into(),
+            hostname: setup.name.unwrap_or("node1").into(),
             allow_origins: setup.allow_origins,
             artifacts: setup
                 .keeps_artifacts
@@ -163,14 +176,17 @@ impl Node {
         });
         let refusals = Arc::new(Refusals::default());
         let offers = Arc::new(OfferBook::default());
-        let hub = Arc::new(Hub::default());
+        let hub = Arc::new(Hub::new(store.clock().clone()));
         let agents = Arc::new(setup.agents);
         let levels = Arc::new(Written(Mutex::default()));
         let abdicated = Arc::new(AtomicU64::new(0));
-        let (leads, count) = (!setup.follows, abdicated.clone());
+        let count = abdicated.clone();
+        let lead = if setup.follows { Lead::Nobody } else { Lead::Here { term: 1 } };
+        let wire = Arc::new(Wire::new(lead));
+        let (relay, relayed) = mpsc::channel(RELAYED_WAITING_MAX);
         let key = NodeKey::generate().unwrap();
         let vault = Arc::new(Vault::new(&key, store.clone(), memory.clone()));
-        let members = Rooms::new(&key, &store, memory.clone(), &vault, leads);
+        let members = Rooms::new(&key, &store, memory.clone(), &vault, !setup.follows);
         let api = Api {
             store: store.clone(),
             propose: memory.clone(),
@@ -180,13 +196,16 @@ impl Node {
             events: hub.clone(),
             vault,
             token: Arc::new(|| Some("BRAMBLE-1-aa-bb".into())),
-            leads: Arc::new(move || leads),
+            masters: wire.clone(),
+            gate: wire.clone(),
+            own: setup.own,
+            backup: Arc::new(|| Ok(b"everything".to_vec())),
             abdicate: Arc::new(move || {
                 count.fetch_add(1, Ordering::Relaxed);
             }),
             levels: levels.clone(),
-            administration: members.administration,
-            masters: members.masters,
+            administration: Some(members.administration),
+            roster: Some(members.roster),
             callers: Arc::default(),
             verdict: watch::channel(None).1,
         };
@@ -195,10 +214,11 @@ impl Node {
         let socket = config.socket.clone();
         let served = tokio::spawn({
             let stop = stop.clone();
-            async move { serve(api, config, listeners, stop).await.unwrap() }
+            async move { serve(api, config, listeners, relayed, stop).await.unwrap() }
         });
         let _directory = directory;
         Node {
+            name: setup.name.unwrap_or("node1"),
             http,
             socket,
             store,
@@ -209,6 +229,8 @@ impl Node {
             levels,
             abdicated,
             agents,
+            wire,
+            relay,
             stop,
             served,
             _directory,

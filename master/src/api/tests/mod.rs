@@ -1,11 +1,13 @@
 //! The API over real sockets: every endpoint's row, the golden replies, access, limits, streams.
 
 mod apps;
+mod drain;
 mod edges;
 mod events;
 mod groups;
 mod outlook;
 mod pods;
+mod relay;
 mod resident;
 mod secrets;
 mod strategies;

@@ -85,7 +85,7 @@ async fn what_is_no_secret_is_refused_without_repeating_it() {
     assert!(node.store.read(|state| state.secrets.is_empty()));
     let largest = put(&node, "a", "", vec![b'x'; SECRET_BYTES_MAX]).await;
     assert_eq!(largest.0, 201, "{}", largest.1);
-    *node.memory.fail_next.lock().unwrap() = Some(ProposeError::NotLeader);
+    *node.memory.fail_next.lock().unwrap() = Some(ProposeError::Unavailable(String::new()));
     assert_eq!(put(&node, "b", "", VALUE).await.0, 503);
 }
 

@@ -1,12 +1,13 @@
 //! Three voters over a link in memory that encodes every message.
 
 use super::*;
+use crate::proof::Proof;
 use bramble_protocol::codec;
 use std::collections::BTreeSet;
 
 /// Connects voters; one that is taken out neither hears nor is heard.
 #[derive(Default)]
-struct Mesh {
+pub(super) struct Mesh {
     voters: Mutex<BTreeMap<NodeId, Arc<Consensus>>>,
 }
 
@@ -15,7 +16,7 @@ impl Mesh {
         self.voters.lock().expect("not poisoned").get(node).cloned()
     }
 
-    fn set(&self, n: u64, voter: Option<Arc<Consensus>>) {
+    pub(super) fn set(&self, n: u64, voter: Option<Arc<Consensus>>) {
         let mut voters = self.voters.lock().expect("not poisoned");
         match voter {
             Some(voter) => voters.insert(node_id(n), voter),
@@ -24,9 +25,9 @@ impl Mesh {
     }
 }
 
-struct MeshLink {
-    mesh: Arc<Mesh>,
-    from: NodeId,
+pub(super) struct MeshLink {
+    pub(super) mesh: Arc<Mesh>,
+    pub(super) from: NodeId,
 }
 
 impl PeerLink for MeshLink {
@@ -149,7 +150,10 @@ async fn a_leader_without_its_quorum_commits_nothing() {
     commit(&[&a, &b], put("together", 1)).await;
 
     let (leader, other, n) = if a.consensus.is_leader() { (&a, &b, 2) } else { (&b, &a, 1) };
+    // Beyond doubt, for leases: not while it merely believes it.
+    assert!(leader.consensus.prove().await && !other.consensus.prove().await);
     mesh.set(n, None);
+    assert!(!leader.consensus.prove().await, "nobody says so");
     let error = propose(&leader.consensus, put("alone", 1)).await.expect_err("no quorum");
     let told = matches!(error, ProposeError::Unavailable(_) | ProposeError::NotLeader);
     assert!(told, "{error}");
