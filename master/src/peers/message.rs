@@ -75,7 +75,6 @@ pub enum PeerReply {
         certificate: Vec<u8>,
         ca: Vec<u8>,
     },
-    NotAdmitted(Refusal),
     /// Why not, for a person.
     Refused(String),
 }

@@ -250,7 +250,7 @@ async fn answer(link: &Link, admit: &dyn Admit) -> Result<(), JoinError> {
         }
         Err(Refusal::Never(reason)) => {
             tracing::warn!(addr = %connection.remote_address(), reason, "refused a joiner");
-            JoinReply::Refused { reason, again }
+            JoinReply::Refused { reason }
         }
         Err(Refusal::NotNow(reason)) => {
             tracing::info!(addr = %connection.remote_address(), reason, "put off a joiner");
