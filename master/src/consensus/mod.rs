@@ -16,6 +16,7 @@
 //! before that and only fails proposals until there is room.
 
 mod abdicate;
+mod blocking;
 mod disk;
 mod error;
 mod lock;
@@ -24,6 +25,8 @@ mod network;
 mod profile;
 mod proposer;
 mod record;
+#[cfg(feature = "simulation")]
+pub mod simulated;
 mod snapshot;
 mod space;
 mod state_machine;

@@ -5,8 +5,11 @@
 //! the same connection when the API asks.
 
 mod assignments;
+mod line;
 mod liveness;
 mod session;
+#[cfg(feature = "simulation")]
+mod simulated;
 
 use crate::offers::OfferBook;
 use crate::propose::{Propose, ProposeError};
@@ -16,11 +19,17 @@ use crate::vault::Vault;
 use bramble_core::model::{AgentId, NodeId, NodeRole};
 use bramble_protocol::message::{StreamReply, StreamRequest};
 use bramble_protocol::net::{self as frame, FrameError, Link};
+use line::Line;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+
+/// Codes with which the master closes a connection.
+const TURNED_AWAY: u32 = 1;
+const REPLACED: u32 = 2;
 
 #[derive(Debug, Error)]
 pub enum DispatchError {
@@ -56,7 +65,7 @@ pub struct Dispatcher {
 
 struct Session {
     number: u64,
-    connection: quinn::Connection,
+    line: Line,
 }
 
 impl Dispatcher {
@@ -84,44 +93,57 @@ impl Dispatcher {
 
     /// Serve one agent's link until it ends. A newer session of the same agent ends the older.
     pub async fn serve(&self, link: Link) {
-        let agent_id = match self.admitted(&link) {
+        let line = Line::Link(link.connection.clone());
+        let peer = link.peer.as_ref().map(|peer| &peer.node_id);
+        let accepted = async { Ok(link.connection.accept_bi().await?) };
+        self.hold(peer, line, accepted).await;
+    }
+
+    /// Hold a session of `peer` on the streams that `accepted` gives, until it ends.
+    async fn hold<S: AsyncWrite + Unpin, R: AsyncRead + Unpin>(
+        &self,
+        peer: Option<&NodeId>,
+        line: Line,
+        accepted: impl Future<Output = Result<(S, R), DispatchError>>,
+    ) {
+        let agent_id = match self.admitted(peer) {
             Ok(agent_id) => agent_id,
             Err(error) => {
                 tracing::warn!(%error, "an agent was turned away");
-                link.connection.close(1u32.into(), error.to_string().as_bytes());
+                line.close(TURNED_AWAY, &error.to_string());
                 return;
             }
         };
-        let number = self.enter(&agent_id, &link.connection);
-        let ended = session::run(self, &agent_id, &link.connection).await;
+        let number = self.enter(&agent_id, &line);
+        let ended = session::run(self, &agent_id, &line, accepted).await;
         match ended {
             Ok(()) => tracing::info!(%agent_id, "an agent's session ended"),
             Err(error) => {
                 tracing::info!(%agent_id, %error, "an agent's session ended");
-                link.connection.close(1u32.into(), error.to_string().as_bytes());
+                line.close(TURNED_AWAY, &error.to_string());
             }
         }
         self.leave(&agent_id, number);
     }
 
     /// Who speaks, if the membership list has it as an agent.
-    fn admitted(&self, link: &Link) -> Result<AgentId, DispatchError> {
-        let peer = link.peer.as_ref().ok_or(DispatchError::Unidentified)?;
-        let role = self.store.read(|state| state.nodes.get(&peer.node_id).map(|node| node.role));
+    fn admitted(&self, peer: Option<&NodeId>) -> Result<AgentId, DispatchError> {
+        let node_id = peer.ok_or(DispatchError::Unidentified)?;
+        let role = self.store.read(|state| state.nodes.get(node_id).map(|node| node.role));
         match role {
-            None => Err(DispatchError::NotAdmitted(peer.node_id.clone())),
-            Some(NodeRole::Master) => Err(DispatchError::NotAnAgent(peer.node_id.clone())),
-            Some(NodeRole::Full | NodeRole::Agent) => Ok(peer.node_id.agent()),
+            None => Err(DispatchError::NotAdmitted(node_id.clone())),
+            Some(NodeRole::Master) => Err(DispatchError::NotAnAgent(node_id.clone())),
+            Some(NodeRole::Full | NodeRole::Agent) => Ok(node_id.agent()),
         }
     }
 
-    fn enter(&self, agent_id: &AgentId, connection: &quinn::Connection) -> u64 {
+    fn enter(&self, agent_id: &AgentId, line: &Line) -> u64 {
         let number = self.next_session.fetch_add(1, Ordering::Relaxed);
-        let session = Session { number, connection: connection.clone() };
+        let session = Session { number, line: line.clone() };
         let older = self.sessions().insert(agent_id.clone(), session);
         self.changed.send_modify(|n| *n += 1);
         if let Some(older) = older {
-            older.connection.close(2u32.into(), b"a newer session of this agent began");
+            older.line.close(REPLACED, "a newer session of this agent began");
         }
         number
     }
@@ -147,7 +169,7 @@ impl Dispatcher {
         let connection = self
             .sessions()
             .get(&agent_id)
-            .map(|session| session.connection.clone())
+            .and_then(|session| session.line.connection().cloned())
             .ok_or_else(|| StreamError::AgentAway(agent_id.clone()))?;
         let failed = |what: &dyn std::fmt::Display| StreamError::Failed(what.to_string());
         let (mut send, mut receive) = connection.open_bi().await.map_err(|e| failed(&e))?;

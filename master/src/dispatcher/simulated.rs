@@ -1,0 +1,20 @@
+//! Sessions over any pair of byte streams, for the simulation.
+
+use super::Dispatcher;
+use super::line::Line;
+use bramble_core::model::NodeId;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+
+impl Dispatcher {
+    /// Serve a session of the node `peer` as [`Dispatcher::serve`] does one over a link.
+    pub async fn serve_streams(
+        &self,
+        peer: &NodeId,
+        send: impl AsyncWrite + Unpin,
+        receive: impl AsyncRead + Unpin,
+    ) {
+        let line = Line::Memory(CancellationToken::new());
+        self.hold(Some(peer), line, std::future::ready(Ok((send, receive)))).await;
+    }
+}

@@ -1,0 +1,191 @@
+//! A master in the world: the real consensus over a disk in memory, the real dispatcher and the
+//! leader's real loops. Of `master::server`, which also binds sockets, only the wiring is anew.
+
+use crate::net::{Answer, Net, Packet, Place};
+use crate::planted::{self, Planted};
+use crate::port::Port;
+use bramble_core::command::Command;
+use bramble_core::model::NodeId;
+use bramble_master::consensus::simulated::{Platter, register};
+use bramble_master::consensus::{
+    Consensus, ConsensusConfig, PeerError, PeerFuture, PeerLink, Profile, RaftRequest,
+};
+use bramble_master::control::{self, Control, PlacerView};
+use bramble_master::dispatcher::Dispatcher;
+use bramble_master::propose::{Propose, ProposeError};
+use bramble_master::store::Store;
+use bramble_master::vault::Vault;
+use bramble_protocol::codec;
+use bramble_protocol::net::NodeKey;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{copy_bidirectional, duplex, split};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Entries between two snapshots: few, so that falling behind means getting one.
+const SNAPSHOT_EVERY: u64 = 60;
+/// Bytes of a session on their way to the dispatcher.
+const PIPE_BYTES: usize = 16 * 1024;
+/// How long an agent may be without a session.
+const AGENT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What outlives the master's process.
+#[derive(Clone)]
+pub struct MasterNode {
+    pub id: NodeId,
+    pub dir: PathBuf,
+    pub platter: Arc<Platter>,
+    /// Unused but for its type: the vault wants one.
+    pub key: NodeKey,
+    /// What the running master lets the world see.
+    pub seen: Arc<Mutex<Option<Inside>>>,
+}
+
+/// A running master, as the world looks at it.
+#[derive(Clone)]
+pub struct Inside {
+    pub consensus: Arc<Consensus>,
+    pub store: Arc<Store>,
+}
+
+struct Wire {
+    port: Arc<Port>,
+    masters: Arc<Vec<NodeId>>,
+}
+
+impl PeerLink for Wire {
+    fn call<'a>(&'a self, peer: &'a NodeId, request: RaftRequest) -> PeerFuture<'a> {
+        Box::pin(async move {
+            let to = self.masters.iter().position(|id| id == peer);
+            let to = to.ok_or_else(|| PeerError::NoLink(peer.clone()))?;
+            let body = codec::to_bytes(&request).expect("a request can be encoded");
+            let reply = self.port.ask(to, body).await;
+            Ok(codec::from_bytes(&reply).expect("a reply can be decoded"))
+        })
+    }
+}
+
+impl MasterNode {
+    pub fn inside(&self) -> Option<Inside> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Live until the runtime is dropped. The first life of the first master founds.
+    pub async fn live(
+        self,
+        net: Net,
+        me: Place,
+        nodes: Arc<Vec<NodeId>>,
+        masters: Arc<Vec<NodeId>>,
+        founds: bool,
+        planted: Option<Planted>,
+    ) {
+        let port = Port::new(net, me);
+        let (sender, mut inbox) = mpsc::unbounded_channel();
+        register(&self.dir, self.platter.clone());
+        let mut config = ConsensusConfig::new(&self.dir, self.id.clone());
+        config.profile = Some(Profile::Fast);
+        config.snapshot_every = SNAPSHOT_EVERY;
+        config.disk_reserve_bytes = 0;
+        let link = Arc::new(Wire { port: port.clone(), masters: masters.clone() });
+        let apply = planted::apply(planted);
+        let (consensus, store) =
+            Consensus::open_applying(config, link, apply).await.expect("its own log is readable");
+        if founds {
+            consensus.found_together(&masters).await.expect("an empty log takes its founding");
+        }
+        let propose: Arc<dyn Propose> = consensus.clone();
+        let statuses = planted::statuses(planted, &propose);
+        let offers = Arc::new(planted::offers(planted));
+        let vault = Arc::new(Vault::new(&self.key, store.clone(), propose.clone()));
+        let dispatcher = Arc::new(Dispatcher::new(store.clone(), statuses, offers.clone(), vault));
+        let view = Arc::new(PlacerView::default());
+        let control = Control { store: store.clone(), propose, offers, view };
+        tokio::spawn(lead(consensus.clone(), control, dispatcher.clone()));
+        let inside = Inside { consensus: consensus.clone(), store };
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(inside);
+        port.net.plug(me, sender);
+        while let Some(packet) = inbox.recv().await {
+            match port.take(packet) {
+                Some(Packet::Request { from, id, body }) => {
+                    tokio::spawn(answer(consensus.clone(), port.clone(), from, id, body));
+                }
+                Some(Packet::Ask { from, id, command }) => {
+                    tokio::spawn(propose_for(consensus.clone(), port.clone(), from, id, *command));
+                }
+                Some(Packet::Open { line, from }) => {
+                    let mut stream = port.attach(line);
+                    // An agent is served by who leads, and looks for that one.
+                    if consensus.is_leader() {
+                        let (dispatcher, peer) = (dispatcher.clone(), nodes[from].clone());
+                        let mut leadership = consensus.leadership();
+                        let own = leadership.borrow().term;
+                        let (near, mut far) = duplex(PIPE_BYTES);
+                        tokio::spawn(async move {
+                            let (receive, send) = split(near);
+                            dispatcher.serve_streams(&peer, send, receive).await;
+                        });
+                        // The session ends with the leadership.
+                        tokio::spawn(async move {
+                            tokio::select! {
+                                biased;
+                                _ = leadership.wait_for(|s| !s.here || s.term != own) => {}
+                                _ = copy_bidirectional(&mut stream, &mut far) => {}
+                            }
+                        });
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Answer another master.
+async fn answer(consensus: Arc<Consensus>, port: Arc<Port>, from: Place, id: u64, body: Vec<u8>) {
+    let request: RaftRequest = codec::from_bytes(&body).expect("a request can be decoded");
+    let reply = consensus.handle(request).await;
+    let body = codec::to_bytes(&reply).expect("a reply can be encoded");
+    port.net.send(port.me, from, Packet::Reply { id, body });
+}
+
+/// Propose what a client asks for.
+async fn propose_for(
+    consensus: Arc<Consensus>,
+    port: Arc<Port>,
+    from: Place,
+    id: u64,
+    command: Command,
+) {
+    let answer = match consensus.propose(command).await {
+        Ok(committed) => Answer::Committed(committed.index),
+        Err(ProposeError::Rejected(rejection)) => Answer::Rejected(rejection.to_string()),
+        Err(ProposeError::NotLeader) => Answer::NotLeader,
+        Err(ProposeError::Unavailable(why)) => Answer::Unknown(why),
+    };
+    port.net.send(port.me, from, Packet::Answer { id, answer });
+}
+
+/// Run the leader's loops while this master leads, as `master::server` does.
+async fn lead(consensus: Arc<Consensus>, control: Control, dispatcher: Arc<Dispatcher>) {
+    let mut leadership = consensus.leadership();
+    loop {
+        let own = match leadership.wait_for(|seen| seen.here).await {
+            Ok(seen) => seen.term,
+            Err(_) => return,
+        };
+        let term = CancellationToken::new();
+        let loops = tokio::spawn(control::run(control.clone(), term.clone()));
+        let (watch, ended) = (dispatcher.clone(), term.clone());
+        let watch = tokio::spawn(async move { watch.watch(AGENT_TIMEOUT, ended).await });
+        // A later term began with a moment of not leading, however short.
+        if leadership.wait_for(|seen| !seen.here || seen.term != own).await.is_err() {
+            return;
+        }
+        term.cancel();
+        loops.await.expect("the loops end");
+        watch.await.expect("the watch ends");
+    }
+}
