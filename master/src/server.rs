@@ -259,7 +259,7 @@ async fn accept(
                     }
                 });
             }
-            Alpn::Raft => {
+            Alpn::Raft | Alpn::Api | Alpn::Peer => {
                 link.connection.close(1u32.into(), b"this cluster has one master");
             }
         }

@@ -5,6 +5,7 @@
 //! simulation                     what `make test` runs: 200 seeds, replays, planted bugs
 //! simulation --seeds N [--from S]   more seeds
 //! simulation --seed S [--planted NAME] [--trace]   one seed, with its trace
+//! simulation --caught NAME       whether this build, patched, is caught (planted.sh)
 //! ```
 
 mod c_library;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
             "--planted" => planted = Planted::named(&value()),
             "--trace" => traced = true,
             "--seeds" => plan = parent::Plan { seeds: value().parse().unwrap_or(0), ..plan },
+            "--caught" => plan = parent::Plan { caught: Planted::named(&value()), ..plan },
             "--from" => plan = parent::Plan { from: value().parse().unwrap_or(0), ..plan },
             // What `cargo test` passes on: filters and options of the usual harness.
             _ => {}

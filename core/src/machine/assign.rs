@@ -6,8 +6,7 @@
 use crate::command::Placed;
 use crate::event::{Event, RefusedAssignment};
 use crate::model::{
-    Agent, AgentId, App, Goal, Protocol, Reservation, State, Task, TaskContainer, TaskId,
-    TaskProbes, TaskState, Usage,
+    Agent, AgentId, App, Goal, Protocol, Reservation, State, Task, TaskContainer, TaskId, Usage,
 };
 use crate::place;
 use std::collections::BTreeMap;

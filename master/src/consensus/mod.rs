@@ -18,6 +18,7 @@
 mod abdicate;
 mod blocking;
 mod disk;
+mod engine;
 mod error;
 mod lock;
 mod log_store;
@@ -52,20 +53,17 @@ use crate::store::Store;
 use bramble_core::command::Command;
 use bramble_core::model::{NodeId, State};
 use disk::Disk;
+use engine::{Engine, Parts};
 use lock::DirLock;
 use log_store::LogStore;
-use network::Network;
-use openraft::StorageHelper;
 use proposer::Proposer;
-use snapshot::Snapshots;
-use state_machine::{Apply, StateMachine};
+use snapshot::{Contents, Snapshots};
+use state_machine::{Apply, Position, StateMachine};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
-use supervise::Supervisor;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use types::Raft;
 
 /// Entries between two snapshots.
@@ -73,9 +71,6 @@ pub const SNAPSHOT_EVERY: u64 = 5_000;
 /// Free bytes of the disk below which proposals are refused: room for the writes that follow an
 /// entry by themselves (a sled segment, a vote, a snapshot of a small cluster).
 pub const DISK_RESERVE_BYTES: u64 = 8 * 1024 * 1024;
-/// How long `shutdown` waits for openraft's tasks to let go of the log.
-const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
-const RELEASE_POLL: Duration = Duration::from_millis(2);
 
 /// Where and as whom a voter runs.
 #[derive(Clone, Debug)]
@@ -83,6 +78,8 @@ pub struct ConsensusConfig {
     /// Directory of this voter alone; created if missing.
     pub dir: PathBuf,
     pub node: NodeId,
+    /// Whether this node makes the cluster if there is no log yet; otherwise it waits for others.
+    pub founds: bool,
     /// `None`: what fits the stored membership.
     pub profile: Option<Profile>,
     pub snapshot_every: u64,
@@ -95,6 +92,7 @@ impl ConsensusConfig {
         Self {
             dir: dir.into(),
             node,
+            founds: true,
             profile: None,
             snapshot_every: SNAPSHOT_EVERY,
             disk_reserve_bytes: DISK_RESERVE_BYTES,
@@ -104,15 +102,16 @@ impl ConsensusConfig {
 
 /// A running voter.
 pub struct Consensus {
-    raft: Raft,
     id: RaftId,
     node: NodeId,
-    proposer: Mutex<Option<Arc<Proposer>>>,
+    parts: RwLock<Option<Arc<Parts>>>,
+    engine: RwLock<Option<Engine>>,
+    /// Held while one engine replaces another.
+    switching: tokio::sync::Mutex<()>,
     leadership: watch::Receiver<Leadership>,
     failure: watch::Receiver<Option<String>>,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Released last, at shutdown.
-    held: Mutex<Option<(Arc<Disk>, DirLock)>>,
+    lock: Mutex<Option<DirLock>>,
 }
 
 impl Consensus {
@@ -140,49 +139,33 @@ impl Consensus {
         disk::create_dir(&config.dir)
             .map_err(|source| ConsensusError::CreateDir { path: config.dir.clone(), source })?;
         let lock = DirLock::take(&config.dir)?;
-        let Stores { disk, mut log, snapshots, store, mut machine } = open_stores(&config, apply)?;
-
-        let membership = StorageHelper::new(&mut log, &mut machine)
-            .get_membership()
-            .await
-            .map_err(|e| ConsensusError::ReadMembership(Box::new(e)))?;
-        let membership = membership.effective().membership();
-        let profile = config.profile.unwrap_or_else(|| Profile::fitting(membership, id));
-        let raft_config = profile.config(config.snapshot_every)?;
-        let appended_bytes = log.appended_bytes();
-        let raft = Raft::new(id, raft_config, Network::new(peers), log, machine)
-            .await
-            .map_err(|e| ConsensusError::Start(Box::new(e)))?;
-        if profile == Profile::Alone {
-            // The first tick would do it, a heartbeat and a half later. It only fails when raft
-            // has stopped, which the supervisor reports.
-            let _ = raft.trigger().elect().await;
-        }
-
         let (leadership, leadership_seen) = watch::channel(Leadership::default());
         let (failure, failure_seen) = watch::channel(None);
-        let supervisor = Supervisor {
-            raft: raft.clone(),
+        let Stores { disk, snapshots, store, machine } = open_stores(&config, apply)?;
+        let parts = Arc::new(Parts {
+            id,
+            founds: config.founds,
+            dir: config.dir,
+            disk,
+            snapshots,
+            store: store.clone(),
+            machine,
+            peers,
             leadership,
             failure,
-            snapshots,
-            appended_bytes,
             snapshot_every: config.snapshot_every,
-            dir: config.dir.clone(),
-            reserve_bytes: config.disk_reserve_bytes,
-        };
-        let (proposer, batcher) =
-            Proposer::new(raft.clone(), store.clone(), config.dir, config.disk_reserve_bytes);
-        let tasks = vec![tokio::spawn(supervisor.run()), tokio::spawn(batcher.run())];
+            disk_reserve_bytes: config.disk_reserve_bytes,
+        });
+        let engine = parts.start(config.profile).await?;
         let consensus = Self {
-            raft,
             id,
             node: config.node,
-            proposer: Mutex::new(Some(Arc::new(proposer))),
+            parts: RwLock::new(Some(parts)),
+            engine: RwLock::new(Some(engine)),
+            switching: tokio::sync::Mutex::default(),
             leadership: leadership_seen,
             failure: failure_seen,
-            tasks: Mutex::new(tasks),
-            held: Mutex::new(Some((disk, lock))),
+            lock: Mutex::new(Some(lock)),
         };
         Ok((Arc::new(consensus), store))
     }
@@ -192,13 +175,14 @@ impl Consensus {
     /// # Errors
     /// [`ConsensusError::Found`] when raft does not take it.
     pub async fn found(&self) -> Result<bool, ConsensusError> {
+        let raft = self.raft()?;
         let initialized =
-            self.raft.is_initialized().await.map_err(|e| ConsensusError::Found(Box::new(e)))?;
+            raft.is_initialized().await.map_err(|e| ConsensusError::Found(Box::new(e)))?;
         if initialized {
             return Ok(false);
         }
         let members = BTreeMap::from([(self.id, Peer { id: self.node.clone() })]);
-        match self.raft.initialize(members).await {
+        match raft.initialize(members).await {
             Ok(()) => Ok(true),
             Err(error) => Err(ConsensusError::Found(Box::new(error))),
         }
@@ -214,7 +198,8 @@ impl Consensus {
     /// # Errors
     /// This master does not lead, or raft did not follow.
     pub async fn abdicate(&self) -> Result<(), AbdicateError> {
-        abdicate::abdicate(&self.raft, self.id).await
+        let raft = self.raft().map_err(|_| AbdicateError::NotLeading)?;
+        abdicate::abdicate(&raft, self.id).await
     }
 
     /// Who leads, and word of every change.
@@ -267,45 +252,97 @@ impl Consensus {
 
     /// Answer another master's request.
     pub async fn handle(&self, request: RaftRequest) -> RaftReply {
-        network::answer(&self.raft, request).await
+        match self.raft() {
+            Ok(raft) => network::answer(&raft, request).await,
+            Err(_) => RaftReply::Stopped(openraft::error::Fatal::Stopped),
+        }
+    }
+
+    /// Stand for election now, as another master asks that is about to leave.
+    pub async fn stand(&self) {
+        if let Ok(raft) = self.raft() {
+            // It only fails when raft has stopped, which the supervisor reports.
+            let _ = raft.trigger().elect().await;
+        }
+    }
+
+    /// Change how fast raft beats. Whoever leads does not for a moment.
+    ///
+    /// # Errors
+    /// Raft cannot be started again; [`Consensus::failed`] resolves then too.
+    pub async fn set_profile(&self, profile: Profile) -> Result<(), ConsensusError> {
+        let _one_at_a_time = self.switching.lock().await;
+        let Some(parts) = read(&self.parts).clone() else { return Err(shut_down()) };
+        if read(&self.engine).as_ref().is_some_and(|engine| engine.profile == profile) {
+            return Ok(());
+        }
+        let engine = self.engine.write().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(engine) = engine else { return Err(shut_down()) };
+        tracing::info!(from = ?engine.profile, to = ?profile, "raft changes its timing");
+        engine.stop().await;
+        let started = match parts.released().await {
+            true => parts.start(Some(profile)).await,
+            false => Err(ConsensusError::Failed("the log is still in use".into())),
+        };
+        match started {
+            Ok(engine) => {
+                *self.engine.write().unwrap_or_else(PoisonError::into_inner) = Some(engine);
+                Ok(())
+            }
+            Err(error) => {
+                parts.failure.send_replace(Some(error.to_string()));
+                Err(error)
+            }
+        }
     }
 
     /// Stop, and let go of the directory. Proposals that wait fail; the store stays readable.
     pub async fn shutdown(&self) {
-        // With the proposer gone the batcher ends after what it has begun.
-        drop(self.proposer.lock().unwrap_or_else(PoisonError::into_inner).take());
-        if let Err(error) = self.raft.shutdown().await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "raft did not end cleanly");
+        let _one_at_a_time = self.switching.lock().await;
+        let engine = self.engine.write().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(engine) = engine {
+            engine.stop().await;
         }
-        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        for task in tasks {
-            // A task that panicked is over as well.
-            let _ = task.await;
-        }
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some((disk, lock)) = held else { return };
-        // openraft's workers end on their own, a moment after their core.
-        let released = async {
-            while Arc::strong_count(&disk) > 1 {
-                tokio::time::sleep(RELEASE_POLL).await;
-            }
-        };
-        if tokio::time::timeout(RELEASE_TIMEOUT, released).await.is_err() {
+        let parts = self.parts.write().unwrap_or_else(PoisonError::into_inner).take();
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (Some(parts), Some(lock)) = (parts, lock) else { return };
+        if !parts.released().await {
             tracing::warn!("the log is still in use; its directory stays locked until exit");
             std::mem::forget(lock);
             return;
         }
         // In this order: the next owner must find the log closed.
-        drop(disk);
+        drop(parts);
         drop(lock);
     }
+
+    fn raft(&self) -> Result<Raft, ConsensusError> {
+        let engine = read(&self.engine);
+        engine.as_ref().map(|engine| engine.raft.clone()).ok_or_else(shut_down)
+    }
+
+    fn proposer(&self) -> Option<Arc<Proposer>> {
+        read(&self.engine).as_ref().map(|engine| engine.proposer.clone())
+    }
+}
+
+fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn shut_down() -> ConsensusError {
+    ConsensusError::Failed("it was shut down".to_string())
 }
 
 impl Propose for Consensus {
     fn propose(&self, command: Command) -> ProposeFuture<'_> {
-        let proposer = self.proposer.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Box::pin(async move {
-            match proposer {
+            if let Some(proposer) = self.proposer() {
+                return proposer.propose(command).await;
+            }
+            // A change of timing is over in a moment; only a shutdown is not.
+            drop(self.switching.lock().await);
+            match self.proposer() {
                 Some(proposer) => proposer.propose(command).await,
                 None => Err(proposer::shut_down()),
             }
@@ -315,7 +352,6 @@ impl Propose for Consensus {
 
 struct Stores {
     disk: Arc<Disk>,
-    log: LogStore,
     snapshots: Arc<Snapshots>,
     store: Arc<Store>,
     machine: StateMachine,
@@ -324,12 +360,11 @@ struct Stores {
 fn open_stores(config: &ConsensusConfig, apply: Apply) -> Result<Stores, ConsensusError> {
     let disk = Disk::open(&config.dir.join("log")).map_err(ConsensusError::OpenLog)?;
     let disk = Arc::new(disk);
-    let log = LogStore::new(disk.clone());
     let (snapshots, newest) =
         Snapshots::open(&config.dir.join("snapshots")).map_err(ConsensusError::OpenSnapshots)?;
     let snapshots = Arc::new(snapshots);
 
-    let purged = log.purged().map_err(ConsensusError::ReadLog)?;
+    let purged = LogStore::new(disk.clone()).purged().map_err(ConsensusError::ReadLog)?;
     let last = newest.as_ref().and_then(|contents| contents.last_applied);
     if let Some(purged) = purged.filter(|p| last < Some(*p)) {
         return Err(ConsensusError::SnapshotMissing {
@@ -339,18 +374,24 @@ fn open_stores(config: &ConsensusConfig, apply: Apply) -> Result<Stores, Consens
         });
     }
     let (state, position) = match newest {
-        Some(contents) => (contents.state, Some((contents.last_applied, contents.membership))),
-        None => (State::default(), None),
+        Some(contents) => {
+            let Contents { last_applied, membership, state } = contents;
+            (state, Position { last_applied, membership })
+        }
+        None => (State::default(), Position::default()),
     };
     let store = Arc::new(Store::new(state));
     let machine = StateMachine::new(store.clone(), snapshots.clone(), apply, position);
-    Ok(Stores { disk, log, snapshots, store, machine })
+    Ok(Stores { disk, snapshots, store, machine })
 }
 
 #[cfg(test)]
 impl Consensus {
     fn disk(&self) -> Arc<Disk> {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.as_ref().expect("it runs").0.clone()
+        read(&self.parts).as_ref().expect("it runs").disk.clone()
+    }
+
+    fn engine_raft(&self) -> Raft {
+        self.raft().expect("it runs")
     }
 }

@@ -15,8 +15,8 @@ const PAYLOAD_ENTRIES_MAX: u64 = 300;
 /// Timing of heartbeats and elections.
 ///
 /// openraft takes it once, when raft starts: before the first member is added to a voter that is
-/// alone, the voter has to be shut down and opened anew with [`Profile::Fast`], or the others
-/// would miss its heartbeats and take its place again and again.
+/// alone, raft has to be started anew with [`Profile::Fast`], or the others would miss its
+/// heartbeats and take its place again and again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
     /// The only voter: nobody listens to heartbeats and no election is ever contested, so the
@@ -30,10 +30,15 @@ pub enum Profile {
 }
 
 impl Profile {
-    /// The timing for `membership` as seen by `me`, when nothing else was measured.
-    pub(super) fn fitting(membership: &Membership<RaftId, Peer>, me: RaftId) -> Self {
-        let mut others = membership.nodes().filter(|(id, _)| **id != me);
-        if others.next().is_none() { Profile::Alone } else { Profile::Fast }
+    /// The timing for `membership` as seen by `me`, when nothing else was measured. Without any
+    /// member, a node that does not found waits to be added to what others lead.
+    pub(super) fn fitting(membership: &Membership<RaftId, Peer>, me: RaftId, founds: bool) -> Self {
+        let mut members = membership.nodes().map(|(id, _)| *id);
+        match (members.next(), members.next()) {
+            (None, _) if founds => Profile::Alone,
+            (Some(only), None) if only == me => Profile::Alone,
+            _ => Profile::Fast,
+        }
     }
 
     fn name(self) -> &'static str {
@@ -104,17 +109,18 @@ mod tests {
 
     #[test]
     fn others_decide_the_profile() {
-        let cases: [(&[u64], &[u64], Profile); 4] = [
-            (&[], &[], Profile::Alone),
-            (&[1], &[1], Profile::Alone),
-            (&[1], &[1, 2], Profile::Fast),
-            (&[1, 2, 3], &[1, 2, 3], Profile::Fast),
+        let cases: [(&[u64], &[u64], bool, Profile); 5] = [
+            (&[], &[], true, Profile::Alone),
+            (&[], &[], false, Profile::Fast),
+            (&[1], &[1], false, Profile::Alone),
+            (&[1], &[1, 2], true, Profile::Fast),
+            (&[1, 2, 3], &[1, 2, 3], true, Profile::Fast),
         ];
-        for (voters, nodes, expected) in cases {
+        for (voters, nodes, founds, expected) in cases {
             let nodes: BTreeMap<u64, Peer> = nodes.iter().map(|n| (*n, Peer::default())).collect();
             let voters: BTreeSet<u64> = voters.iter().copied().collect();
             let membership = Membership::new(vec![voters], nodes);
-            assert_eq!(Profile::fitting(&membership, 1), expected);
+            assert_eq!(Profile::fitting(&membership, 1, founds), expected);
         }
     }
 }

@@ -14,30 +14,41 @@ use bramble_core::model::State;
 use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine, Snapshot};
 use openraft::{AnyError, EntryPayload, OptionalSend};
 use std::io::SeekFrom;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 /// The signature of `core::machine::apply`.
 pub(super) type Apply = fn(&mut State, &command::Entry) -> Result<Vec<Event>, Rejection>;
 
+/// A handle; clones share the position. One raft at a time applies through it.
+#[derive(Clone)]
 pub(super) struct StateMachine {
     store: Arc<Store>,
     snapshots: Arc<Snapshots>,
     apply: Apply,
-    last_applied: Option<LogId>,
-    membership: StoredMembership,
+    position: Arc<Mutex<Position>>,
+}
+
+/// How far the store is.
+#[derive(Clone, Default)]
+pub(super) struct Position {
+    pub last_applied: Option<LogId>,
+    pub membership: StoredMembership,
 }
 
 impl StateMachine {
-    /// Continue from `contents`, the snapshot that `store` was filled from.
+    /// Continue from the position of the snapshot that `store` was filled from.
     pub fn new(
         store: Arc<Store>,
         snapshots: Arc<Snapshots>,
         apply: Apply,
-        contents: Option<(Option<LogId>, StoredMembership)>,
+        position: Position,
     ) -> Self {
-        let (last_applied, membership) = contents.unwrap_or_default();
-        Self { store, snapshots, apply, last_applied, membership }
+        Self { store, snapshots, apply, position: Arc::new(Mutex::new(position)) }
+    }
+
+    fn position(&self) -> MutexGuard<'_, Position> {
+        self.position.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Apply the commands of one entry as one change of the store.
@@ -66,7 +77,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), StorageError> {
-        Ok((self.last_applied, self.membership.clone()))
+        let position = self.position().clone();
+        Ok((position.last_applied, position.membership))
     }
 
     async fn apply<I>(&mut self, entries: I) -> Result<Vec<Outcomes>, StorageError>
@@ -80,12 +92,13 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 EntryPayload::Normal(batch) => batch,
                 EntryPayload::Blank => Batch::default(),
                 EntryPayload::Membership(membership) => {
-                    self.membership = StoredMembership::new(Some(entry.log_id), membership);
+                    self.position().membership =
+                        StoredMembership::new(Some(entry.log_id), membership);
                     Batch::default()
                 }
             };
             answers.push(self.apply_batch(entry.log_id.index, batch));
-            self.last_applied = Some(entry.log_id);
+            self.position().last_applied = Some(entry.log_id);
         }
         Ok(answers)
     }
@@ -93,11 +106,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     async fn get_snapshot_builder(&mut self) -> Builder {
         // No entry is applied while this runs, so that state and position belong together; the
         // copy lets encoding and writing go on beside later entries.
-        let contents = self.store.read(|state| Contents {
-            last_applied: self.last_applied,
-            membership: self.membership.clone(),
-            state: state.clone(),
-        });
+        let Position { last_applied, membership } = self.position().clone();
+        let state = self.store.read(State::clone);
+        let contents = Contents { last_applied, membership, state };
         Builder {
             meta: contents.meta(),
             contents: Some(contents),
@@ -130,8 +141,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             .write(meta, &bytes)
             .and_then(|()| self.snapshots.remove_received())
             .map_err(|e| writing(Some(meta), &e))?;
-        self.last_applied = meta.last_log_id;
-        self.membership = meta.last_membership.clone();
+        *self.position() =
+            Position { last_applied: meta.last_log_id, membership: meta.last_membership.clone() };
         self.store.write(|state| {
             *state = contents.state;
             ((), Vec::new())

@@ -91,10 +91,15 @@ pub enum Alpn {
     Raft,
     /// Admission; the dialling side has no certificate yet.
     Join,
+    /// Requests of clients on their way to a master: one HTTP/1 connection per stream. Any node
+    /// dials, masters answer.
+    Api,
+    /// Between nodes as such: images, probes. Any node dials, any node answers.
+    Peer,
 }
 
 impl Alpn {
-    const ALL: [Alpn; 3] = [Alpn::Agent, Alpn::Raft, Alpn::Join];
+    const ALL: [Alpn; 5] = [Alpn::Agent, Alpn::Raft, Alpn::Join, Alpn::Api, Alpn::Peer];
 
     /// The protocol name in the TLS handshake.
     pub fn as_str(self) -> &'static str {
@@ -102,6 +107,8 @@ impl Alpn {
             Alpn::Agent => "bramble-agent/1",
             Alpn::Raft => "bramble-raft/1",
             Alpn::Join => "bramble-join/1",
+            Alpn::Api => "bramble-api/1",
+            Alpn::Peer => "bramble-peer/1",
         }
     }
 
@@ -113,7 +120,9 @@ impl Alpn {
     fn allows(self, peer: &Peer, peer_dialled: bool) -> bool {
         match self {
             Alpn::Agent if peer_dialled => peer.is_agent(),
-            Alpn::Agent | Alpn::Raft | Alpn::Join => peer.is_master(),
+            Alpn::Api if peer_dialled => true,
+            Alpn::Peer => true,
+            Alpn::Agent | Alpn::Raft | Alpn::Join | Alpn::Api => peer.is_master(),
         }
     }
 }
@@ -158,6 +167,8 @@ struct Dialler {
     identity: Identity,
     agent: quinn::ClientConfig,
     raft: quinn::ClientConfig,
+    api: quinn::ClientConfig,
+    peer: quinn::ClientConfig,
 }
 
 impl Endpoint {
@@ -210,7 +221,8 @@ impl Endpoint {
         let server = transport::server_config(crypto, self.options);
         let client = |alpn| self.client_config(Some(&identity), alpn, trust_of(&identity));
         let (agent, raft) = (client(Alpn::Agent)?, client(Alpn::Raft)?);
-        let dialler = Arc::new(Dialler { identity, agent, raft });
+        let (api, peer) = (client(Alpn::Api)?, client(Alpn::Peer)?);
+        let dialler = Arc::new(Dialler { identity, agent, raft, api, peer });
         *self.identity.write().expect("no holder of this lock panics") = Some(dialler);
         self.quic.set_server_config(Some(server));
         Ok(())
@@ -241,6 +253,8 @@ impl Endpoint {
         let config = match alpn {
             Alpn::Agent => dialler.agent.clone(),
             Alpn::Raft => dialler.raft.clone(),
+            Alpn::Api => dialler.api.clone(),
+            Alpn::Peer => dialler.peer.clone(),
             Alpn::Join => self.client_config(None, alpn, trust_of(&dialler.identity))?,
         };
         self.dial(addr, alpn, config, expect).await

@@ -5,12 +5,14 @@
 
 mod authority;
 mod certificate;
+mod directory;
 mod discovery;
 mod durable;
 mod endpoint;
 mod frame;
 mod identity;
 mod join;
+mod links;
 mod seal;
 mod tls;
 mod token;
@@ -18,6 +20,7 @@ mod transport;
 
 pub use authority::{AuthorityError, ClusterCa};
 pub use certificate::{CertificateError, Peer, cluster_id_of, peer_of};
+pub use directory::{Directory, Sighting};
 pub use discovery::{
     Announced, Announcement, Browse, Discovery, DiscoveryError, Found, SERVICE_TYPE,
 };
@@ -26,5 +29,6 @@ pub use endpoint::{Alpn, Endpoint, EndpointError, EndpointOptions, Link};
 pub use frame::{FrameError, read_frame, read_frame_within, write_frame};
 pub use identity::{Identity, IdentityError, NodeKey, node_id_of};
 pub use join::{Admit, AdmitFuture, JoinError, Joined, answer_join, join};
+pub use links::{LinkError, Links};
 pub use seal::{SealError, SealingKey};
 pub use token::{JoinToken, TokenError};

@@ -22,12 +22,15 @@ const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const LINK_WINDOW_BYTES: u32 = 64 * 1024;
 const LINK_WINDOW_AGENT_BYTES: u32 = 512 * 1024;
 const LINK_WINDOW_RAFT_BYTES: u32 = 1024 * 1024;
+/// Unread bytes of a link that carries requests or images for many.
+const LINK_WINDOW_API_BYTES: u32 = 2 * 1024 * 1024;
 /// Bytes sent but not acknowledged, per link.
 const SEND_WINDOW_BYTES: u64 = 1024 * 1024;
 /// Streams the peer may have open: before it is believed, as an agent or master of agents, in Raft.
 const STREAMS_MAX: u32 = 4;
 const STREAMS_AGENT_MAX: u32 = 64;
 const STREAMS_RAFT_MAX: u32 = 256;
+const STREAMS_API_MAX: u32 = 256;
 /// Datagrams waiting, in bytes.
 const DATAGRAM_BYTES: usize = 4 * 1024;
 /// Socket buffers asked for, in bytes. The kernel may give less (net.core.rmem_max).
@@ -99,6 +102,8 @@ pub(super) fn open_up(connection: &quinn::Connection, alpn: Alpn, dialled: bool)
     let (streams, window) = match alpn {
         Alpn::Agent if dialled => (STREAMS_AGENT_MAX, LINK_WINDOW_AGENT_BYTES),
         Alpn::Agent => (STREAMS_AGENT_MAX, LINK_WINDOW_BYTES),
+        Alpn::Api => (STREAMS_API_MAX, LINK_WINDOW_API_BYTES),
+        Alpn::Peer => (STREAMS_AGENT_MAX, LINK_WINDOW_API_BYTES),
         Alpn::Raft => (STREAMS_RAFT_MAX, LINK_WINDOW_RAFT_BYTES),
         Alpn::Join => return,
     };

@@ -233,6 +233,9 @@ impl Client {
 }
 
 /// The kinds of apps there are, each for what it shows.
+///
+/// All of them at their largest fit on the agents, however the first are placed (see
+/// `world::CPUS_MILLI`): what finds no place would never converge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Replaced as soon as its agent is away.
@@ -272,10 +275,10 @@ impl Kind {
 
     fn app(self, id: AppId, rng: &mut StdRng) -> App {
         let mut app = App::with_defaults(id);
-        let cpus_milli = 100 * rng.random_range(1..=4);
-        app.resources = Resources { cpus_milli, mem_bytes: 0, disk_bytes: 0, gpus: 0 };
+        app.resources = Resources { cpus_milli: 100, ..Resources::default() };
         app.cmd = Some(format!("serve {}", rng.random_range(0..3)));
-        app.instances = rng.random_range(1..=3);
+        // Old ones make room first, so that a change never waits for room.
+        app.upgrade = UpgradeStrategy { min_health_ppm: 0, max_over_ppm: 0 };
         app.backoff = BackoffStrategy { initial_ms: 200, factor_ppm: PPM, max_ms: 1_000 };
         app.kill_grace_ms = Some(1_000);
         let constraint = |field: &str, operator, value: Option<&str>| Constraint {
@@ -284,24 +287,22 @@ impl Kind {
             value: value.map(str::to_string),
         };
         match self {
-            Kind::Plain => {}
+            Kind::Plain => {
+                app.instances = rng.random_range(1..=2);
+                app.resources.cpus_milli = 100 * rng.random_range(1..=2);
+            }
             Kind::Once => {
-                app.instances = 1;
-                app.resources.cpus_milli = 100;
                 app.cmd = Some("serve once".into());
                 app.unreachable = UnreachableStrategy::Disabled;
             }
             Kind::Spread => {
                 app.instances = rng.random_range(1..=2);
                 app.constraints = vec![constraint("hostname", Operator::Unique, None)];
-                app.upgrade = UpgradeStrategy { min_health_ppm: 0, max_over_ppm: 0 };
             }
             Kind::Racked => {
                 app.constraints = vec![constraint("rack", Operator::Cluster, Some("r1"))];
-                app.instances = 1;
             }
             Kind::Failing => {
-                app.instances = 1;
                 let lasts = rng.random_range(300..4_000);
                 app.cmd = Some(format!("run {lasts} ms"));
             }

@@ -59,6 +59,26 @@ impl Faults {
         self.planned.drain(..count).map(|(_, fault)| fault).collect()
     }
 
+    /// A master has voted for another: the moment at which a vote that is not on disk does harm is
+    /// the next one, so that chance alone would hardly ever find it.
+    pub fn voted(&mut self, now: Duration, voter: usize, candidate: usize) {
+        if voter == candidate || !self.rng.random_ratio(1, 3) {
+            return;
+        }
+        let mut soon = |ms: std::ops::Range<u64>| Duration::from_millis(self.rng.random_range(ms));
+        let crash = now + soon(5..25);
+        let back = crash + soon(1..20);
+        let (alone, together) = (now + soon(10..30), now + soon(1_000..2_500));
+        self.planned.push((crash, Fault::Crash(voter)));
+        self.planned.push((back, Fault::Restart(voter)));
+        for third in (0..self.masters).filter(|third| *third != voter && *third != candidate) {
+            self.planned.push((back, Fault::Restart(third)));
+            self.planned.push((back, Fault::Mend(voter, third)));
+            self.planned.push((back, Fault::Mend(third, voter)));
+        }
+        self.isolate(alone, together, candidate);
+    }
+
     fn lasts(&mut self) -> Duration {
         Duration::from_millis(self.rng.random_range(LASTS_MS))
     }

@@ -47,6 +47,18 @@ impl Planted {
         }
     }
 
+    /// The invariants that it breaks.
+    pub fn breaks(self) -> &'static [&'static str] {
+        match self {
+            Planted::UnsyncedVote => {
+                &["one leader per term", "log matching", "no acknowledged write is lost"]
+            }
+            Planted::StaleOffer => &["no overcommit"],
+            Planted::RunTwice => &["no task on two agents", "converges"],
+            Planted::EarlyAcknowledgement => &["converges"],
+        }
+    }
+
     pub fn named(name: &str) -> Option<Planted> {
         Planted::ALL.into_iter().find(|planted| planted.name() == name)
     }

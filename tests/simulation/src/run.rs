@@ -64,6 +64,9 @@ impl Run {
         self.until(FOUNDING_MAX, "the cluster is founded", |world| world.client.is_founded())?;
         let end = self.world.now + faulty;
         while self.world.now < end {
+            for (voter, candidate) in self.world.voted() {
+                faults.voted(self.world.now, voter, candidate);
+            }
             for fault in faults.due(self.world.now) {
                 self.world.carry_out(fault);
             }

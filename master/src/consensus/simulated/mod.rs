@@ -75,6 +75,6 @@ impl Consensus {
         for id in members {
             peers.insert(raft_id(id)?, Peer { id: id.clone() });
         }
-        self.raft.initialize(peers).await.map_err(|error| ConsensusError::Found(Box::new(error)))
+        self.raft()?.initialize(peers).await.map_err(|error| ConsensusError::Found(Box::new(error)))
     }
 }

@@ -2,6 +2,8 @@
 
 use super::super::disk::VALUE_BYTES_MAX;
 use super::super::record::{self, ENTRIES_BEGIN, ENTRIES_END, VOTE_KEY};
+use super::super::types::Vote;
+use bramble_protocol::codec;
 use rand::Rng;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -80,6 +82,14 @@ impl Platter {
             platter.content().sync(upto);
             done();
         });
+    }
+
+    /// The vote as it lies there, synced or not: its term, and the Raft id of whom it is for.
+    pub fn vote(&self) -> Option<(u64, u64)> {
+        let bytes = self.get(VOTE_KEY)?;
+        let vote: Vote = codec::from_bytes(&bytes).ok()?;
+        let leader = vote.leader_id();
+        Some((leader.term, leader.node_id))
     }
 
     /// Lose power: of what was not synced, the first `kept` batches happen to be there.

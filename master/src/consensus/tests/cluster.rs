@@ -92,10 +92,10 @@ async fn three_voters_survive_their_leader_and_take_it_back_by_snapshot() {
     a.consensus.wait_for_leader(PATIENCE).await.expect("leads");
     for n in [2, 3] {
         let peer = Peer { id: node_id(n) };
-        a.consensus.raft.add_learner(n, peer, true).await.expect("a learner");
+        a.consensus.engine_raft().add_learner(n, peer, true).await.expect("a learner");
     }
     let all = BTreeSet::from([1, 2, 3]);
-    a.consensus.raft.change_membership(all, false).await.expect("three voters");
+    a.consensus.engine_raft().change_membership(all, false).await.expect("three voters");
 
     for n in 0..5 {
         commit(&[&a, &b, &c], put(&format!("before-{n}"), 100)).await;
@@ -139,9 +139,13 @@ async fn a_leader_without_its_quorum_commits_nothing() {
     let b = start(&mesh, dir.path(), 2).await;
     a.consensus.found().await.expect("founds");
     a.consensus.wait_for_leader(PATIENCE).await.expect("leads");
-    a.consensus.raft.add_learner(2, Peer { id: node_id(2) }, true).await.expect("a learner");
+    a.consensus
+        .engine_raft()
+        .add_learner(2, Peer { id: node_id(2) }, true)
+        .await
+        .expect("a learner");
     let both = BTreeSet::from([1, 2]);
-    a.consensus.raft.change_membership(both, false).await.expect("two voters");
+    a.consensus.engine_raft().change_membership(both, false).await.expect("two voters");
     commit(&[&a, &b], put("together", 1)).await;
 
     let (leader, other, n) = if a.consensus.is_leader() { (&a, &b, 2) } else { (&b, &a, 1) };

@@ -10,7 +10,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for InTempDir {
     async fn build(&self) -> Result<(TempDir, LogStore, StateMachine), types::StorageError> {
         let dir = tempfile::tempdir().expect("a directory");
         let stores = open_stores(&config(dir.path(), 0), APPLY).expect("opens");
-        Ok((dir, stores.log, stores.machine))
+        Ok((dir, LogStore::new(stores.disk), stores.machine))
     }
 }
 

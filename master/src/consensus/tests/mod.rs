@@ -76,7 +76,7 @@ pub async fn propose(voter: &Consensus, command: Command) -> Result<Committed, P
 
 /// Wait until the voter's metrics satisfy `ready`.
 pub async fn until(voter: &Consensus, what: &str, ready: impl FnMut(&types::Metrics) -> bool) {
-    let mut metrics = voter.raft.metrics();
+    let mut metrics = voter.engine_raft().metrics();
     let ready = metrics.wait_for(ready);
     let seen = tokio::time::timeout(PATIENCE, ready).await;
     seen.unwrap_or_else(|_| panic!("{what}")).expect("raft runs");

@@ -1,7 +1,6 @@
 use super::*;
 use bramble_core::model::{
-    ActionKind, AgentId, DeploymentAction, Group, HealthCheckKind, Plan, Resources, Step,
-    UndoReason,
+    ActionKind, AgentId, DeploymentAction, Group, HealthCheckKind, Plan, Step, UndoReason,
 };
 use serde_json::Value;
 
