@@ -12,15 +12,14 @@ use crate::reconciler::{ReconcileError, Reconciler, Reconciling};
 use crate::runtime::{Runtime, RuntimeConfig, RuntimeError};
 use crate::sandboxes::{SandboxError, Sandboxes};
 use crate::secrets::Safe;
-use crate::session::{self, Leader, Speaker};
+use crate::session::{self, Speaker};
 use crate::streams::Streams;
 use crate::volumes::{VolumeError, Volumes};
 use bramble_core::model::{Agent as AgentRecord, NodeId};
-use bramble_protocol::net::{Endpoint, NodeKey};
+use bramble_protocol::net::{Directory, Endpoint, NodeKey};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// File of the run directory with the id of the node whose tasks are in it.
@@ -164,32 +163,17 @@ impl Agent {
     pub async fn serve(
         self,
         endpoint: Arc<Endpoint>,
-        leaders: watch::Receiver<Vec<Leader>>,
+        directory: Arc<Directory>,
         leave: CancellationToken,
     ) {
-        let speaker =
-            Speaker { agent: self.record, reconciling: self.reconciling, streams: self.streams };
+        let Agent { record: agent, reconciling, streams, .. } = self;
+        let speaker = Speaker { agent, reconciling, streams, directory };
         // The session first: its end must not hold up the reconciler, nor the other way round.
-        let session = tokio::spawn(session::keep(endpoint, speaker, leaders, leave.clone()));
+        let session = tokio::spawn(session::keep(endpoint, speaker, leave.clone()));
         self.reconciler.run(leave).await;
         if let Err(error) = session.await {
             tracing::error!(%error, "the session's task ended early");
         }
-    }
-
-    /// Open, then serve until `leave` is cancelled.
-    ///
-    /// # Errors
-    /// As [`Agent::open`].
-    pub async fn run(
-        config: AgentConfig,
-        endpoint: Arc<Endpoint>,
-        key: &NodeKey,
-        leaders: watch::Receiver<Vec<Leader>>,
-        leave: CancellationToken,
-    ) -> Result<(), AgentError> {
-        Agent::open(config, key).await?.serve(endpoint, leaders, leave).await;
-        Ok(())
     }
 
     /// Stop every task of a node whose agent does not run (`bramble down` after Ctrl-C). Gives

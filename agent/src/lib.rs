@@ -26,7 +26,6 @@ mod volumes;
 
 pub use agent::{Agent, AgentError, AgentHandle};
 pub use config::AgentConfig;
-pub use session::Leader;
 
 #[cfg(test)]
 mod samples;

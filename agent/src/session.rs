@@ -10,35 +10,33 @@ mod speak;
 use crate::reconciler::Reconciling;
 use crate::streams::Streams;
 use bramble_core::model::{Agent, NodeId};
-use bramble_protocol::net::{Alpn, Endpoint, EndpointError, FrameError};
+use bramble_protocol::message::Sighting;
+use bramble_protocol::net::{Alpn, Directory, Endpoint, EndpointError, FrameError, Link};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use rand::Rng;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Shortest and longest pause before dialling again; jittered, because after an outage all agents
 /// come at once.
 const REDIAL_MIN: Duration = Duration::from_millis(50);
-const REDIAL_MAX: Duration = Duration::from_secs(5);
+const REDIAL_MAX: Duration = Duration::from_secs(2);
+/// Head start of an address over the next one.
+const STAGGER: Duration = Duration::from_millis(100);
 /// Codes with which this side closes a connection.
 const CLOSE_LEAVING: u32 = 0;
 const CLOSE_FAILED: u32 = 1;
 
-/// Where a leader may be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Leader {
-    /// `None`: any master of the cluster will do.
-    pub node_id: Option<NodeId>,
-    pub address: SocketAddr,
-}
-
 #[derive(Debug, Error)]
 pub enum SessionError {
-    #[error("dialling the leader")]
+    #[error("no master is known")]
+    NobodyKnown,
+    #[error("dialling the masters")]
     Dial(#[source] EndpointError),
     #[error("opening the session's stream")]
     Open(#[source] quinn::ConnectionError),
@@ -46,6 +44,8 @@ pub enum SessionError {
     Frame(#[from] FrameError),
     #[error("the leader did not welcome this agent in time")]
     NotWelcomed,
+    #[error("this master does not lead")]
+    NotLeading { leader: Option<NodeId>, masters: Vec<Sighting> },
     #[error("the leader spoke before its welcome")]
     OutOfTurn,
     #[error("the leader ended the session")]
@@ -61,71 +61,48 @@ pub(crate) struct Speaker {
     pub agent: Agent,
     pub reconciling: Reconciling,
     pub streams: Arc<Streams>,
+    /// Where masters are looked up, and what is heard of them is noted.
+    pub directory: Arc<Directory>,
 }
 
-/// Keep a session with one of `leaders`, until told to leave. They are tried in order, each
-/// failure moving on to the next.
-pub(crate) async fn keep(
-    endpoint: Arc<Endpoint>,
-    speaker: Speaker,
-    mut leaders: watch::Receiver<Vec<Leader>>,
-    leave: CancellationToken,
-) {
+/// Keep a session with whichever master leads, until told to leave.
+pub(crate) async fn keep(endpoint: Arc<Endpoint>, speaker: Speaker, leave: CancellationToken) {
     let mut pause = REDIAL_MIN;
-    let mut turn = 0;
+    let mut preferred: Option<NodeId> = None;
+    let mut addresses = speaker.directory.changes();
     loop {
-        let Some(leader) = next_leader(&mut leaders, turn, &leave).await else { return };
+        addresses.mark_unchanged();
         let mut welcomed = false;
+        let first = preferred.take();
         let ended = tokio::select! {
             () = leave.cancelled() => return,
-            ended = session(&endpoint, &speaker, &leader, &mut welcomed) => ended,
-            () = changed(&mut leaders, &leader) => {
-                pause = REDIAL_MIN;
-                continue;
-            }
+            ended = session(&endpoint, &speaker, first.as_ref(), &mut welcomed) => ended,
         };
         if welcomed {
             pause = REDIAL_MIN;
-        } else {
-            turn += 1;
         }
-        if let Err(error) = ended {
-            let error: &dyn std::error::Error = &error;
-            tracing::info!(address = %leader.address, error,
-                "no session with the leader");
+        match ended {
+            // Another word at once: who leads was just heard. Its own word is the last, so this
+            // does not go round in circles without a pause.
+            Err(SessionError::NotLeading { leader, masters }) => {
+                masters.iter().for_each(|sighting| speaker.directory.hear(sighting));
+                tracing::debug!(?leader, "this master does not lead");
+                if leader.is_some() {
+                    pause = REDIAL_MIN;
+                }
+                preferred = leader;
+            }
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::info!(error, "no session with the leader");
+            }
+            Ok(()) => {}
         }
         tokio::select! {
             () = leave.cancelled() => return,
-            () = changed(&mut leaders, &leader) => pause = REDIAL_MIN,
+            _ = addresses.changed() => {}
             () = tokio::time::sleep(jittered(pause)) => pause = (pause * 2).min(REDIAL_MAX),
         }
-    }
-}
-
-/// Wait for a leader, and take the one whose turn it is; `None` when it is time to leave.
-async fn next_leader(
-    leaders: &mut watch::Receiver<Vec<Leader>>,
-    turn: usize,
-    leave: &CancellationToken,
-) -> Option<Leader> {
-    let named = async {
-        let named = leaders.wait_for(|leaders| !leaders.is_empty()).await.ok()?;
-        named.get(turn % named.len()).cloned()
-    };
-    tokio::select! {
-        () = leave.cancelled() => None,
-        Some(leader) = named => Some(leader),
-        // Nobody will ever name one: the node is going down.
-        else => None,
-    }
-}
-
-/// Resolve when others are named and this one no longer is. Knowing none is no reason to leave one
-/// that still answers.
-async fn changed(leaders: &mut watch::Receiver<Vec<Leader>>, now: &Leader) {
-    let others = |named: &Vec<Leader>| !named.is_empty() && !named.contains(now);
-    if leaders.wait_for(others).await.is_err() {
-        std::future::pending::<()>().await;
     }
 }
 
@@ -133,25 +110,52 @@ fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::rng().random_range(0.5..1.0))
 }
 
+/// Dial every address of a master, each a little after the one before; the first that answers is
+/// taken. With `preferred`, its addresses come first.
+async fn dial(
+    endpoint: &Endpoint,
+    directory: &Directory,
+    preferred: Option<&NodeId>,
+) -> Result<Link, SessionError> {
+    let mut places = directory.masters();
+    // A stable sort: what was seen last stays first among equals.
+    places.sort_by_key(|(id, _)| preferred.is_some() && id.as_ref() != preferred);
+    let dials = places.into_iter().enumerate().map(|(turn, (id, address))| async move {
+        tokio::time::sleep(STAGGER * u32::try_from(turn).unwrap_or(u32::MAX)).await;
+        endpoint.connect(address, Alpn::Agent, id.as_ref()).await
+    });
+    let mut dials: FuturesUnordered<_> = dials.collect();
+    let mut last = SessionError::NobodyKnown;
+    while let Some(dialled) = dials.next().await {
+        match dialled {
+            Ok(link) => return Ok(link),
+            Err(error) => last = SessionError::Dial(error),
+        }
+    }
+    Err(last)
+}
+
 /// One session, from dialling to its end.
 async fn session(
     endpoint: &Endpoint,
     speaker: &Speaker,
-    leader: &Leader,
+    preferred: Option<&NodeId>,
     welcomed: &mut bool,
 ) -> Result<(), SessionError> {
-    let link = endpoint
-        .connect(leader.address, Alpn::Agent, leader.node_id.as_ref())
-        .await
-        .map_err(SessionError::Dial)?;
+    let link = dial(endpoint, &speaker.directory, preferred).await?;
     let connection = Closing(link.connection.clone());
+    let address: SocketAddr = link.connection.remote_address();
+    if let Some(peer) = &link.peer {
+        speaker.directory.note(&peer.node_id, peer.role, address);
+    }
     let (mut send, mut receive) = connection.0.open_bi().await.map_err(SessionError::Open)?;
     speak::greet(&speaker.agent, &mut send, &mut receive).await?;
     *welcomed = true;
-    tracing::info!(address = %leader.address, "session with the leader");
+    tracing::info!(%address, "session with the leader");
+    let Speaker { agent, reconciling, directory, streams } = speaker;
     let ended = tokio::select! {
-        ended = speak::speak(&speaker.agent, &speaker.reconciling, send, receive) => ended,
-        lost = serve_streams(&connection.0, &speaker.streams) => Err(SessionError::Lost(lost)),
+        ended = speak::speak(agent, reconciling, directory, send, receive) => ended,
+        lost = serve_streams(&connection.0, streams) => Err(SessionError::Lost(lost)),
     };
     if let Err(error) = &ended {
         connection.0.close(CLOSE_FAILED.into(), error.to_string().as_bytes());

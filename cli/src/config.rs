@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use bramble_agent::inventory::{ResourceOverrides, parse_attributes, parse_resources};
+use bramble_protocol::net::JoinToken;
 use clap::Args;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -30,6 +31,12 @@ pub struct NodeArgs {
     /// The node's name [default: the host name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// Join token, as `bramble token` prints it on a node of the cluster; needed once
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
+    /// A node of the cluster, where multicast does not reach one
+    #[arg(long, value_name = "HOST:PORT")]
+    join: Option<String>,
     /// What constraints can ask for: `rack:1;zone:a`
     #[arg(long, value_name = "KEY:VALUE;..")]
     attributes: Option<String>,
@@ -63,6 +70,9 @@ pub struct NodeArgs {
     /// Without word of an agent for so long, its tasks count as unreachable [default: 75s]
     #[arg(long, value_name = "TIME")]
     agent_timeout: Option<String>,
+    /// A voting master that is silent for so long gives its vote to another [default: 20s]
+    #[arg(long, value_name = "TIME")]
+    voter_grace: Option<String>,
     /// The TOML file [default: /etc/bramble/bramble.toml, if it is there]
     #[arg(long, value_name = "FILE", env = "BRAMBLE_CONFIG")]
     config: Option<PathBuf>,
@@ -72,12 +82,14 @@ pub struct NodeArgs {
 }
 
 const DATA_DIR: &str = "/var/lib/bramble";
-const KEYS: [(&str, &str); 16] = [
+const KEYS: [(&str, &str); 19] = [
     ("data-dir", DATA_DIR),
     ("run-dir", RUN_DIR),
     ("http", "0.0.0.0:8080"),
     ("quic", "0.0.0.0:7443"),
     ("name", ""),
+    ("token", ""),
+    ("join", ""),
     ("attributes", ""),
     ("resources", ""),
     ("open-api", "false"),
@@ -90,7 +102,11 @@ const KEYS: [(&str, &str); 16] = [
     ("cgroup-parent", ""),
     // Mesos: five pings at 15 s. An agent is back from a restart in a second or two.
     ("agent-timeout", "75s"),
+    // A reboot must not cost a vote.
+    ("voter-grace", "20s"),
 ];
+/// Settings whose values nobody is shown.
+const HIDDEN: [&str; 1] = ["token"];
 
 /// Values as text, with where each comes from.
 pub struct Settings {
@@ -105,6 +121,8 @@ pub struct NodeConfig {
     pub http: SocketAddr,
     pub quic: SocketAddr,
     pub name: String,
+    pub token: Option<JoinToken>,
+    pub join: Option<String>,
     pub attributes: BTreeMap<String, String>,
     pub resources: ResourceOverrides,
     pub open_api: bool,
@@ -116,6 +134,7 @@ pub struct NodeConfig {
     pub artifact_store: bool,
     pub cgroup_parent: String,
     pub agent_timeout: Duration,
+    pub voter_grace: Duration,
     /// Every setting with its origin, as `--print-config --json` shows it.
     pub settings: serde_json::Value,
 }
@@ -128,6 +147,8 @@ impl NodeArgs {
             "http" => self.http.clone(),
             "quic" => self.quic.clone(),
             "name" => self.name.clone(),
+            "token" => self.token.clone(),
+            "join" => self.join.clone(),
             "attributes" => self.attributes.clone(),
             "resources" => self.resources.clone(),
             "open-api" => switch(self.open_api),
@@ -138,6 +159,7 @@ impl NodeArgs {
             "access-control-allow-origin" => self.access_control_allow_origin.clone(),
             "artifact-store" => switch(self.artifact_store),
             "agent-timeout" => self.agent_timeout.clone(),
+            "voter-grace" => self.voter_grace.clone(),
             "cgroup-parent" => self.cgroup_parent.clone(),
             _ => None,
         }
@@ -216,6 +238,8 @@ impl Settings {
             http: self.parsed("http", "ADDRESS:PORT, for example 0.0.0.0:8080")?,
             quic: self.parsed("quic", "ADDRESS:PORT, for example 0.0.0.0:7443")?,
             name: self.name()?,
+            token: self.token()?,
+            join: (!self.get("join").is_empty()).then(|| self.get("join").to_string()),
             attributes: self.read("attributes", parse_attributes)?,
             resources: self.read("resources", parse_resources)?,
             open_api: self.parsed("open-api", "true or false")?,
@@ -227,6 +251,7 @@ impl Settings {
             artifact_store: self.parsed("artifact-store", "true or false")?,
             cgroup_parent,
             agent_timeout: self.read("agent-timeout", parse_time)?,
+            voter_grace: self.read("voter-grace", parse_time)?,
             settings: self.json(),
             data_dir,
         })
@@ -247,13 +272,29 @@ impl Settings {
         Ok(name)
     }
 
+    /// A mistyped token is told without showing it.
+    fn token(&self) -> Result<Option<JoinToken>> {
+        match self.values.get("token") {
+            Some((value, origin)) if !value.is_empty() => {
+                let token = value.parse().map_err(|error| anyhow!("token ({origin}): {error}"))?;
+                Ok(Some(token))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// A value as it may be shown.
+    fn shown<'a>(key: &str, value: &'a str) -> &'a str {
+        if HIDDEN.contains(&key) && !value.is_empty() { "(hidden)" } else { value }
+    }
+
     /// Every setting as JSON: `{"key":{"value":..,"origin":..}}`.
     pub fn json(&self) -> serde_json::Value {
         let entry =
             |value: &str, origin: &str| serde_json::json!({"value": value, "origin": origin});
         self.values
             .iter()
-            .map(|(key, (value, origin))| (key.to_string(), entry(value, origin)))
+            .map(|(key, (value, origin))| (key.to_string(), entry(Self::shown(key, value), origin)))
             .collect::<serde_json::Map<_, _>>()
             .into()
     }
@@ -262,7 +303,8 @@ impl Settings {
     pub fn render(&self) -> String {
         let mut table = crate::table::Table::new(&["KEY", "VALUE", "ORIGIN"]);
         for (key, (value, origin)) in &self.values {
-            table.row(vec![(*key).into(), format!("{value:?}"), origin.clone()]);
+            let value = format!("{:?}", Self::shown(key, value));
+            table.row(vec![(*key).into(), value, origin.clone()]);
         }
         table.render()
     }
@@ -362,11 +404,24 @@ mod tests {
             ("BRAMBLE_NAME", "a b"),
             ("BRAMBLE_CGROUP_PARENT", "x"),
             ("BRAMBLE_RESOURCES", "cpus:-1"),
+            ("BRAMBLE_VOTER_GRACE", "20"),
             ("BRAMBLE_ATTRIBUTES", "rack"),
         ] {
             let settings = resolve(&args, &[(key, value)], "").expect("resolves");
             let error = settings.node().expect_err(key).to_string();
             assert!(error.contains(value), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_checked_and_never_shown() {
+        let token = format!("BRAMBLE-1-{}-{}", "ab".repeat(32), "5c".repeat(20));
+        let settings = resolve(&NodeArgs::default(), &[("BRAMBLE_TOKEN", &token)], "");
+        let settings = settings.expect("resolves");
+        let error = settings.node().expect_err("a wrong checksum").to_string();
+        assert!(error.contains("BRAMBLE_TOKEN") && error.contains("mistyped"), "{error}");
+        for text in [error, settings.render(), settings.json().to_string()] {
+            assert!(!text.contains(&token), "{text}");
         }
     }
 

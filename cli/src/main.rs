@@ -8,7 +8,8 @@ mod table;
 mod verbs;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use bramble_core::model::NodeRole;
+use clap::{Parser, Subcommand};
 use config::NodeArgs;
 use output::{print, print_json};
 use std::ffi::OsString;
@@ -31,26 +32,17 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Run a whole node: master and agent in one process; makes a cluster if there is none
+    /// Run a whole node: master and agent in one process; with --token it joins a cluster, without
+    /// one it makes one
     Up(NodeArgs),
-    /// Run an agent only, joining the cluster of a token
-    Agent(JoinArgs),
+    /// Run a master only: it votes and answers, and runs no tasks
+    Master(NodeArgs),
+    /// Run an agent only: it runs tasks for the cluster of a token
+    Agent(NodeArgs),
     /// Stop this node's apps, and the node if it runs
     Down(NodeArgs),
     #[command(flatten)]
     Client(Verb),
-}
-
-#[derive(Args, Debug)]
-struct JoinArgs {
-    /// Join token, as `bramble token` prints it; needed once
-    #[arg(long, env = "BRAMBLE_TOKEN", value_name = "TOKEN")]
-    token: Option<String>,
-    /// A node of the cluster, where multicast does not reach one
-    #[arg(long, env = "BRAMBLE_JOIN", value_name = "HOST:PORT")]
-    join: Option<String>,
-    #[command(flatten)]
-    node: NodeArgs,
 }
 
 fn main() -> ExitCode {
@@ -83,20 +75,20 @@ fn exit(code: i32) -> ExitCode {
 fn run(cli: Cli) -> Result<u8> {
     let Cli { common, command } = cli;
     match command {
-        Command::Up(args) => {
-            let Some(config) = node_config(&args, &common)? else { return Ok(0) };
-            node::serve(|levels| node::up(config, levels))
-        }
-        Command::Agent(args) => {
-            let Some(config) = node_config(&args.node, &common)? else { return Ok(0) };
-            node::serve(|_| node::agent(config, args.token, args.join))
-        }
+        Command::Up(args) => serve(&args, &common, NodeRole::Full),
+        Command::Master(args) => serve(&args, &common, NodeRole::Master),
+        Command::Agent(args) => serve(&args, &common, NodeRole::Agent),
         Command::Down(args) => {
             let Some(config) = node_config(&args, &common)? else { return Ok(0) };
             client(node::down(config))
         }
         Command::Client(verb) => client(verbs::run(&common, verb)),
     }
+}
+
+fn serve(args: &NodeArgs, common: &Common, role: NodeRole) -> Result<u8> {
+    let Some(config) = node_config(args, common)? else { return Ok(0) };
+    node::serve(|levels| node::run(config, role, levels))
 }
 
 /// Resolve the node's settings; `None` when they were only to be printed.

@@ -64,6 +64,9 @@ pub enum Command {
     /// Keep a master's sealed copy of the data key; the first one makes it the cluster's. Refused
     /// if the cluster has another.
     KeepDataKey { id: String, node_id: NodeId, copy: Sealed },
+    /// Keep what admits nodes (the authority's key, the join token), sealed with the data key of
+    /// this id.
+    KeepAuthority { key_id: String, authority: Sealed, join_token: Sealed },
     /// Create or replace a secret, sealed with the data key of this id.
     PutSecret { name: String, key_id: String, value: Sealed },
     /// Remove a secret; tasks that have it keep it.

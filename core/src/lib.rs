@@ -5,6 +5,7 @@
 //! a whole cluster can be replayed from one seed. Stored types hold no float, no `usize` and no
 //! hash map, because replicas of different word sizes must agree.
 
+pub mod autopilot;
 pub mod command;
 pub mod converge;
 pub mod deploy;

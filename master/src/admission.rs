@@ -1,22 +1,48 @@
 //! Admission: who knows the join secret becomes a node, by a committed command.
+//!
+//! Any master answers a joiner; the leader decides. The others pass on what they have verified.
 
-use crate::founding::Keys;
+use crate::authority::Authority;
+use crate::consensus::Leadership;
+use crate::peers::{PeerReply, PeerRequest, Peers};
 use crate::propose::Propose;
 use crate::store::Store;
 use bramble_core::command::Command;
-use bramble_core::model::{Node, NodeRole};
+use bramble_core::model::{Node, NodeId};
 use bramble_protocol::net::{Admit, AdmitFuture};
 use std::sync::Arc;
+use tokio::sync::watch;
 
-/// Admits agents on the leader.
+/// See the module.
 pub struct Admission {
+    pub own: NodeId,
     pub store: Arc<Store>,
     pub propose: Arc<dyn Propose>,
-    pub keys: Arc<Keys>,
+    pub authority: Arc<Authority>,
+    pub peers: Arc<Peers>,
+    pub leadership: watch::Receiver<Leadership>,
 }
 
 impl Admission {
     async fn decide(&self, node: Node, secret_sha256: String) -> Result<Vec<u8>, String> {
+        let leader = self.leadership.borrow().leader.clone();
+        let Some(leader) = leader else { return Err(NO_LEADER.into()) };
+        if leader == self.own {
+            return self.decide_here(node, secret_sha256).await;
+        }
+        match self.peers.ask(&leader, &PeerRequest::Admit { node, secret_sha256 }).await {
+            Ok(PeerReply::Admitted { certificate }) => Ok(certificate),
+            Ok(PeerReply::Refused(reason)) => Err(reason),
+            Ok(_) => Err("the leader answered something else".into()),
+            Err(error) => Err(format!("{NO_LEADER} ({error})")),
+        }
+    }
+
+    /// Decide as the leader.
+    ///
+    /// # Errors
+    /// The reason, for whoever wants to join.
+    pub async fn decide_here(&self, node: Node, secret_sha256: String) -> Result<Vec<u8>, String> {
         let expected =
             self.store.read(|s| s.cluster.as_ref().map(|c| c.join_secret_sha256.clone()));
         if expected.as_deref() != Some(secret_sha256.as_str()) {
@@ -25,15 +51,12 @@ impl Admission {
                 ask a node of it for `bramble token`"
                 .into());
         }
-        if node.role != NodeRole::Agent {
-            return Err("this version admits agents only; start `bramble agent`".into());
-        }
-        let certificate = self
-            .keys
-            .ca
+        let authority = self.authority.ca().map_err(|error| error.to_string())?;
+        let certificate = authority
             .issue(&node.public_key, &node.id, node.role)
             .map_err(|error| error.to_string())?;
-        tracing::info!(node_id = %node.id, name = %node.name, "a node is admitted");
+        tracing::info!(node_id = %node.id, name = %node.name, role = ?node.role,
+            "a node is admitted");
         self.propose
             .propose(Command::AdmitNode { node })
             .await
@@ -41,6 +64,9 @@ impl Admission {
         Ok(certificate)
     }
 }
+
+/// What a joiner is told that comes during an election.
+const NO_LEADER: &str = "the cluster has no leader at this moment: try again";
 
 impl Admit for Admission {
     fn admit(&self, node: Node, secret_sha256: String) -> AdmitFuture<'_> {

@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod api;
 pub mod artifacts;
+pub mod authority;
 mod clock;
 pub mod consensus;
 pub mod control;
@@ -13,8 +14,10 @@ pub mod dispatcher;
 pub mod events;
 pub mod founding;
 pub mod levels;
+pub mod membership;
 pub mod normalize;
 pub mod offers;
+pub mod peers;
 pub mod propose;
 pub mod queue_view;
 pub mod server;

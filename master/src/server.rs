@@ -3,21 +3,24 @@
 
 use crate::admission::Admission;
 use crate::api::{self, Api, ApiConfig, Listeners, ServeError};
-use crate::consensus::{Consensus, ConsensusConfig, ConsensusError, NoPeers};
+use crate::authority::Authority;
+use crate::consensus::{Consensus, ConsensusConfig, ConsensusError, Members};
 use crate::control::{self, Control, PlacerView};
 use crate::dispatcher::Dispatcher;
 use crate::events::{self, Hub};
-use crate::founding::Keys;
+use crate::founding::{FoundingError, Keys};
 use crate::levels::LogLevels;
 use crate::offers::OfferBook;
+use crate::peers::Peers;
+use crate::peers::answer::Answering;
 use crate::propose::{Propose, ProposeError};
 use crate::store::Store;
 use crate::vault::Vault;
 use bramble_core::command::{Command, Rejection};
-use bramble_protocol::net::{Alpn, Endpoint, answer_join};
+use bramble_protocol::net::{Alpn, Endpoint, JoinToken, Link, Links, answer_join};
 use bramble_protocol::rest::event::EventBody;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::task::JoinHandle;
@@ -27,11 +30,15 @@ use tokio_util::sync::CancellationToken;
 const ABDICATE_AFTER: Duration = Duration::from_millis(500);
 /// Longest wait for a leader at start before saying so.
 const LEADER_WAIT: Duration = Duration::from_secs(10);
+/// Longest wait of a leader that goes for another to lead.
+const HAND_OVER_MAX: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Error)]
 pub enum MasterError {
     #[error("the replicated log")]
     Consensus(#[from] ConsensusError),
+    #[error("the node's keys")]
+    Keys(#[source] Box<FoundingError>),
     #[error("writing the founding of the cluster")]
     Found(#[source] ProposeError),
     #[error("{data_dir} holds the keys of cluster {keys} and the log of cluster {log}; \
@@ -47,83 +54,164 @@ pub struct MasterConfig {
     pub api: ApiConfig,
     pub listeners: Listeners,
     pub endpoint: Arc<Endpoint>,
-    pub keys: Arc<Keys>,
+    pub links: Arc<Links>,
+    pub keys: Keys,
     pub levels: Arc<dyn LogLevels>,
     /// How long an agent may be without a session before its tasks count as unreachable.
     pub agent_timeout: Duration,
+    /// How long a voter may be silent before its vote goes to another master.
+    pub voter_grace: Duration,
 }
 
 /// A running master.
 pub struct Master {
     consensus: Arc<Consensus>,
+    dispatcher: Arc<Dispatcher>,
+    authority: Arc<Authority>,
+    answering: Arc<Answering>,
     stop: CancellationToken,
+    /// Taken when it stops.
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
     api: JoinHandle<Result<(), ServeError>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Master {
-    /// Open the log, found the cluster if it is new, and answer the API once there is a leader.
+    /// Open the log and answer the API: a founder once its cluster is written down, another at
+    /// once, since it may be long before it hears of a leader.
     ///
     /// # Errors
     /// The log cannot be opened or written, or belongs to another cluster than the keys.
-    pub async fn start(config: MasterConfig) -> Result<Master, MasterError> {
-        let node = config.keys.identity.key.node_id();
-        let log = ConsensusConfig::new(config.data_dir.join("master/raft"), node);
-        let (consensus, store) = Consensus::open(log, Arc::new(NoPeers)).await?;
-        consensus.found().await?;
-        consensus.wait_for_leader(LEADER_WAIT).await?;
+    pub async fn start(mut config: MasterConfig) -> Result<Master, MasterError> {
+        let key = config.keys.identity.key.clone();
+        let own = key.node_id();
+        let peers = Arc::new(Peers::new(own.clone(), config.links.clone()));
+        let mut log = ConsensusConfig::new(config.data_dir.join("master/raft"), own.clone());
+        log.founds = config.keys.founding.is_some();
+        let (consensus, store) = Consensus::open(log, peers.clone()).await?;
         let propose: Arc<dyn Propose> = consensus.clone();
-        found(&config, &store, propose.as_ref()).await?;
+        if config.keys.founding.is_some() {
+            consensus.found().await?;
+        }
+        if consensus.is_alone() {
+            consensus.wait_for_leader(LEADER_WAIT).await?;
+        }
+        found(&config, &store, &consensus).await?;
 
         let stop = CancellationToken::new();
+        let leadership = consensus.leadership();
+        let directory = config.links.directory().clone();
         let offers = Arc::new(OfferBook::default());
         let view = Arc::new(PlacerView::default());
-        let key = &config.keys.identity.key;
-        let vault = Arc::new(Vault::new(key, store.clone(), propose.clone()));
+        let vault = Arc::new(Vault::new(&key, store.clone(), propose.clone()));
         let dispatcher = Arc::new(Dispatcher::new(
             store.clone(),
             propose.clone(),
             offers.clone(),
             vault.clone(),
+            leadership.clone(),
+            directory.clone(),
         ));
-        let admission = Arc::new(Admission {
+        let authority = Arc::new(Authority {
             store: store.clone(),
             propose: propose.clone(),
-            keys: config.keys.clone(),
+            vault: vault.clone(),
+            founding: config.keys.founding.take(),
         });
-        let watching = (dispatcher.clone(), config.agent_timeout);
-        let known_offers = offers.clone();
-        let control =
-            Control { store: store.clone(), propose: propose.clone(), offers, view: view.clone() };
-        let hub = Arc::new(Hub::default());
-        let changes = store.events();
-        let voice = Voice {
-            hub: hub.clone(),
+        let admission = Arc::new(Admission {
+            own: own.clone(),
             store: store.clone(),
+            propose: propose.clone(),
+            authority: authority.clone(),
+            peers: peers.clone(),
+            leadership: leadership.clone(),
+        });
+        let answering = Arc::new(Answering {
+            store: store.clone(),
+            consensus: consensus.clone(),
+            vault: vault.clone(),
+            admission,
+            directory,
+        });
+        let control = Control {
+            store: store.clone(),
+            propose: propose.clone(),
+            offers: offers.clone(),
+            view: view.clone(),
+            own,
+            membership: Arc::new(Members(consensus.clone())),
+            heard: peers.clone(),
+            voter_grace: config.voter_grace,
+        };
+        let hub = Arc::new(Hub::default());
+        let leading = Leading {
+            consensus: consensus.clone(),
+            control,
+            dispatcher: dispatcher.clone(),
+            authority: authority.clone(),
+            agent_timeout: config.agent_timeout,
+            hub: hub.clone(),
             address: format!("{}:{}", config.api.hostname, config.listeners.http().port()),
         };
+        let tasks = vec![
+            tokio::spawn(events::relay(hub.clone(), store.events(), stop.clone())),
+            tokio::spawn(leading.run(stop.clone())),
+            tokio::spawn(make_known(peers, config.endpoint, answering.clone(), stop.clone())),
+        ];
         let (leads, led) = (consensus.clone(), consensus.clone());
-        let token = config.keys.token.to_string();
+        let tokens = authority.clone();
         let api = Api {
             store,
             propose,
             streams: dispatcher.clone(),
             queue: view,
-            offers: known_offers,
-            events: hub.clone(),
+            offers,
+            events: hub,
             vault,
-            token: Arc::new(move || Some(token.clone())),
+            token: Arc::new(move || tokens.token().ok().map(|token| token.to_string())),
             leads: Arc::new(move || leads.is_leader()),
             abdicate: Arc::new(move || drop(tokio::spawn(abdicate(led.clone())))),
             levels: config.levels,
         };
-        let tasks = vec![
-            tokio::spawn(events::relay(hub, changes, stop.clone())),
-            tokio::spawn(lead(consensus.clone(), control, voice, watching, stop.clone())),
-            tokio::spawn(accept(config.endpoint, dispatcher, admission, stop.clone())),
-        ];
         let api = tokio::spawn(api::serve(api, config.api, config.listeners, stop.clone()));
-        Ok(Master { consensus, stop, api, tasks })
+        let running = Mutex::new(Some(Running { api, tasks }));
+        Ok(Master { consensus, dispatcher, authority, answering, stop, running })
+    }
+
+    /// Answer a link that somebody dialled, until it ends.
+    pub async fn answer(&self, link: Link) {
+        if let Some(peer) = &link.peer {
+            let address = link.connection.remote_address();
+            self.answering.directory.note(&peer.node_id, peer.role, address);
+        }
+        match link.alpn {
+            Alpn::Agent => {
+                let dispatcher = self.dispatcher.clone();
+                tokio::spawn(async move { dispatcher.serve(link).await });
+            }
+            Alpn::Raft => {
+                tokio::spawn(self.answering.clone().serve(link, self.stop.clone()));
+            }
+            Alpn::Join => {
+                let admission = self.answering.admission.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = answer_join(link, admission.as_ref()).await {
+                        tracing::info!(%error, "a node did not join");
+                    }
+                });
+            }
+            Alpn::Api | Alpn::Peer => {
+                link.connection.close(1u32.into(), b"this node does not answer that yet");
+            }
+        }
+    }
+
+    /// The join token, once this master has it.
+    pub fn token(&self) -> Option<JoinToken> {
+        self.authority.token().ok()
     }
 
     /// Resolves with the reason when the master cannot go on and the process should restart.
@@ -131,15 +219,18 @@ impl Master {
         self.consensus.failed().await
     }
 
-    /// Stop answering, end every session, and let go of the log.
-    pub async fn stop(self) {
+    /// Hand over leadership, stop answering, end every session, and let go of the log.
+    pub async fn stop(&self) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Running { api, tasks }) = running else { return };
+        self.consensus.leave(HAND_OVER_MAX).await;
         self.stop.cancel();
-        match self.api.await {
+        match api.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the API did not end cleanly"),
             Err(error) => tracing::error!(%error, "the API ended with a panic"),
         }
-        for task in self.tasks {
+        for task in tasks {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a part of the master ended with a panic");
             }
@@ -163,7 +254,7 @@ async fn abdicate(consensus: Arc<Consensus>) {
 async fn found(
     config: &MasterConfig,
     store: &Store,
-    propose: &dyn Propose,
+    consensus: &Consensus,
 ) -> Result<(), MasterError> {
     if let Some(log) = store.read(|state| state.cluster.as_ref().map(|c| c.id.clone())) {
         if log == config.keys.cluster_id {
@@ -172,96 +263,91 @@ async fn found(
         let (data_dir, keys) = (config.data_dir.clone(), config.keys.cluster_id.clone());
         return Err(MasterError::OtherCluster { data_dir, keys, log });
     }
-    let founder = config.keys.founder(&config.name);
-    let command = Command::Found { cluster: config.keys.cluster(), founder };
-    match propose.propose(command).await {
+    // Only the leader of a log in which nothing is founded can be the founder of it; a founder
+    // whose log holds more is told by others what it holds.
+    let Some(founding) = config.keys.founding.as_ref().filter(|_| consensus.is_leader()) else {
+        return Ok(());
+    };
+    let role = config.keys.role().map_err(|e| MasterError::Keys(Box::new(e)))?;
+    let founder = founding.founder(&config.keys.identity, &config.name, role);
+    let command = Command::Found { cluster: founding.cluster(&config.keys.cluster_id), founder };
+    match consensus.propose(command).await {
         Ok(_) | Err(ProposeError::Rejected(Rejection::AlreadyFounded)) => Ok(()),
         Err(error) => Err(MasterError::Found(error)),
     }
 }
 
-/// How the leader says what it does.
-struct Voice {
+/// Greet the other masters, and keep a copy of the data key.
+async fn make_known(
+    peers: Arc<Peers>,
+    endpoint: Arc<Endpoint>,
+    own: Arc<Answering>,
+    stop: CancellationToken,
+) {
+    let leadership = own.consensus.leadership();
+    let consensus = own.consensus.as_ref();
+    tokio::join!(
+        peers.greet(endpoint, leadership.clone(), stop.clone()),
+        peers.keep_copy(&own.store, &own.vault, consensus, leadership, stop.clone()),
+    );
+}
+
+/// What a master does while it leads.
+struct Leading {
+    consensus: Arc<Consensus>,
+    control: Control,
+    dispatcher: Arc<Dispatcher>,
+    authority: Arc<Authority>,
+    agent_timeout: Duration,
     hub: Arc<Hub>,
-    store: Arc<Store>,
-    /// `host:port` of its API.
+    /// `host:port` of its API, as it tells who leads.
     address: String,
 }
 
-/// Run the leader's loops while this master leads.
-async fn lead(
-    consensus: Arc<Consensus>,
-    control: Control,
-    voice: Voice,
-    (dispatcher, agent_timeout): (Arc<Dispatcher>, Duration),
-    stop: CancellationToken,
-) {
-    let mut leadership = consensus.leadership();
-    loop {
-        let own = tokio::select! {
-            () = stop.cancelled() => return,
-            led = leadership.wait_for(|seen| seen.here) => match led {
-                Ok(seen) => seen.term,
-                Err(_) => return,
-            },
-        };
-        let term = stop.child_token();
-        let loops = tokio::spawn(control::run(control.clone(), term.clone()));
-        let (watch, ended) = (dispatcher.clone(), term.clone());
-        let watch = tokio::spawn(async move { watch.watch(agent_timeout, ended).await });
-        let delivery = events::deliver(voice.hub.clone(), voice.store.clone(), term.clone());
-        let delivery = tokio::spawn(delivery);
-        events::leads(&voice.hub, &voice.store, &voice.address);
-        tokio::select! {
-            () = stop.cancelled() => {}
-            // A later term began with a moment of not leading, however short.
-            _ = leadership.wait_for(|seen| !seen.here || seen.term != own) => {}
+impl Leading {
+    /// Run the leader's loops while this master leads.
+    async fn run(self, stop: CancellationToken) {
+        let mut leadership = self.consensus.leadership();
+        loop {
+            let own = tokio::select! {
+                () = stop.cancelled() => return,
+                led = leadership.wait_for(|seen| seen.here) => match led {
+                    Ok(seen) => seen.term,
+                    Err(_) => return,
+                },
+            };
+            let term = stop.child_token();
+            let loops = self.begin(&term);
+            events::leads(&self.hub, &self.control.store, &self.address);
+            tokio::select! {
+                () = stop.cancelled() => {}
+                // A later term began with a moment of not leading, however short.
+                _ = leadership.wait_for(|seen| !seen.here || seen.term != own) => {}
+            }
+            term.cancel();
+            self.dispatcher.dismiss();
+            for (what, running) in loops {
+                if let Err(error) = running.await {
+                    tracing::error!(%error, what, "a part of the leader ended with a panic");
+                }
+            }
+            self.hub.publish(EventBody::SchedulerDisconnected {});
         }
-        term.cancel();
-        if let Err(error) = loops.await {
-            tracing::error!(%error, "a loop of the leader ended with a panic");
-        }
-        if let Err(error) = watch.await {
-            tracing::error!(%error, "the watch over agents ended with a panic");
-        }
-        if let Err(error) = delivery.await {
-            tracing::error!(%error, "the delivery of events ended with a panic");
-        }
-        voice.hub.publish(EventBody::SchedulerDisconnected {});
     }
-}
 
-/// Answer every link that somebody dials.
-async fn accept(
-    endpoint: Arc<Endpoint>,
-    dispatcher: Arc<Dispatcher>,
-    admission: Arc<Admission>,
-    stop: CancellationToken,
-) {
-    loop {
-        let link = tokio::select! {
-            () = stop.cancelled() => return,
-            link = endpoint.accept() => match link {
-                Some(link) => link,
-                None => return,
-            },
-        };
-        match link.alpn {
-            Alpn::Agent => {
-                let dispatcher = dispatcher.clone();
-                tokio::spawn(async move { dispatcher.serve(link).await });
-            }
-            Alpn::Join => {
-                let admission = admission.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = answer_join(link, admission.as_ref()).await {
-                        tracing::info!(%error, "a node did not join");
-                    }
-                });
-            }
-            Alpn::Raft | Alpn::Api | Alpn::Peer => {
-                link.connection.close(1u32.into(), b"this cluster has one master");
-            }
-        }
+    fn begin(&self, term: &CancellationToken) -> [(&'static str, JoinHandle<()>); 4] {
+        let (dispatcher, timeout, ended) =
+            (self.dispatcher.clone(), self.agent_timeout, term.clone());
+        let (authority, provided) = (self.authority.clone(), term.clone());
+        let (hub, store) = (self.hub.clone(), self.control.store.clone());
+        [
+            ("loops", tokio::spawn(control::run(self.control.clone(), term.clone()))),
+            (
+                "watch over agents",
+                tokio::spawn(async move { dispatcher.watch(timeout, ended).await }),
+            ),
+            ("delivery of events", tokio::spawn(events::deliver(hub, store, term.clone()))),
+            ("authority", tokio::spawn(async move { authority.provide(provided).await })),
+        ]
     }
 }

@@ -55,6 +55,7 @@ pub struct Vault {
 #[derive(Clone)]
 struct Known {
     id: String,
+    bytes: Secret,
     key: Arc<SealingKey>,
 }
 
@@ -85,6 +86,52 @@ impl Vault {
         Ok(())
     }
 
+    /// Seal something of the cluster's own, with the id of the data key it was sealed with.
+    ///
+    /// # Errors
+    /// As [`Vault::put`].
+    pub async fn seal(&self, what: &str, value: &Secret) -> Result<(String, Sealed), VaultError> {
+        let data_key = self.data_key().await?;
+        let context = own_context(&data_key.id, what);
+        let sealed = data_key.key.seal(&context, value.expose()).map_err(VaultError::Seal)?;
+        Ok((data_key.id, sealed))
+    }
+
+    /// Open what [`Vault::seal`] sealed as `what`.
+    ///
+    /// # Errors
+    /// As [`Vault::open`].
+    pub fn unseal(&self, what: &str, sealed: &Sealed) -> Result<Secret, VaultError> {
+        let data_key = self.current()?.ok_or(VaultError::NoCopy)?;
+        let context = own_context(&data_key.id, what);
+        data_key.key.open(&context, sealed).map_err(VaultError::Secret)
+    }
+
+    /// The data key in the clear with its id, for another master; `None` where there is none yet.
+    ///
+    /// # Errors
+    /// When this master has no copy of it.
+    pub fn share(&self) -> Result<Option<(String, Secret)>, VaultError> {
+        Ok(self.current()?.map(|known| (known.id, known.bytes)))
+    }
+
+    /// Seal a data key that another master shared, as this master's own copy.
+    ///
+    /// # Errors
+    /// When the system gives no randomness.
+    pub fn copy(&self, id: &str, bytes: &Secret) -> Result<Sealed, VaultError> {
+        let context = copy_context(id, &self.node_id);
+        self.copies.seal(&context, bytes.expose()).map_err(VaultError::Make)
+    }
+
+    /// Whether the cluster has a data key of which this master has no copy.
+    pub fn lacks_copy(&self) -> bool {
+        self.store.read(|state| {
+            let key = state.data_key.as_ref();
+            key.is_some_and(|key| !key.copies.contains_key(&self.node_id))
+        })
+    }
+
     /// Open a secret; `None` where there is none of that name.
     ///
     /// # Errors
@@ -105,8 +152,7 @@ impl Vault {
         }
         let (id, bytes) =
             (Uuid::new_v4().to_string(), SealingKey::draw().map_err(VaultError::Make)?);
-        let context = copy_context(&id, &self.node_id);
-        let copy = self.copies.seal(&context, bytes.expose()).map_err(VaultError::Make)?;
+        let copy = self.copy(&id, &bytes)?;
         let command = Command::KeepDataKey { id, node_id: self.node_id.clone(), copy };
         match self.propose.propose(command).await {
             // An earlier leader was faster: its key is the cluster's.
@@ -127,8 +173,9 @@ impl Vault {
         }
         let copy: &Sealed = stored.copies.get(&self.node_id).ok_or(VaultError::NoCopy)?;
         let bytes = self.copies.open(&copy_context(&stored.id, &self.node_id), copy);
-        let key = bytes.and_then(|bytes| SealingKey::new(&bytes)).map_err(VaultError::Copy)?;
-        let known = Known { id: stored.id.clone(), key: Arc::new(key) };
+        let bytes = bytes.map_err(VaultError::Copy)?;
+        let key = SealingKey::new(&bytes).map_err(VaultError::Copy)?;
+        let known = Known { id: stored.id.clone(), bytes, key: Arc::new(key) };
         *self.known() = Some(known.clone());
         Ok(known)
     }
@@ -140,6 +187,10 @@ impl Vault {
 
 fn copy_context<'a>(id: &'a str, node_id: &'a NodeId) -> [&'a str; 3] {
     ["data key", id, node_id.as_str()]
+}
+
+fn own_context<'a>(key_id: &'a str, what: &'a str) -> [&'a str; 3] {
+    ["of the cluster", key_id, what]
 }
 
 fn secret_context<'a>(key_id: &'a str, name: &'a str) -> [&'a str; 3] {

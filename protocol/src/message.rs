@@ -6,9 +6,12 @@
 //! [`StreamReply`] frame back, then as each kind says.
 
 use crate::secret::Secret;
-use bramble_core::model::{Agent, Assignment, Offer, TaskId, TaskStatus, VolumeId};
+use bramble_core::model::{
+    Agent, Assignment, NodeId, NodeRole, Offer, TaskId, TaskStatus, VolumeId,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 /// What an agent says on its session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +38,23 @@ pub enum ToAgent {
     /// Volumes that were given up, the whole list: remove their data. A volume that is not named
     /// here is never removed.
     RemoveVolumes(Vec<VolumeId>),
+    /// In the place of a welcome: this master does not lead. The stream ends with it.
+    NotLeading {
+        /// Who does, as far as it knows.
+        leader: Option<NodeId>,
+        /// Where the masters are, as far as it has seen.
+        masters: Vec<Sighting>,
+    },
+    /// Where the masters are: whom to ask when this one is gone.
+    Masters(Vec<Sighting>),
+}
+
+/// A node and where it was seen, most recently seen address first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sighting {
+    pub node_id: NodeId,
+    pub role: NodeRole,
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// The tasks of one agent, complete or as a difference.

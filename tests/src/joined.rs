@@ -26,6 +26,8 @@ impl Node {
         };
         let mut command = home.inside(&program);
         command.args(["agent", "--name", name, "--join", join, "--token", token.trim()]);
+        // It may share the network with the node.
+        command.args(["--quic", "0.0.0.0:0"]);
         directories(&mut command);
         command.args(extra).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(std::fs::File::create(root.join("log")).expect("created"));

@@ -3,6 +3,7 @@
 use super::{SessionError, speak};
 use crate::reconciler::Reconciling;
 use bramble_core::model::Agent;
+use bramble_protocol::net::Directory;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Greet the leader and speak with it until the stream ends. `welcomed` is called in between.
@@ -12,11 +13,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub async fn converse(
     agent: &Agent,
     reconciling: &Reconciling,
+    directory: &Directory,
     mut send: impl AsyncWrite + Unpin,
     mut receive: impl AsyncRead + Unpin,
     welcomed: impl FnOnce(),
 ) -> Result<(), SessionError> {
     speak::greet(agent, &mut send, &mut receive).await?;
     welcomed();
-    speak::speak(agent, reconciling, send, receive).await
+    speak::speak(agent, reconciling, directory, send, receive).await
 }

@@ -5,7 +5,7 @@ use crate::offers::Offers;
 use crate::reconciler::{Followed, Reconciling};
 use bramble_core::model::{Agent, VolumeId};
 use bramble_protocol::message::{ToAgent, ToMaster};
-use bramble_protocol::net::{FrameError, read_frame, write_frame};
+use bramble_protocol::net::{Directory, FrameError, read_frame, write_frame};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -29,6 +29,9 @@ pub(super) async fn greet(
     let answer = tokio::time::timeout(WELCOME_MAX, read_frame(receive));
     match answer.await.map_err(|_| SessionError::NotWelcomed)?? {
         Some(ToAgent::Welcome) => Ok(()),
+        Some(ToAgent::NotLeading { leader, masters }) => {
+            Err(SessionError::NotLeading { leader, masters })
+        }
         Some(_) => Err(SessionError::OutOfTurn),
         None => Err(SessionError::Ended),
     }
@@ -38,12 +41,13 @@ pub(super) async fn greet(
 pub(super) async fn speak(
     agent: &Agent,
     reconciling: &Reconciling,
+    directory: &Directory,
     send: impl AsyncWrite + Unpin,
     receive: impl AsyncRead + Unpin,
 ) -> Result<(), SessionError> {
     let (resync, resyncs) = mpsc::channel(RESYNCS_MAX);
     tokio::select! {
-        ended = listen(reconciling, receive, resync) => ended,
+        ended = listen(reconciling, directory, receive, resync) => ended,
         ended = tell(agent, reconciling, send, resyncs) => ended,
     }
 }
@@ -51,12 +55,14 @@ pub(super) async fn speak(
 /// Take what the leader says.
 async fn listen(
     reconciling: &Reconciling,
+    directory: &Directory,
     mut receive: impl AsyncRead + Unpin,
     resync: mpsc::Sender<()>,
 ) -> Result<(), SessionError> {
     while let Some(said) = read_frame(&mut receive).await? {
         match said {
-            ToAgent::Welcome => return Err(SessionError::OutOfTurn),
+            ToAgent::Welcome | ToAgent::NotLeading { .. } => return Err(SessionError::OutOfTurn),
+            ToAgent::Masters(masters) => masters.iter().for_each(|seen| directory.hear(seen)),
             ToAgent::Acknowledge(keys) => reconciling.acknowledge(keys).await,
             ToAgent::RemoveVolumes(ids) => reconciling.give_up(ids.into_iter().collect()).await,
             ToAgent::Assignments(set) => {

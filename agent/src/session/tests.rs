@@ -39,7 +39,7 @@ impl Leader {
         let reconciling = agent.handle.clone();
         let speaking = tokio::spawn(async move {
             let (receive, send) = split(theirs);
-            speak(&record(), &reconciling, send, receive).await
+            speak(&record(), &reconciling, &Directory::default(), send, receive).await
         });
         Leader { send, receive, speaking }
     }

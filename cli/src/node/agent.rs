@@ -1,42 +1,26 @@
 //! The agent of a node: beside a master, alone, or only long enough to stop its tasks.
 
-use super::finder::Finder;
-use super::{EndSignals, place};
+use super::place;
 use crate::config::{NodeConfig, short_name};
 use crate::output::tell;
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use bramble_agent::config::LOG_BYTES_MAX;
-use bramble_agent::{Agent, AgentConfig, AgentHandle, Leader};
-use bramble_core::model::NodeRole;
-use bramble_protocol::net::{Endpoint, Identity, JoinError, JoinToken, NodeKey, join};
-use std::net::SocketAddr;
+use bramble_agent::{Agent, AgentConfig, AgentHandle};
+use bramble_protocol::net::{Directory, Endpoint, Identity};
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Pause before a candidate that did not answer is asked again.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// The bridge of a node with default directories; others derive theirs.
 const BRIDGE: &str = "bramble0";
 /// The cgroup parent of such a node.
 const CGROUP_PARENT: &str = "/bramble";
-
-/// Where an agent finds its masters.
-pub enum Masters {
-    /// In this process.
-    At(Leader),
-    /// Wherever the finder sees them.
-    Found(Finder),
-}
 
 /// A running agent.
 pub struct AgentPart {
     handle: AgentHandle,
     leave: CancellationToken,
     serving: JoinHandle<()>,
-    finder: Option<Finder>,
 }
 
 impl AgentPart {
@@ -44,22 +28,17 @@ impl AgentPart {
     ///
     /// # Errors
     /// A setting is wrong, or something the agent owns cannot be opened.
-    pub async fn start(config: &NodeConfig, identity: Identity, masters: Masters) -> Result<Self> {
+    pub async fn start(
+        config: &NodeConfig,
+        identity: &Identity,
+        endpoint: Arc<Endpoint>,
+        directory: Arc<Directory>,
+    ) -> Result<Self> {
         let opened = Agent::open(agent_config(config)?, &identity.key).await?;
-        let dialling = match &masters {
-            Masters::At(leader) if leader.address.is_ipv6() => "[::]:0",
-            _ => "0.0.0.0:0",
-        };
-        let address: SocketAddr = dialling.parse().context("an unspecified address")?;
-        let endpoint = Arc::new(Endpoint::bind(address, Some(identity))?);
-        let (leaders, finder) = match masters {
-            Masters::At(leader) => (watch::Sender::new(vec![leader]).subscribe(), None),
-            Masters::Found(finder) => (finder.masters(), Some(finder)),
-        };
         let leave = CancellationToken::new();
         let handle = opened.handle();
-        let serving = tokio::spawn(opened.serve(endpoint, leaders, leave.clone()));
-        Ok(Self { handle, leave, serving, finder })
+        let serving = tokio::spawn(opened.serve(endpoint, directory, leave.clone()));
+        Ok(Self { handle, leave, serving })
     }
 
     /// End the agent. Apps keep running, unless `bramble down` has left its order.
@@ -73,7 +52,6 @@ impl AgentPart {
         if let Err(error) = self.serving.await {
             tracing::error!(%error, "the agent ended with a panic");
         }
-        drop(self.finder);
         if !down {
             tell(&super::banner::left_running(tasks));
         }
@@ -121,99 +99,6 @@ fn bridge_name(cgroup_parent: &str) -> String {
 /// Interfaces that belong to containers: their addresses are no way to a node.
 pub fn is_container_link(name: &str) -> bool {
     name.starts_with("bramble") || name.starts_with("veth") || name.starts_with("docker")
-}
-
-/// `bramble agent`: an agent only, which joins first if it must.
-pub async fn run(config: NodeConfig, token: Option<String>, seed: Option<String>) -> Result<u8> {
-    let mut signals = EndSignals::listen()?;
-    let _claim = place::claim(&config)?;
-    if config.data_dir.join("master").exists() {
-        bail!(
-            "{} is that of a whole node: run `bramble up` with it, or give another --data-dir",
-            config.data_dir.display()
-        );
-    }
-    let directory = bramble_master::founding::identity_dir(&config.data_dir);
-    std::fs::create_dir_all(&directory)
-        .with_context(|| format!("making {}", directory.display()))?;
-    let known = Identity::load(&directory)?;
-    let finder = Finder::start(seed.as_deref(), &config.data_dir.join("masters-seen")).await?;
-    let identity = match known {
-        Some(identity) => identity,
-        None => {
-            let Some(token) = token else {
-                bail!(
-                    "this machine belongs to no cluster yet: give --token, as `bramble token` \
-                    prints it on a node of the cluster"
-                );
-            };
-            let token: JoinToken = token.parse().context("--token")?;
-            let key = NodeKey::load_or_create(&Identity::key_path(&directory))?;
-            let identity = admitted(&config, &finder, &token, key, &mut signals).await?;
-            identity.save(&directory)?;
-            identity
-        }
-    };
-    let agent = AgentPart::start(&config, identity, Masters::Found(finder)).await?;
-    tell(&format!(
-        "bramble agent {} is up; its cluster's nodes show it in `bramble status`\n",
-        config.name
-    ));
-    signals.received().await;
-    agent.stop(&config).await;
-    Ok(0)
-}
-
-/// Ask one candidate after the other until the cluster has decided.
-async fn admitted(
-    config: &NodeConfig,
-    finder: &Finder,
-    token: &JoinToken,
-    key: NodeKey,
-    signals: &mut EndSignals,
-) -> Result<Identity> {
-    let mut candidates = finder.masters();
-    let mut told = false;
-    loop {
-        let known = candidates.borrow_and_update().clone();
-        for Leader { address, .. } in known {
-            match join(address, token, &key, &config.name, NodeRole::Agent).await {
-                Ok(joined) => {
-                    finder.remember(address);
-                    tracing::info!(%address, cluster = %joined.cluster_id, "joined");
-                    return Ok(Identity::new(key, joined.certificate, joined.ca)?);
-                }
-                // A decision is final; anything else may be another cluster's node, or a node
-                // that is still starting.
-                Err(JoinError::Refused { reason }) => {
-                    bail!("the cluster refuses this node: {reason}")
-                }
-                Err(error) => {
-                    let error: &dyn std::error::Error = &error;
-                    tracing::info!(%address, error, "not joined here");
-                }
-            }
-        }
-        if !told && candidates.borrow().is_empty() {
-            told = true;
-            if !finder.listens() {
-                bail!("no master is known and mDNS does not work here: give --join HOST:PORT");
-            }
-            tracing::info!(
-                "waiting for a node of the cluster to be heard by mDNS; \
-                --join HOST:PORT names one"
-            );
-        }
-        tokio::select! {
-            changed = candidates.changed() => if changed.is_err() {
-                tokio::time::sleep(ASK_AGAIN).await;
-            },
-            () = tokio::time::sleep(ASK_AGAIN) => {}
-            () = signals.received() => {
-                bail!("stopped before a cluster was joined");
-            }
-        }
-    }
 }
 
 /// Stop what runs while no agent does. Gives the number of tasks stopped.

@@ -1,26 +1,42 @@
 //! What a node says once it runs.
 
 use crate::config::NodeConfig;
-use bramble_master::founding::Keys;
+use bramble_core::model::NodeRole;
+use bramble_master::server::Master;
 use std::net::SocketAddr;
 
-/// The lines of `bramble up`.
-pub fn up(config: &NodeConfig, http: SocketAddr, keys: &Keys) -> String {
+/// The lines of a node that runs.
+pub fn up(
+    config: &NodeConfig,
+    role: NodeRole,
+    http: Option<SocketAddr>,
+    master: Option<&Master>,
+) -> String {
+    let Some(http) = http.filter(|_| role != NodeRole::Agent) else {
+        return format!(
+            "bramble agent {} is up; its cluster's nodes show it in `bramble status`\n",
+            config.name
+        );
+    };
     let url = format!("http://{}", shown(http));
     let open = if config.open_api {
         "API    open to everyone who reaches it (--open-api): they can run code as root here"
     } else {
         "API    open to this machine only; others get 401 (labs: --open-api)"
     };
+    // A master that has just joined learns the token a moment later.
+    let join = match master.and_then(Master::token) {
+        Some(token) => format!("bramble up --token {token}"),
+        None => "`bramble token` tells what other machines join with".into(),
+    };
     format!(
         "bramble {version} is up: {url}\n\
          {open}\n\
          socket {socket}, for root on this machine\n\
-         join   bramble agent --token {token}\n\
+         join   {join}\n\
          try    curl -i -H 'Content-Type: application/json' -d@examples/hello.json {url}/v2/apps\n",
         version = env!("CARGO_PKG_VERSION"),
         socket = config.run_dir.join("bramble.sock").display(),
-        token = keys.token,
     )
 }
 

@@ -11,9 +11,9 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Registry, reload};
 
-/// What is logged unless `BRAMBLE_LOG` says otherwise. What openraft says while it is shut down
-/// reads like a failure and is none; when it really stops, the consensus room says so.
-const LOG_DEFAULT: &str = "info,openraft=warn,openraft::raft=off,mdns_sd=error,quinn=warn";
+/// What is logged unless `BRAMBLE_LOG` says otherwise. openraft warns at every heartbeat that a dead
+/// master does not answer, twenty times a second; what matters of it the consensus room says once.
+const LOG_DEFAULT: &str = "info,openraft=off,mdns_sd=error,quinn=warn";
 
 /// The process's levels, and how to change what is logged to them.
 pub struct Levels {

@@ -4,22 +4,21 @@ mod agent;
 mod banner;
 mod down;
 mod finder;
+mod joining;
 mod levels;
 mod place;
 
-pub use agent::run as agent;
 pub use down::run as down;
 
 use crate::config::NodeConfig;
-use agent::{AgentPart, Masters};
+use agent::AgentPart;
 use anyhow::{Context, Result};
-use bramble_agent::Leader;
 use bramble_core::model::NodeRole;
 use bramble_master::api::{self, ApiConfig};
 use bramble_master::artifacts::Artifacts;
-use bramble_master::founding::Keys;
 use bramble_master::server::{Master, MasterConfig};
-use bramble_protocol::net::{Announced, Announcement, Discovery, Endpoint};
+use bramble_protocol::net::{Alpn, Announcement, Directory, Endpoint, Links};
+use finder::Finder;
 use levels::Levels;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -46,50 +45,109 @@ where
     ended
 }
 
-/// `bramble up`: master and agent in one process.
-pub async fn up(config: NodeConfig, levels: Arc<Levels>) -> Result<u8> {
+/// Run a node in `role` until it is told to end.
+pub async fn run(config: NodeConfig, role: NodeRole, levels: Arc<Levels>) -> Result<u8> {
     let mut signals = EndSignals::listen()?;
     let _claim = place::claim(&config)?;
     // Ports first: a taken one must be known before anything is written.
-    let api_config = ApiConfig {
+    let listening = match role {
+        NodeRole::Agent => None,
+        NodeRole::Full | NodeRole::Master => {
+            let api = api_config(&config)?;
+            Some((api::bind(&api).await?, api))
+        }
+    };
+    let endpoint = Arc::new(Endpoint::bind(config.quic, None)?);
+    let quic = endpoint.local_addr().context("reading the cluster port")?;
+    let directory = Arc::new(Directory::default());
+    let seen_file = config.data_dir.join("masters-seen");
+    let finder = Finder::start(config.join.as_deref(), &seen_file, directory.clone()).await?;
+    let keys = joining::keys(&config, role, &finder, &mut signals).await?;
+    let identity = keys.identity.clone();
+    endpoint.set_identity(identity.clone())?;
+    let own = identity.key.node_id();
+    let announcement = Announcement {
+        cluster: keys.cluster_id.clone(),
+        node_id: own.clone(),
+        role,
+        port: quic.port(),
+        name: config.name.clone(),
+    };
+    let links = Arc::new(Links::new(endpoint.clone(), directory.clone()));
+    let http = listening.as_ref().map(|(listeners, _)| listeners.http());
+    let master = match listening {
+        None => None,
+        Some((listeners, api)) => {
+            directory.note(&own, role, reachable(quic));
+            let config = MasterConfig {
+                data_dir: config.data_dir.clone(),
+                name: config.name.clone(),
+                api,
+                listeners,
+                endpoint: endpoint.clone(),
+                links,
+                keys,
+                levels,
+                agent_timeout: config.agent_timeout,
+                voter_grace: config.voter_grace,
+            };
+            Some(Arc::new(Master::start(config).await?))
+        }
+    };
+    let answering = tokio::spawn(answer(endpoint.clone(), master.clone()));
+    let agent = match role {
+        NodeRole::Master => None,
+        NodeRole::Full | NodeRole::Agent => {
+            Some(AgentPart::start(&config, &identity, endpoint.clone(), directory).await?)
+        }
+    };
+    let announced = finder.announce(announcement).await;
+    crate::output::tell(&banner::up(&config, role, http, master.as_deref()));
+
+    let failed = async {
+        match &master {
+            Some(master) => master.failed().await,
+            None => std::future::pending().await,
+        }
+    };
+    let ended = tokio::select! {
+        () = signals.received() => Ok(()),
+        reason = failed => Err(anyhow::anyhow!("the replicated log stopped: {reason}")),
+    };
+    drop(announced);
+    if let Some(agent) = agent {
+        agent.stop(&config).await;
+    }
+    answering.abort();
+    if let Some(master) = master {
+        master.stop().await;
+    }
+    endpoint.close().await;
+    ended.map(|()| 0)
+}
+
+/// Answer every link that somebody dials, each by the part of the node that it is for.
+async fn answer(endpoint: Arc<Endpoint>, master: Option<Arc<Master>>) {
+    while let Some(link) = endpoint.accept().await {
+        match (&master, link.alpn) {
+            (Some(master), Alpn::Agent | Alpn::Raft | Alpn::Join | Alpn::Api) => {
+                master.answer(link).await;
+            }
+            _ => link.connection.close(1u32.into(), b"this node does not answer that"),
+        }
+    }
+}
+
+fn api_config(config: &NodeConfig) -> Result<ApiConfig> {
+    Ok(ApiConfig {
         http: config.http,
         socket: config.run_dir.join("bramble.sock"),
         open_api: config.open_api,
         hostname: config.name.clone(),
         allow_origins: config.allow_origins.clone(),
-        artifacts: artifacts(&config)?,
+        artifacts: artifacts(config)?,
         settings: config.settings.clone(),
-    };
-    let listeners = api::bind(&api_config).await?;
-    let http = listeners.http();
-    let endpoint = Endpoint::bind(config.quic, None)?;
-    let quic = endpoint.local_addr().context("reading the cluster port")?;
-    let keys = Arc::new(Keys::load_or_make(&config.data_dir)?);
-    endpoint.set_identity(keys.identity.clone())?;
-    let master = Master::start(MasterConfig {
-        data_dir: config.data_dir.clone(),
-        name: config.name.clone(),
-        api: api_config,
-        listeners,
-        endpoint: Arc::new(endpoint),
-        keys: keys.clone(),
-        levels,
-        agent_timeout: config.agent_timeout,
     })
-    .await?;
-    let own = Leader { node_id: Some(keys.identity.key.node_id()), address: reachable(quic) };
-    let agent = AgentPart::start(&config, keys.identity.clone(), Masters::At(own)).await?;
-    let discovery = announce(&keys, &config, quic.port()).await;
-    crate::output::tell(&banner::up(&config, http, &keys));
-
-    let ended = tokio::select! {
-        () = signals.received() => Ok(()),
-        reason = master.failed() => Err(anyhow::anyhow!("the replicated log stopped: {reason}")),
-    };
-    drop(discovery);
-    agent.stop(&config).await;
-    master.stop().await;
-    ended.map(|()| 0)
 }
 
 /// Open the store of artifacts, if this node is to keep some.
@@ -131,29 +189,6 @@ impl EndSignals {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
-        }
-    }
-}
-
-/// Announce this node by mDNS. A network without multicast is no reason not to run.
-async fn announce(keys: &Keys, config: &NodeConfig, port: u16) -> Option<(Announced, Discovery)> {
-    let announcement = Announcement {
-        cluster: keys.cluster_id.clone(),
-        node_id: keys.identity.key.node_id(),
-        role: NodeRole::Full,
-        port,
-        name: config.name.clone(),
-    };
-    let started = async {
-        let discovery = Discovery::start(agent::is_container_link).await?;
-        let announced = discovery.announce(announcement).await?;
-        Ok::<_, bramble_protocol::net::DiscoveryError>((announced, discovery))
-    };
-    match started.await {
-        Ok(pair) => Some(pair),
-        Err(error) => {
-            tracing::warn!(%error, "this node is not announced; others need --join to find it");
-            None
         }
     }
 }

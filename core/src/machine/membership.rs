@@ -3,7 +3,7 @@
 use super::{agents, away};
 use crate::command::Rejection;
 use crate::event::Event;
-use crate::model::{Agent, Cluster, Node, NodeId, State};
+use crate::model::{Agent, Cluster, Node, NodeId, Sealed, State};
 
 pub(super) fn found(
     state: &mut State,
@@ -40,6 +40,22 @@ pub(super) fn rotate_token(state: &mut State, digest: &str) -> Result<Vec<Event>
     let cluster = state.cluster.as_mut().ok_or(Rejection::NotFounded)?;
     cluster.join_secret_sha256 = digest.to_string();
     Ok(vec![Event::TokenRotated])
+}
+
+/// Keep the sealed means to admit nodes.
+pub(super) fn keep_authority(
+    state: &mut State,
+    key_id: &str,
+    authority: &Sealed,
+    join_token: &Sealed,
+) -> Result<Vec<Event>, Rejection> {
+    if state.data_key.as_ref().is_none_or(|known| known.id != key_id) {
+        return Err(Rejection::OtherDataKey);
+    }
+    let cluster = state.cluster.as_mut().ok_or(Rejection::NotFounded)?;
+    cluster.authority = Some(authority.clone());
+    cluster.join_token = Some(join_token.clone());
+    Ok(Vec::new())
 }
 
 pub(super) fn register_agent(state: &mut State, agent: &Agent) -> Result<Vec<Event>, Rejection> {

@@ -73,6 +73,9 @@ pub fn apply(state: &mut State, entry: &Entry) -> Result<Vec<Event>, Rejection> 
         Command::KeepDataKey { id, node_id, copy } => {
             secrets::keep_data_key(state, id, node_id, copy)
         }
+        Command::KeepAuthority { key_id, authority, join_token } => {
+            membership::keep_authority(state, key_id, authority, join_token)
+        }
         Command::PutSecret { name, key_id, value } => secrets::put(state, name, key_id, value),
         Command::RemoveSecret { name } => secrets::remove(state, name),
         Command::Deactivate { ids } => Ok(away::deactivate(state, ids)),

@@ -1,6 +1,6 @@
 //! Nodes admitted to the cluster, and what the cluster knows of itself.
 
-use super::{NodeId, Time};
+use super::{NodeId, Sealed, Time};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,4 +32,10 @@ pub struct Cluster {
     /// Lower-case hex SHA-256 of the join secret: the token itself is never stored here.
     pub join_secret_sha256: String,
     pub founded_at: Time,
+    /// The authority's private key, sealed with the data key, so that every master can admit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<Sealed>,
+    /// The join token, sealed likewise, so that every master can show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join_token: Option<Sealed>,
 }

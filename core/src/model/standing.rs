@@ -67,9 +67,7 @@ impl Task {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{
-        AgentId, AppId, Goal, HealthCheck, HealthCheckKind, InstanceId, Resources, TaskProbes,
-    };
+    use crate::model::{AgentId, AppId, Goal, HealthCheck, HealthCheckKind, InstanceId};
 
     fn instance(goal: Goal, task: Option<(TaskState, Option<bool>)>) -> Instance {
         let app_id = AppId::new("/p");

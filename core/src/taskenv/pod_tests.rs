@@ -4,8 +4,7 @@ use super::super::assignment;
 use super::*;
 use crate::model::{
     AgentId, AppId, Assignment, BYTES_PER_MIB, Endpoint, Goal, Instance, InstanceId, Network,
-    PodCommand, PodExec, PodImage, Resources, SecretUse, TaskProbes, TaskSecret, TaskState, Time,
-    VolumeMode,
+    PodCommand, PodExec, PodImage, Resources, SecretUse, TaskSecret, TaskState, Time, VolumeMode,
 };
 
 fn container_of(name: &str, endpoints: Vec<Endpoint>) -> PodContainer {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::{
     AppId, Container, DockerImage, InstanceId, Network, PortDefinition, PortMapping,
-    ResourceLimits, Resources, TaskProbes, TaskState, Time,
+    ResourceLimits, Resources, TaskState, Time,
 };
 
 fn base() -> App {

@@ -59,6 +59,8 @@ fn a_cluster_is_founded_once() {
         ca_certificate: vec![],
         join_secret_sha256: "old".into(),
         founded_at: Time(1),
+        authority: None,
+        join_token: None,
     };
     let found = Command::Found { cluster, founder };
     bench.must(found.clone());

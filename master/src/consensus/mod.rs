@@ -22,6 +22,7 @@ mod engine;
 mod error;
 mod lock;
 mod log_store;
+mod members;
 mod network;
 mod profile;
 mod proposer;
@@ -40,6 +41,7 @@ mod tests;
 pub use abdicate::AbdicateError;
 pub use error::ConsensusError;
 pub use lock::LockError;
+pub use members::Members;
 pub use network::{
     NoPeers, PeerError, PeerFuture, PeerLink, RaftReply, RaftRequest, SnapshotChunk,
 };
@@ -266,6 +268,29 @@ impl Consensus {
         }
     }
 
+    /// Hand leadership over before this master goes: it stands for no election any more, and
+    /// steps down. Resolves once another leads, where others vote, or after `most`.
+    pub async fn leave(&self, most: Duration) {
+        let Ok(raft) = self.raft() else { return };
+        let seen = raft.metrics().borrow().clone();
+        let mut voters = seen.membership_config.voter_ids();
+        if !self.is_leader() || voters.all(|voter| voter == self.id) {
+            return;
+        }
+        raft.runtime_config().elect(false);
+        if let Err(error) = self.abdicate().await {
+            tracing::info!(%error, "leadership was not handed over");
+            return;
+        }
+        let mut leadership = self.leadership();
+        let other = leadership
+            .wait_for(|seen| seen.leader.as_ref().is_some_and(|leader| *leader != self.node));
+        match tokio::time::timeout(most, other).await {
+            Ok(_) => tracing::info!("leadership was handed over"),
+            Err(_) => tracing::warn!("no other master leads yet"),
+        }
+    }
+
     /// Change how fast raft beats. Whoever leads does not for a moment.
     ///
     /// # Errors
@@ -319,6 +344,15 @@ impl Consensus {
     fn raft(&self) -> Result<Raft, ConsensusError> {
         let engine = read(&self.engine);
         engine.as_ref().map(|engine| engine.raft.clone()).ok_or_else(shut_down)
+    }
+
+    /// Whether this voter runs as the only one.
+    pub fn is_alone(&self) -> bool {
+        self.profile() == Some(Profile::Alone)
+    }
+
+    fn profile(&self) -> Option<Profile> {
+        read(&self.engine).as_ref().map(|engine| engine.profile)
     }
 
     fn proposer(&self) -> Option<Arc<Proposer>> {

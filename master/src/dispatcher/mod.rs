@@ -11,18 +11,20 @@ mod session;
 #[cfg(feature = "simulation")]
 mod simulated;
 
+use crate::consensus::Leadership;
 use crate::offers::OfferBook;
 use crate::propose::{Propose, ProposeError};
 use crate::store::Store;
 use crate::streams::{AgentStream, OpenStream, StreamError, StreamFuture};
 use crate::vault::Vault;
 use bramble_core::model::{AgentId, NodeId, NodeRole};
-use bramble_protocol::message::{StreamReply, StreamRequest};
-use bramble_protocol::net::{self as frame, FrameError, Link};
+use bramble_protocol::message::{StreamReply, StreamRequest, ToAgent};
+use bramble_protocol::net::{self as frame, Directory, FrameError, Link};
 use line::Line;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -30,6 +32,9 @@ use tokio::sync::watch;
 /// Codes with which the master closes a connection.
 const TURNED_AWAY: u32 = 1;
 const REPLACED: u32 = 2;
+const NOT_LEADING: u32 = 3;
+/// Longest wait for an agent to take the word that this master does not lead.
+const NOT_LEADING_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Error)]
 pub enum DispatchError {
@@ -57,6 +62,8 @@ pub struct Dispatcher {
     propose: Arc<dyn Propose>,
     offers: Arc<OfferBook>,
     vault: Arc<Vault>,
+    leadership: watch::Receiver<Leadership>,
+    directory: Arc<Directory>,
     sessions: Mutex<BTreeMap<AgentId, Session>>,
     next_session: AtomicU64,
     /// A level trigger: moves whenever a session began or ended.
@@ -74,6 +81,8 @@ impl Dispatcher {
         propose: Arc<dyn Propose>,
         offers: Arc<OfferBook>,
         vault: Arc<Vault>,
+        leadership: watch::Receiver<Leadership>,
+        directory: Arc<Directory>,
     ) -> Self {
         let (sessions, next_session) = (Mutex::default(), AtomicU64::new(1));
         Self {
@@ -81,6 +90,8 @@ impl Dispatcher {
             propose,
             offers,
             vault,
+            leadership,
+            directory,
             sessions,
             next_session,
             changed: watch::Sender::new(0),
@@ -91,9 +102,38 @@ impl Dispatcher {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// End every session: this master leads no more, and its agents shall look for who does.
+    pub fn dismiss(&self) {
+        for session in self.sessions().values() {
+            session.line.close(NOT_LEADING, "this master does not lead any more");
+        }
+    }
+
+    /// Say who leads instead of this master.
+    async fn turn_away(&self, connection: &quinn::Connection) -> Result<(), DispatchError> {
+        let (mut send, _receive) = connection.accept_bi().await?;
+        frame::write_frame(&mut send, &self.who_leads()).await?;
+        // The agent closes once it has read this; closing first could overtake it.
+        let _ = send.finish();
+        connection.closed().await;
+        Ok(())
+    }
+
+    fn who_leads(&self) -> ToAgent {
+        let leader = self.leadership.borrow().leader.clone();
+        ToAgent::NotLeading { leader, masters: self.directory.gossip_of_masters() }
+    }
+
     /// Serve one agent's link until it ends. A newer session of the same agent ends the older.
     pub async fn serve(&self, link: Link) {
         let line = Line::Link(link.connection.clone());
+        if !self.leadership.borrow().here {
+            let told = tokio::time::timeout(NOT_LEADING_MAX, self.turn_away(&link.connection));
+            if !matches!(told.await, Ok(Ok(()))) {
+                line.close(NOT_LEADING, "this master does not lead");
+            }
+            return;
+        }
         let peer = link.peer.as_ref().map(|peer| &peer.node_id);
         let accepted = async { Ok(link.connection.accept_bi().await?) };
         self.hold(peer, line, accepted).await;

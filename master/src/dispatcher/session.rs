@@ -102,10 +102,18 @@ async fn tell(
     mut inbox: mpsc::Receiver<Down>,
 ) -> Result<(), DispatchError> {
     let mut changes = dispatcher.store.watch();
+    let mut addresses = dispatcher.directory.changes();
     let mut told = Told::default();
     let mut told_given_up = Vec::new();
+    let mut told_masters = Vec::new();
     loop {
         changes.mark_unchanged();
+        addresses.mark_unchanged();
+        let masters = dispatcher.directory.gossip_of_masters();
+        if masters != told_masters {
+            frame::write_frame(&mut send, &ToAgent::Masters(masters.clone())).await?;
+            told_masters = masters;
+        }
         let vault = &dispatcher.vault;
         if let Some(set) = dispatcher.store.read(|state| told.next(state, agent_id, vault)) {
             tracing::debug!(%agent_id, generation = set.generation, put = set.put.len(),
@@ -123,6 +131,7 @@ async fn tell(
         }
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return Ok(()) },
+            changed = addresses.changed() => if changed.is_err() { return Ok(()) },
             down = inbox.recv() => match down {
                 Some(Down::Acknowledge(keys)) => {
                     frame::write_frame(&mut send, &ToAgent::Acknowledge(keys)).await?;

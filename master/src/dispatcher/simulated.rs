@@ -3,6 +3,7 @@
 use super::Dispatcher;
 use super::line::Line;
 use bramble_core::model::NodeId;
+use bramble_protocol::net::write_frame;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
@@ -11,9 +12,14 @@ impl Dispatcher {
     pub async fn serve_streams(
         &self,
         peer: &NodeId,
-        send: impl AsyncWrite + Unpin,
+        mut send: impl AsyncWrite + Unpin,
         receive: impl AsyncRead + Unpin,
     ) {
+        if !self.leadership.borrow().here {
+            // An agent that has gone meanwhile asks another.
+            let _ = write_frame(&mut send, &self.who_leads()).await;
+            return;
+        }
         let line = Line::Memory(CancellationToken::new());
         self.hold(Some(peer), line, std::future::ready(Ok((send, receive)))).await;
     }

@@ -8,6 +8,7 @@ use super::durable::{DurableError, write_private};
 use super::identity::{IdentityError, NodeKey};
 use super::seal::SealError;
 use crate::codec::{CodecError, from_bytes, to_bytes};
+use crate::secret::Secret;
 use bramble_core::model::{NodeId, NodeRole, Sealed};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -25,6 +26,8 @@ const YEAR_FIRST: i32 = 1975;
 const YEAR_LAST: i32 = 4096;
 /// Common name of every CA; its organization is the cluster id.
 const CA_NAME: &str = "bramble cluster authority";
+/// Stands for a path where the key comes from the replicated state.
+const IN_MEMORY: &str = "the cluster's state";
 /// Purpose of the key that seals the authority's.
 const SEALING_PURPOSE: &str = "key of the cluster's authority";
 
@@ -113,6 +116,22 @@ impl ClusterCa {
     /// When its certificate names none.
     pub fn cluster_id(&self) -> Result<String, AuthorityError> {
         cluster_id_of(&self.certificate).map_err(AuthorityError::Certificate)
+    }
+
+    /// Build the authority from its key (PKCS #8) and certificate (DER).
+    ///
+    /// # Errors
+    /// When either is none.
+    pub fn from_parts(pkcs8: &Secret, certificate: Vec<u8>) -> Result<ClusterCa, AuthorityError> {
+        let key = NodeKey::from_stored(pkcs8.expose().to_vec(), Path::new(IN_MEMORY))
+            .map_err(AuthorityError::Key)?;
+        cluster_id_of(&certificate).map_err(AuthorityError::Certificate)?;
+        Ok(ClusterCa { key, certificate })
+    }
+
+    /// Its private key (PKCS #8), to be sealed.
+    pub fn private_key(&self) -> Secret {
+        Secret::new(self.key.pkcs8().to_vec())
     }
 
     /// Issue a node's certificate (DER) for a public key (SPKI DER).

@@ -3,6 +3,7 @@
 //! Soft state that any handshake may correct: nothing here is believed before the node behind an
 //! address has proven its key. It must never be written into the replicated log.
 
+use crate::message::Sighting;
 use bramble_core::model::{NodeId, NodeRole};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -15,14 +16,6 @@ const ADDRESSES_MAX: usize = 8;
 const SEEDS_MAX: usize = 16;
 /// Nodes kept. A cluster is far smaller; this only bounds what strangers may announce.
 const NODES_MAX: usize = 4096;
-
-/// A node and where it was seen, most recently seen address first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sighting {
-    pub node_id: NodeId,
-    pub role: NodeRole,
-    pub addresses: Vec<SocketAddr>,
-}
 
 /// The address book of this node.
 #[derive(Debug)]
@@ -143,6 +136,23 @@ impl Directory {
         book.nodes.iter().map(sighting).collect()
     }
 
+    /// What is worth telling other nodes: all but addresses that mean something here only.
+    pub fn gossip(&self) -> Vec<Sighting> {
+        let mut all = self.sightings();
+        for sighting in &mut all {
+            sighting.addresses.retain(|address| !is_of_this_machine(address));
+        }
+        all.retain(|sighting| !sighting.addresses.is_empty());
+        all
+    }
+
+    /// The masters among [`Directory::gossip`].
+    pub fn gossip_of_masters(&self) -> Vec<Sighting> {
+        let mut all = self.gossip();
+        all.retain(|sighting| sighting.role != NodeRole::Agent);
+        all
+    }
+
     /// A level trigger: moves when an address, a node or a seed comes or goes.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
@@ -151,6 +161,12 @@ impl Directory {
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_of_this_machine(address: &SocketAddr) -> bool {
+    // The scope of a link-local address is the number of an interface of this machine.
+    let link_local = matches!(address, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local());
+    address.ip().is_loopback() || link_local
 }
 
 /// Put `address` first; whether the list is another than before.

@@ -20,7 +20,7 @@ mod transport;
 
 pub use authority::{AuthorityError, ClusterCa};
 pub use certificate::{CertificateError, Peer, cluster_id_of, peer_of};
-pub use directory::{Directory, Sighting};
+pub use directory::Directory;
 pub use discovery::{
     Announced, Announcement, Browse, Discovery, DiscoveryError, Found, SERVICE_TYPE,
 };

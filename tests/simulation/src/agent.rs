@@ -7,8 +7,10 @@ use crate::planted::{self, Planted};
 use crate::port::Port;
 use bramble_agent::ledger::simulated::Paper;
 use bramble_agent::reconciler::{Reconciler, Reconciling};
+use bramble_agent::session::SessionError;
 use bramble_agent::session::simulated::converse;
-use bramble_core::model::Agent;
+use bramble_core::model::{Agent, NodeId};
+use bramble_protocol::net::Directory;
 use rand::Rng;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Shortest and longest pause before dialling again, as `agent::session` has them.
 const REDIAL_MIN: Duration = Duration::from_millis(50);
-const REDIAL_MAX: Duration = Duration::from_secs(5);
+const REDIAL_MAX: Duration = Duration::from_secs(2);
 
 /// What outlives the agent's process.
 #[derive(Clone)]
@@ -41,7 +43,13 @@ impl AgentNode {
     }
 
     /// Live until the runtime is dropped.
-    pub async fn live(self, net: Net, me: Place, masters: usize, planted: Option<Planted>) {
+    pub async fn live(
+        self,
+        net: Net,
+        me: Place,
+        masters: Arc<Vec<NodeId>>,
+        planted: Option<Planted>,
+    ) {
         let port = Port::new(net, me);
         let (sender, mut inbox) = mpsc::unbounded_channel();
         port.net.plug(me, sender);
@@ -65,24 +73,30 @@ async fn keep(
     record: Agent,
     reconciling: Reconciling,
     port: Arc<Port>,
-    masters: usize,
+    masters: Arc<Vec<NodeId>>,
     planted: Option<Planted>,
 ) {
     let mut pause = REDIAL_MIN;
-    let mut turn = rand::rng().random_range(0..masters);
+    let mut turn = rand::rng().random_range(0..masters.len());
+    // Addresses mean nothing here; whom to dial is the world's list.
+    let directory = Directory::default();
     loop {
-        let mut stream = port.dial(turn % masters);
+        let mut stream = port.dial(turn);
         if planted == Some(Planted::RunTwice) {
             stream = planted::forget_removals(stream, reconciling.clone());
         }
         let (receive, send) = split(stream);
         let mut welcomed = false;
-        let ended = converse(&record, &reconciling, send, receive, || welcomed = true).await;
-        tracing::debug!(me = port.me, master = turn % masters, welcomed, ?ended, "session ended");
+        let ended =
+            converse(&record, &reconciling, &directory, send, receive, || welcomed = true).await;
+        tracing::debug!(me = port.me, master = turn, welcomed, ?ended, "session ended");
         if welcomed {
             pause = REDIAL_MIN;
-        } else {
-            turn += 1;
+        }
+        turn = (turn + 1) % masters.len();
+        if let Err(SessionError::NotLeading { leader: Some(leader), .. }) = ended {
+            pause = REDIAL_MIN;
+            turn = masters.iter().position(|id| *id == leader).unwrap_or(turn);
         }
         let jittered = pause.mul_f64(rand::rng().random_range(0.5..1.0));
         tokio::time::sleep(jittered).await;

@@ -20,14 +20,12 @@ use bramble_protocol::net::NodeKey;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::io::{copy_bidirectional, duplex, split};
+use tokio::io::split;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Entries between two snapshots: few, so that falling behind means getting one.
 const SNAPSHOT_EVERY: u64 = 60;
-/// Bytes of a session on their way to the dispatcher.
-const PIPE_BYTES: usize = 16 * 1024;
 /// How long an agent may be without a session.
 const AGENT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -116,26 +114,12 @@ impl MasterNode {
                     tokio::spawn(propose_for(consensus.clone(), port.clone(), from, id, *command));
                 }
                 Some(Packet::Open { line, from }) => {
-                    let mut stream = port.attach(line);
-                    // An agent is served by who leads, and looks for that one.
-                    if consensus.is_leader() {
-                        let (dispatcher, peer) = (dispatcher.clone(), nodes[from].clone());
-                        let mut leadership = consensus.leadership();
-                        let own = leadership.borrow().term;
-                        let (near, mut far) = duplex(PIPE_BYTES);
-                        tokio::spawn(async move {
-                            let (receive, send) = split(near);
-                            dispatcher.serve_streams(&peer, send, receive).await;
-                        });
-                        // The session ends with the leadership.
-                        tokio::spawn(async move {
-                            tokio::select! {
-                                biased;
-                                _ = leadership.wait_for(|s| !s.here || s.term != own) => {}
-                                _ = copy_bidirectional(&mut stream, &mut far) => {}
-                            }
-                        });
-                    }
+                    let stream = port.attach(line);
+                    let (dispatcher, peer) = (dispatcher.clone(), nodes[from].clone());
+                    tokio::spawn(async move {
+                        let (receive, send) = split(stream);
+                        dispatcher.serve_streams(&peer, send, receive).await;
+                    });
                 }
                 _ => {}
             }
@@ -185,6 +169,7 @@ async fn lead(consensus: Arc<Consensus>, control: Control, dispatcher: Arc<Dispa
             return;
         }
         term.cancel();
+        dispatcher.dismiss();
         loops.await.expect("the loops end");
         watch.await.expect("the watch ends");
     }

@@ -199,17 +199,17 @@ impl World {
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
         let runtime = runtime.expect("a runtime");
         let (net, planted) = (self.net.clone(), self.planted);
+        let masters = Arc::new(self.ids[..MASTERS].to_vec());
         match place.checked_sub(MASTERS) {
             None => {
                 let master = self.masters[place].clone();
-                let masters = Arc::new(self.ids[..MASTERS].to_vec());
                 let founds = place == 0 && self.nodes[place].life == 0;
                 let ids = self.ids.clone();
                 runtime.spawn(master.live(net, place, ids, masters, founds, planted));
             }
             Some(agent) => {
                 let agent = self.agents[agent].clone();
-                runtime.spawn(agent.live(net, place, MASTERS, planted));
+                runtime.spawn(agent.live(net, place, masters, planted));
             }
         }
         let node = &mut self.nodes[place];

@@ -1,0 +1,120 @@
+//! Becoming a node: with the identity it has, by joining with a token, or by founding.
+
+use super::EndSignals;
+use super::finder::Finder;
+use crate::config::NodeConfig;
+use anyhow::{Context, Result, bail};
+use bramble_core::model::NodeRole;
+use bramble_master::founding::{self, Keys};
+use bramble_protocol::net::{Identity, JoinError, JoinToken, NodeKey, join, peer_of};
+use std::time::Duration;
+
+/// Pause before a candidate that did not answer is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Read this node's keys, or get some in `role`.
+///
+/// # Errors
+/// The directory is that of a node in another role, or the node cannot join.
+pub async fn keys(
+    config: &NodeConfig,
+    role: NodeRole,
+    finder: &Finder,
+    signals: &mut EndSignals,
+) -> Result<Keys> {
+    let directory = founding::identity_dir(&config.data_dir);
+    if let Some(known) = Identity::load(&directory)? {
+        let own = peer_of(&known.certificate)?.role;
+        if own != role {
+            bail!(
+                "{} is that of a node that was made by `bramble {}`: run that with it, or give \
+                another --data-dir",
+                config.data_dir.display(),
+                verb(own)
+            );
+        }
+        if config.token.is_some() {
+            tracing::info!("this node belongs to its cluster already: the token is not needed");
+        }
+        return Ok(match role {
+            NodeRole::Agent => Keys::joined(known)?,
+            NodeRole::Full | NodeRole::Master => Keys::load_or_make(&config.data_dir, role)?,
+        });
+    }
+    let Some(token) = &config.token else {
+        if role == NodeRole::Agent {
+            bail!(
+                "this machine belongs to no cluster yet: give --token, as `bramble token` prints \
+                it on a node of the cluster"
+            );
+        }
+        return Ok(Keys::load_or_make(&config.data_dir, role)?);
+    };
+    std::fs::create_dir_all(&directory)
+        .with_context(|| format!("making {}", directory.display()))?;
+    let key = NodeKey::load_or_create(&Identity::key_path(&directory))?;
+    let identity = admitted(config, role, finder, token, key, signals).await?;
+    identity.save(&directory)?;
+    Ok(Keys::joined(identity)?)
+}
+
+/// The verb that runs a node in a role.
+fn verb(role: NodeRole) -> &'static str {
+    match role {
+        NodeRole::Full => "up",
+        NodeRole::Master => "master",
+        NodeRole::Agent => "agent",
+    }
+}
+
+/// Ask one candidate after the other until the cluster has decided.
+async fn admitted(
+    config: &NodeConfig,
+    role: NodeRole,
+    finder: &Finder,
+    token: &JoinToken,
+    key: NodeKey,
+    signals: &mut EndSignals,
+) -> Result<Identity> {
+    let mut changes = finder.directory().changes();
+    let mut told = false;
+    loop {
+        changes.mark_unchanged();
+        let known = finder.directory().masters();
+        for (_, address) in &known {
+            match join(*address, token, &key, &config.name, role).await {
+                Ok(joined) => {
+                    finder.directory().seed(*address);
+                    tracing::info!(%address, cluster = %joined.cluster_id, "joined");
+                    return Ok(Identity::new(key, joined.certificate, joined.ca)?);
+                }
+                // A decision is final; anything else may be another cluster's node, or a node
+                // that is still starting.
+                Err(JoinError::Refused { reason }) => {
+                    bail!("the cluster refuses this node: {reason}")
+                }
+                Err(error) => {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::info!(%address, error, "not joined here");
+                }
+            }
+        }
+        if !told && known.is_empty() {
+            told = true;
+            if !finder.listens() {
+                bail!("no master is known and mDNS does not work here: give --join HOST:PORT");
+            }
+            tracing::info!(
+                "waiting for a node of the cluster to be heard by mDNS; \
+                --join HOST:PORT names one"
+            );
+        }
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() {
+                tokio::time::sleep(ASK_AGAIN).await;
+            },
+            () = tokio::time::sleep(ASK_AGAIN) => {}
+            () = signals.received() => bail!("stopped before a cluster was joined"),
+        }
+    }
+}

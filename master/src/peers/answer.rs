@@ -1,0 +1,90 @@
+//! Answers what other masters ask.
+
+use super::message::{PeerReply, PeerRequest};
+use crate::admission::Admission;
+use crate::consensus::Consensus;
+use crate::propose::Propose;
+use crate::store::Store;
+use crate::vault::Vault;
+use bramble_core::command::Command;
+use bramble_core::model::{NodeId, NodeRole};
+use bramble_protocol::net::{Directory, Link, read_frame, write_frame};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// What answers are made from.
+pub struct Answering {
+    pub store: Arc<Store>,
+    pub consensus: Arc<Consensus>,
+    pub vault: Arc<Vault>,
+    pub admission: Arc<Admission>,
+    pub directory: Arc<Directory>,
+}
+
+impl Answering {
+    /// Answer on one master's link until it ends.
+    pub async fn serve(self: Arc<Self>, link: Link, stop: CancellationToken) {
+        let Some(peer) = link.peer.as_ref().map(|peer| peer.node_id.clone()) else { return };
+        if self.role(&peer) == Some(NodeRole::Agent) {
+            tracing::warn!(node_id = %peer, "an agent spoke as a master and was turned away");
+            link.connection.close(1u32.into(), b"this node is no master of the cluster");
+            return;
+        }
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = link.connection.accept_bi() => accepted,
+            };
+            // QUIC's limit of open streams bounds the number of tasks.
+            let Ok((mut send, mut receive)) = accepted else { return };
+            let (answering, peer) = (self.clone(), peer.clone());
+            tokio::spawn(async move {
+                let Ok(Some(request)) = read_frame::<PeerRequest>(&mut receive).await else {
+                    return;
+                };
+                let reply = answering.reply(&peer, request).await;
+                // Whoever went away wants no answer.
+                if write_frame(&mut send, &reply).await.is_ok() {
+                    let _ = send.finish();
+                }
+            });
+        }
+    }
+
+    /// A node's role by this master's state, which may be behind: the leader may be a master that
+    /// it has yet to hear of. Raft's own messages need the certificate only, or it never would.
+    fn role(&self, node: &NodeId) -> Option<NodeRole> {
+        self.store.read(|state| state.nodes.get(node).map(|known| known.role))
+    }
+
+    async fn reply(&self, peer: &NodeId, request: PeerRequest) -> PeerReply {
+        match request {
+            PeerRequest::Raft(request) => PeerReply::Raft(self.consensus.handle(request).await),
+            PeerRequest::Greet { sightings } => {
+                sightings.iter().for_each(|sighting| self.directory.hear(sighting));
+                let leader = self.consensus.leadership().borrow().leader.clone();
+                PeerReply::Greeted { leader, sightings: self.directory.gossip() }
+            }
+            _ if self.role(peer).is_none_or(|role| role == NodeRole::Agent) => {
+                PeerReply::Refused("this master is not admitted to the cluster".into())
+            }
+            PeerRequest::DataKey => match self.vault.share() {
+                Ok(key) => PeerReply::DataKey(key),
+                Err(error) => PeerReply::Refused(error.to_string()),
+            },
+            PeerRequest::KeepCopy { id, copy } => {
+                let command = Command::KeepDataKey { id, node_id: peer.clone(), copy };
+                match self.consensus.propose(command).await {
+                    Ok(_) => PeerReply::Done,
+                    Err(error) => PeerReply::Refused(error.to_string()),
+                }
+            }
+            PeerRequest::Admit { node, secret_sha256 } => {
+                match self.admission.decide_here(node, secret_sha256).await {
+                    Ok(certificate) => PeerReply::Admitted { certificate },
+                    Err(reason) => PeerReply::Refused(reason),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! A copy of the data key for this master: asked of another, sealed here, kept by the leader.
+
+use super::message::{PeerReply, PeerRequest};
+use super::{Peers, others};
+use crate::propose::Propose;
+use crate::store::Store;
+use crate::vault::Vault;
+use bramble_core::command::Command;
+use bramble_core::model::{NodeId, Sealed};
+use bramble_protocol::secret::Secret;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Pause before other masters are asked again.
+const RETRY: Duration = Duration::from_millis(500);
+/// Longest wait for one master's answer.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+impl Peers {
+    /// See to it, whenever the data key changes, that this master has its copy.
+    pub async fn keep_copy(
+        &self,
+        store: &Store,
+        vault: &Vault,
+        propose: &dyn Propose,
+        leadership: watch::Receiver<crate::consensus::Leadership>,
+        stop: CancellationToken,
+    ) {
+        let mut changes = store.watch();
+        loop {
+            changes.mark_unchanged();
+            let lacking = vault.lacks_copy();
+            if lacking {
+                let leader = leadership.borrow().leader.clone();
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = self.fetch_copy(store, vault, propose, leader) => {}
+                }
+            }
+            let retry = async {
+                match lacking {
+                    true => tokio::time::sleep(RETRY).await,
+                    false => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = changes.changed() => if changed.is_err() { return },
+                () = retry => {}
+            }
+        }
+    }
+
+    async fn fetch_copy(
+        &self,
+        store: &Store,
+        vault: &Vault,
+        propose: &dyn Propose,
+        leader: Option<NodeId>,
+    ) {
+        let Some((id, bytes)) = self.shared_key(store, leader.as_ref()).await else { return };
+        let copy = match vault.copy(&id, &bytes) {
+            Ok(copy) => copy,
+            Err(error) => {
+                tracing::error!(%error, "the data key was not sealed for this master");
+                return;
+            }
+        };
+        match self.hand_in(propose, leader, id, copy).await {
+            Ok(()) => tracing::info!("this master has its copy of the data key"),
+            Err(reason) => tracing::info!(reason, "the copy of the data key is not kept yet"),
+        }
+    }
+
+    /// Ask the leader first, then whoever else has it.
+    async fn shared_key(&self, store: &Store, leader: Option<&NodeId>) -> Option<(String, Secret)> {
+        let masters = others(store, &self.own);
+        let first = leader.filter(|id| **id != self.own).into_iter();
+        for node in first.chain(masters.iter().filter(|id| Some(*id) != leader)) {
+            let asked = self.ask(node, &PeerRequest::DataKey);
+            match tokio::time::timeout(ANSWER_MAX, asked).await {
+                Ok(Ok(PeerReply::DataKey(Some(key)))) => return Some(key),
+                Ok(Ok(other)) => tracing::debug!(node_id = %node, ?other, "no data key from here"),
+                Ok(Err(error)) => tracing::debug!(node_id = %node, %error, "no data key from here"),
+                Err(_) => tracing::debug!(node_id = %node, "no data key from here in time"),
+            }
+        }
+        None
+    }
+
+    async fn hand_in(
+        &self,
+        propose: &dyn Propose,
+        leader: Option<NodeId>,
+        id: String,
+        copy: Sealed,
+    ) -> Result<(), String> {
+        let leader = leader.ok_or("there is no leader")?;
+        if leader == self.own {
+            let node_id = self.own.clone();
+            let command = Command::KeepDataKey { id, node_id, copy };
+            return propose.propose(command).await.map(drop).map_err(|error| error.to_string());
+        }
+        let request = PeerRequest::KeepCopy { id, copy };
+        match self.ask(&leader, &request).await.map_err(|error| error.to_string())? {
+            PeerReply::Done => Ok(()),
+            PeerReply::Refused(reason) => Err(reason),
+            _ => Err("the leader answered something else".into()),
+        }
+    }
+}
