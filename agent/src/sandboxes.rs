@@ -4,12 +4,13 @@
 //! Owns their names and when old ones go. Never touches what a living task uses.
 
 use bramble_core::model::TaskId;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, Metadata};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 use thiserror::Error;
 
 /// Sandboxes of ended tasks that are kept at most.
@@ -18,7 +19,10 @@ pub const KEPT_MAX: usize = 50;
 pub const KEPT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Longest time a sandbox is kept after its last change.
 pub const KEPT_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
-/// A sandbox changed this recently may belong to a task that was assigned a moment ago.
+/// An age beyond this says that the wall clock jumped, not that a sandbox is old: then only the
+/// bounds in number and bytes count.
+const AGE_BELIEVED_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// A sandbox made this recently may belong to a task that is not in the list of those to keep yet.
 const YOUNG: Duration = Duration::from_secs(60);
 /// Only root looks in from outside; the task gets its own sandbox by a mount.
 const MODE_CLOSED: u32 = 0o700;
@@ -57,6 +61,8 @@ pub enum SandboxError {
 pub struct Sandboxes {
     sandboxes: PathBuf,
     work: PathBuf,
+    /// When this process made one, by a clock that never jumps; forgotten when no longer young.
+    made: Arc<Mutex<BTreeMap<TaskId, Instant>>>,
 }
 
 impl Sandboxes {
@@ -68,7 +74,7 @@ impl Sandboxes {
         let (sandboxes, work) = (data_dir.join("sandboxes"), data_dir.join("work"));
         create(&sandboxes, MODE_CLOSED)?;
         create(&work, MODE_CLOSED)?;
-        Ok(Self { sandboxes, work })
+        Ok(Self { sandboxes, work, made: Arc::default() })
     }
 
     /// Where a task's sandbox is, whether it exists or not.
@@ -86,6 +92,7 @@ impl Sandboxes {
     pub fn create(&self, id: &TaskId) -> Result<(PathBuf, PathBuf), SandboxError> {
         let name = file_name(id)?;
         let (sandbox, work) = (self.sandboxes.join(name), self.work.join(name));
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), Instant::now());
         create(&sandbox, MODE_SANDBOX)?;
         create(&work, MODE_CLOSED)?;
         Ok((sandbox, work))
@@ -122,21 +129,24 @@ impl Sandboxes {
     /// # Errors
     /// When the parent cannot be listed; a sandbox that cannot be removed is tried next time.
     pub fn sweep(&self, keep: &BTreeSet<TaskId>) -> Result<(), SandboxError> {
-        self.sweep_at(keep, SystemTime::now())
+        self.sweep_at(keep, SystemTime::now(), Instant::now())
     }
 
-    fn sweep_at(&self, keep: &BTreeSet<TaskId>, now: SystemTime) -> Result<(), SandboxError> {
-        let mut ended = self.ended(keep)?;
+    fn sweep_at(
+        &self,
+        keep: &BTreeSet<TaskId>,
+        now: SystemTime,
+        at: Instant,
+    ) -> Result<(), SandboxError> {
+        let mut ended = self.ended(keep, at)?;
         ended.sort_by_key(|(_, changed)| std::cmp::Reverse(*changed));
         let mut bytes = 0u64;
         for (count, (path, changed)) in ended.into_iter().enumerate() {
-            // A clock that went back makes ages negative: those count as young.
+            // A clock that went back makes ages negative: those are no reason to remove.
             let age = now.duration_since(changed).unwrap_or_default();
-            if age < YOUNG {
-                continue;
-            }
+            let old = age > KEPT_AGE_MAX && age < AGE_BELIEVED_MAX;
             bytes = bytes.saturating_add(bytes_in(&path));
-            if count < KEPT_MAX && bytes <= KEPT_BYTES_MAX && age <= KEPT_AGE_MAX {
+            if count < KEPT_MAX && bytes <= KEPT_BYTES_MAX && !old {
                 continue;
             }
             tracing::debug!(path = %path.display(), "removing an old sandbox");
@@ -147,15 +157,23 @@ impl Sandboxes {
         Ok(())
     }
 
-    /// Sandboxes nobody keeps, with the time of their last change.
-    fn ended(&self, keep: &BTreeSet<TaskId>) -> Result<Vec<(PathBuf, SystemTime)>, SandboxError> {
+    /// Sandboxes nobody keeps and that are not young, with the time of their last change.
+    fn ended(
+        &self,
+        keep: &BTreeSet<TaskId>,
+        at: Instant,
+    ) -> Result<Vec<(PathBuf, SystemTime)>, SandboxError> {
+        let young = {
+            let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+            made.retain(|_, made| at.saturating_duration_since(*made) < YOUNG);
+            made.clone()
+        };
+        let kept = |name: TaskId| keep.contains(&name) || young.contains_key(&name);
         let listing = |source| SandboxError::List { path: self.sandboxes.clone(), source };
         let mut ended = Vec::new();
         for entry in std::fs::read_dir(&self.sandboxes).map_err(listing)? {
             let entry = entry.map_err(listing)?;
-            let kept =
-                entry.file_name().to_str().is_some_and(|name| keep.contains(&TaskId::new(name)));
-            if !kept {
+            if !entry.file_name().to_str().is_some_and(|name| kept(TaskId::new(name))) {
                 let path = entry.path();
                 let changed = last_change(&path);
                 ended.push((path, changed));
@@ -288,16 +306,22 @@ mod tests {
         }
         let keep = BTreeSet::from([id("t000")]);
         let all = names(&data.path().join("sandboxes"));
-        sandboxes.sweep_at(&keep, SystemTime::now()).unwrap();
-        assert_eq!(names(&data.path().join("sandboxes")), all, "all are young");
+        let (now, at) = (SystemTime::now(), Instant::now());
+        let year = Duration::from_secs(365 * 24 * 3600);
+        for jump in [now, now + year * 73, now - year * 30] {
+            sandboxes.sweep_at(&keep, jump, at).unwrap();
+            assert_eq!(names(&data.path().join("sandboxes")), all, "all are young");
+        }
 
-        let later = SystemTime::now() + YOUNG * 2;
-        sandboxes.sweep_at(&keep, later).unwrap();
+        let later = at + YOUNG * 2;
+        sandboxes.sweep_at(&keep, now - year * 30, later).unwrap();
         let left = names(&data.path().join("sandboxes"));
         assert_eq!(left.len(), KEPT_MAX + 1);
         assert!(left.contains(&"t000".to_string()));
 
-        sandboxes.sweep_at(&keep, later + KEPT_AGE_MAX).unwrap();
+        sandboxes.sweep_at(&keep, now + year * 73, later).unwrap();
+        assert_eq!(names(&data.path().join("sandboxes")), left, "a jump is no age");
+        sandboxes.sweep_at(&keep, now + KEPT_AGE_MAX * 2, later).unwrap();
         assert_eq!(names(&data.path().join("sandboxes")), ["t000"]);
     }
 }

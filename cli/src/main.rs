@@ -9,11 +9,11 @@ mod verbs;
 
 use anyhow::Result;
 use bramble_core::model::NodeRole;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use config::NodeArgs;
 use output::{print, print_json};
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use verbs::{Common, Verb};
 
@@ -41,8 +41,40 @@ enum Command {
     Agent(NodeArgs),
     /// Stop this node's apps, and the node if it runs
     Down(NodeArgs),
+    /// Make this node, which must not run and be empty, the cluster of a backup
+    ///
+    /// It becomes the only master, with the apps, secrets and settings of the backup. Agents return
+    /// by themselves; the masters of the old cluster must be wiped, and join anew.
+    Restore(RestoreArgs),
+    /// Make this master, which must not run, the only one: where too many others are lost for ever
+    ///
+    /// What only the lost masters had taken is lost. They must be wiped before they join again.
+    Recover(RecoverArgs),
     #[command(flatten)]
     Client(Verb),
+}
+
+#[derive(Args, Debug)]
+struct RestoreArgs {
+    /// The backup
+    file: PathBuf,
+    /// File with the passphrase it was sealed with; without, it is asked for
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+    /// No master of the old cluster will ever run again
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+#[derive(Args, Debug)]
+struct RecoverArgs {
+    /// No other master of this cluster will ever run again with its data
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    node: NodeArgs,
 }
 
 fn main() -> ExitCode {
@@ -81,6 +113,16 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Down(args) => {
             let Some(config) = node_config(&args, &common)? else { return Ok(0) };
             client(node::down(config))
+        }
+        Command::Restore(args) => {
+            let Some(config) = node_config(&args.node, &common)? else { return Ok(0) };
+            let RestoreArgs { file, passphrase_file, yes, .. } = args;
+            let asked = node::Restore { file, passphrase_file, yes };
+            client(node::restore(config, asked, common.json))
+        }
+        Command::Recover(args) => {
+            let Some(config) = node_config(&args.node, &common)? else { return Ok(0) };
+            client(node::recover(config, args.yes, common.json))
         }
         Command::Client(verb) => client(verbs::run(&common, verb)),
     }

@@ -118,6 +118,25 @@ impl Keys {
         Ok(Keys { identity, founding: Some(Founding { ca, token }), cluster_id })
     }
 
+    /// Write the keys of a whole node over the authority and the join token of a backup. The node's
+    /// certificate comes last, as ever.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn restore(
+        data_dir: &Path,
+        key: NodeKey,
+        ca: ClusterCa,
+        token: JoinToken,
+    ) -> Result<Keys, FoundingError> {
+        ca.save(&data_dir.join(CA_FILE), &key)?;
+        write_private(&data_dir.join(TOKEN_FILE), token.to_string().as_bytes())
+            .map_err(FoundingError::SaveToken)?;
+        let identity = own_identity(&identity_dir(data_dir), key, &ca, NodeRole::Full)?;
+        let cluster_id = ca.cluster_id()?;
+        Ok(Keys { identity, founding: Some(Founding { ca, token }), cluster_id })
+    }
+
     /// This node's role, as its certificate says.
     ///
     /// # Errors

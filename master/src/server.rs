@@ -4,6 +4,7 @@
 use crate::admission::Admission;
 use crate::api::{self, Api, ApiConfig, Listeners, ServeError};
 use crate::authority::Authority;
+use crate::backup::Backups;
 use crate::consensus::{Consensus, ConsensusConfig, ConsensusError, Members};
 use crate::control::{self, Control, PlacerView};
 use crate::dispatcher::Dispatcher;
@@ -146,7 +147,7 @@ impl Master {
             heard: peers.clone(),
             voter_grace: config.voter_grace,
         };
-        let hub = Arc::new(Hub::default());
+        let hub = Arc::new(Hub::new(store.clock().clone()));
         let leading = Leading {
             consensus: consensus.clone(),
             control,
@@ -163,6 +164,11 @@ impl Master {
         ];
         let (leads, led) = (consensus.clone(), consensus.clone());
         let tokens = authority.clone();
+        let backups = Backups {
+            consensus: consensus.clone(),
+            vault: vault.clone(),
+            authority: authority.clone(),
+        };
         let api = Api {
             store,
             propose,
@@ -172,6 +178,7 @@ impl Master {
             events: hub,
             vault,
             token: Arc::new(move || tokens.token().ok().map(|token| token.to_string())),
+            backup: Arc::new(move || backups.make()),
             leads: Arc::new(move || leads.is_leader()),
             abdicate: Arc::new(move || drop(tokio::spawn(abdicate(led.clone())))),
             levels: config.levels,

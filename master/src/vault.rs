@@ -107,7 +107,7 @@ impl Vault {
         data_key.key.open(&context, sealed).map_err(VaultError::Secret)
     }
 
-    /// The data key in the clear with its id, for another master; `None` where there is none yet.
+    /// The data key in the clear with its id, for another master or a sealed backup; `None` where there is none yet.
     ///
     /// # Errors
     /// When this master has no copy of it.
@@ -183,6 +183,14 @@ impl Vault {
     fn known(&self) -> MutexGuard<'_, Option<Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Seal the data key `id` for the master whose node key this is.
+///
+/// # Errors
+/// When the system gives no randomness.
+pub fn copy_for(key: &NodeKey, id: &str, data_key: &Secret) -> Result<Sealed, SealError> {
+    key.sealing_key(COPY_PURPOSE).seal(&copy_context(id, &key.node_id()), data_key.expose())
 }
 
 fn copy_context<'a>(id: &'a str, node_id: &'a NodeId) -> [&'a str; 3] {

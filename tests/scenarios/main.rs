@@ -4,8 +4,10 @@
 
 mod agents;
 mod away;
+mod backup;
 mod bad_input;
 mod checks;
+mod clock;
 mod containers;
 mod events;
 mod fetch;

@@ -188,6 +188,12 @@ impl Node {
         self.process = Some(process);
     }
 
+    /// Change the environment of the next `bramble up`.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.into(), value.into()));
+    }
+
     /// Pid of the running `bramble up`.
     pub fn pid(&self) -> i32 {
         self.process.as_ref().expect("the node is up").id() as i32

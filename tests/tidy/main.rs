@@ -91,6 +91,12 @@ fn core_is_pure() {
 }
 
 #[test]
+fn the_wall_clock_has_one_reader_in_the_master() {
+    let elsewhere = |path: &str| path.starts_with("master/src/") && path != "master/src/clock.rs";
+    offending("all but the clock ask the store for the time", uses(&["SystemTime"], elsewhere));
+}
+
+#[test]
 fn what_is_stored_has_no_float_and_no_word_size() {
     let stored = |path: &str| {
         path.starts_with("core/src/model/")

@@ -6,9 +6,11 @@ mod down;
 mod finder;
 mod joining;
 mod levels;
+mod offline;
 mod place;
 
 pub use down::run as down;
+pub use offline::{Restore, recover, restore};
 
 use crate::config::NodeConfig;
 use agent::AgentPart;

@@ -25,19 +25,27 @@ impl Drop for Claim {
 /// # Errors
 /// Another bramble holds it, or a directory cannot be made.
 pub fn claim(config: &NodeConfig) -> Result<Claim> {
-    make(&config.data_dir)?;
-    close(&config.data_dir)?;
     make(&config.run_dir)?;
     // One that others use too (`--run-dir /tmp`) stays open: what is in ours is closed by itself.
     if is_empty(&config.run_dir)? {
         close(&config.run_dir)?;
     }
-    match try_claim(&config.data_dir)? {
+    claim_data(&config.data_dir)
+}
+
+/// Make the data directory (0700) and claim it.
+///
+/// # Errors
+/// As [`claim`].
+pub fn claim_data(data_dir: &Path) -> Result<Claim> {
+    make(data_dir)?;
+    close(data_dir)?;
+    match try_claim(data_dir)? {
         Ok(claim) => Ok(claim),
         Err(pid) => bail!(
             "the data directory {} is owned by a running bramble (pid {pid}); \
              stop it, or give this one another --data-dir",
-            config.data_dir.display()
+            data_dir.display()
         ),
     }
 }

@@ -2,10 +2,12 @@
 
 mod agents;
 mod apps;
+mod backup;
 mod deploy;
 mod exec;
 mod images;
 mod logs;
+pub mod passphrase;
 mod pods;
 mod rollouts;
 mod secret;
@@ -86,6 +88,11 @@ pub enum Verb {
     Volume(volumes::VolumeArgs),
     /// Print the token other machines join with
     Token,
+    /// Write all that makes this cluster into one file, sealed with a passphrase
+    ///
+    /// Definitions, versions, deployments, secrets, and the keys of the cluster. Not images, not the
+    /// data of volumes, not what tasks wrote. `bramble restore` makes a node of it.
+    Backup(backup::BackupArgs),
 }
 
 /// Carry out one verb. Gives the process's exit code.
@@ -112,6 +119,7 @@ pub async fn run(common: &Common, verb: Verb) -> Result<u8> {
         Verb::Secret(args) => secret::run(&client, common, args).await,
         Verb::Volume(args) => volumes::run(&client, common, args).await,
         Verb::Token => status::token(&client, common).await,
+        Verb::Backup(args) => backup::run(&client, common, args).await,
     }
 }
 

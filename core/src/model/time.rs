@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A moment: milliseconds since 1970-01-01T00:00:00Z, as the leader's wall clock had it.
+/// A moment: milliseconds since 1970-01-01T00:00:00Z, as the leader's clock had it.
 ///
 /// It also serves as an app's version, as in Marathon.
 #[derive(

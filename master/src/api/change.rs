@@ -5,7 +5,6 @@ use super::dispatch::Call;
 use super::error::ApiError;
 use super::limits::PROPOSE_TIME_MAX;
 use super::reply::{self, DEPLOYMENT_HEADER, Reply};
-use crate::clock;
 use crate::events::{Announced, Announcement, group_of};
 use crate::propose::Committed;
 use bramble_core::command::{AppChange, Command};
@@ -138,7 +137,7 @@ fn touched(changes: &[AppChange]) -> Vec<AppId> {
 fn failed(api: &Api, touched: &[AppId], error: &ApiError) {
     api.events.publish(EventBody::GroupChangeFailed {
         group_id: group_of(touched),
-        version: timestamp::format(clock::now()),
+        version: timestamp::format(api.store.now()),
         reason: error.message(),
     });
 }

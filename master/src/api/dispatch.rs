@@ -250,6 +250,7 @@ fn methods(target: &Route) -> &'static str {
         | Route::NativeDeployments
         | Route::Agents
         | Route::Secrets
+        | Route::Backup
         | Route::Token => "GET, HEAD, OPTIONS",
     }
 }
@@ -356,6 +357,7 @@ async fn json(target: Route, call: &Call, body: Body) -> Result<Reply, ApiError>
         (Route::Agent(name), Method::GET) => native::agent(call, &name),
         (Route::Agent(name), Method::PATCH) => native::change_agent(call, &name, body).await,
         (Route::Token, Method::GET) => native::token(call),
+        (Route::Backup, Method::GET) => native::backup(call).await,
         (Route::Secrets, Method::GET) => native::secrets(call),
         (Route::Secret(name), Method::PUT) => native::put_secret(call, &name, body).await,
         (Route::Secret(name), Method::DELETE) => native::remove_secret(call, &name).await,

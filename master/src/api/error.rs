@@ -124,6 +124,13 @@ pub(crate) enum ApiError {
     AgentTimeout,
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
+    #[error(
+        "a backup holds every key of the cluster, so it is answered on the local socket only: run \
+        `bramble backup` as root on a master, without --url"
+    )]
+    SocketOnly,
+    #[error("no backup could be made: {0}")]
+    Backup(String),
     #[error(transparent)]
     Vault(VaultError),
     #[error(transparent)]
@@ -171,7 +178,9 @@ impl ApiError {
             E::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             E::UpgradeNeeded(_) => StatusCode::UPGRADE_REQUIRED,
             E::AccessDenied { .. } => StatusCode::UNAUTHORIZED,
-            E::NodeOnly | E::ForeignOrigin { .. } | E::ForeignHost { .. } => StatusCode::FORBIDDEN,
+            E::NodeOnly | E::SocketOnly | E::ForeignOrigin { .. } | E::ForeignHost { .. } => {
+                StatusCode::FORBIDDEN
+            }
             E::Ambiguous { .. } | E::NotRunning(_) => StatusCode::CONFLICT,
             E::TooManyRequests
             | E::TooManyStreams
@@ -180,7 +189,7 @@ impl ApiError {
             | E::ProposeTimeout
             | E::AgentTimeout => StatusCode::SERVICE_UNAVAILABLE,
             E::Artifact(error) => artifact_status(error),
-            E::Vault(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            E::Vault(_) | E::Backup(_) => StatusCode::INTERNAL_SERVER_ERROR,
             E::Propose(ProposeError::Rejected(rejection)) => rejection_status(rejection),
             E::Propose(ProposeError::NotLeader | ProposeError::Unavailable(_)) => {
                 StatusCode::SERVICE_UNAVAILABLE

@@ -7,7 +7,6 @@ use super::dispatch::Call;
 use super::error::ApiError;
 use super::limits::EVENTS_SILENCE_MAX;
 use super::reply::{self, Reply};
-use crate::clock;
 use crate::events::{CallbackUrl, PlanFormat, STREAMS_MAX, Stream, Wanted};
 use axum::body::Body;
 use bramble_core::command::Command;
@@ -99,7 +98,7 @@ fn callback_url(call: &Call) -> String {
 
 /// Tell everyone, and answer with the same event.
 fn told(call: &Call, body: EventBody) -> Reply {
-    let answer = reply::json(StatusCode::OK, &EventJson::new(&body, clock::now()));
+    let answer = reply::json(StatusCode::OK, &EventJson::new(&body, call.api().store.now()));
     call.api().events.publish(body);
     answer
 }

@@ -33,6 +33,7 @@ mod tasks;
 pub use listen::{BindError, Listeners, bind};
 
 use crate::artifacts::Artifacts;
+use crate::backup::BackupError;
 use crate::events::Hub;
 use crate::levels::LogLevels;
 use crate::offers::OfferBook;
@@ -79,6 +80,8 @@ pub enum ServeError {
 
 /// Answers the join token of this cluster, if this node holds it.
 pub type TokenSource = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+/// Makes an unsealed backup of the cluster.
+pub type BackupSource = Arc<dyn Fn() -> Result<Vec<u8>, BackupError> + Send + Sync>;
 /// Says whether this master leads now.
 pub type LeadSource = Arc<dyn Fn() -> bool + Send + Sync>;
 
@@ -96,6 +99,7 @@ pub struct Api {
     pub events: Arc<Hub>,
     pub vault: Arc<Vault>,
     pub token: TokenSource,
+    pub backup: BackupSource,
     pub leads: LeadSource,
     pub abdicate: Abdicate,
     pub levels: Arc<dyn LogLevels>,

@@ -4,7 +4,6 @@ use super::change;
 use super::dispatch::Call;
 use super::error::ApiError;
 use super::reply::{self, Reply};
-use crate::clock;
 use crate::queue_view::{QueueEntry, QueueView};
 use bramble_core::command::Command;
 use bramble_core::model::{AppId, AppRecord, BYTES_PER_MIB, Offer, ROLE_ANY, State, Time};
@@ -21,11 +20,11 @@ const OFFERS_SHOWN: usize = 8;
 pub(crate) fn list(call: &Call) -> Result<Reply, ApiError> {
     let all_offers = call.query.all("embed").any(|value| value == "lastUnusedOffers");
     let shown = if all_offers { usize::MAX } else { OFFERS_SHOWN };
-    let now = clock::now();
+    let now = call.api().store.now();
     let view = call.api().queue.as_ref();
     let body = call.api().store.read(|state| {
         let records = state.apps.values();
-        rest::queue(records.filter_map(|r| waiting(state, r, view, now.max(state.now), shown)))
+        rest::queue(records.filter_map(|r| waiting(state, r, view, now, shown)))
     });
     Ok(reply::json(StatusCode::OK, &body))
 }

@@ -73,6 +73,7 @@ impl Parts {
         }
         let supervisor = Supervisor {
             raft: raft.clone(),
+            store: self.store.clone(),
             leadership: self.leadership.clone(),
             failure: self.failure.clone(),
             snapshots: self.snapshots.clone(),

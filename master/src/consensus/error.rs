@@ -49,6 +49,23 @@ pub enum ConsensusError {
     Start(#[source] Box<Fatal<RaftId>>),
     #[error("founding the cluster")]
     Found(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the state of the cluster")]
+    Image(#[source] SnapshotError),
+    #[error("{dir} holds a log already")]
+    NotEmpty { dir: PathBuf },
+    #[error("{dir} holds no state of a cluster: this node never was a master of one")]
+    Empty { dir: PathBuf },
+    #[error(
+        "node {0} is no master of the cluster its log tells of: it was removed, and what it holds \
+         is out of date; recover on another master, or restore a backup"
+    )]
+    NotAMaster(NodeId),
+    #[error("this node is the only master already: start it with `bramble up`")]
+    AloneAlready,
+    #[error("reading or writing the log")]
+    Storage(#[source] Box<StorageError>),
+    #[error("writing the snapshot")]
+    WriteSnapshot(#[source] SnapshotError),
     #[error("no leader within {0:?}")]
     NoLeader(Duration),
     #[error("raft stopped: {0}")]

@@ -24,6 +24,7 @@ mod lock;
 mod log_store;
 mod members;
 mod network;
+mod offline;
 mod profile;
 mod proposer;
 mod record;
@@ -45,11 +46,13 @@ pub use members::Members;
 pub use network::{
     NoPeers, PeerError, PeerFuture, PeerLink, RaftReply, RaftRequest, SnapshotChunk,
 };
+pub use offline::{Image, Recovery, plant, recover};
 pub use profile::Profile;
 pub use snapshot::{Octets, SnapshotError};
 pub use supervise::Leadership;
 pub use types::{Batch, Outcomes, Peer, Proposal, RaftId, TypeConfig, raft_id};
 
+use crate::clock::WallClock;
 use crate::propose::{Propose, ProposeFuture};
 use crate::store::Store;
 use bramble_core::command::Command;
@@ -86,6 +89,8 @@ pub struct ConsensusConfig {
     pub profile: Option<Profile>,
     pub snapshot_every: u64,
     pub disk_reserve_bytes: u64,
+    /// What a term's time begins with; see [`crate::clock`].
+    pub wall: WallClock,
 }
 
 impl ConsensusConfig {
@@ -98,6 +103,7 @@ impl ConsensusConfig {
             profile: None,
             snapshot_every: SNAPSHOT_EVERY,
             disk_reserve_bytes: DISK_RESERVE_BYTES,
+            wall: WallClock::default(),
         }
     }
 }
@@ -321,6 +327,15 @@ impl Consensus {
         }
     }
 
+    /// The bytes of a snapshot of this moment.
+    ///
+    /// # Errors
+    /// The voter was shut down, or encoding failed.
+    pub fn image(&self) -> Result<Vec<u8>, ConsensusError> {
+        let Some(parts) = read(&self.parts).clone() else { return Err(shut_down()) };
+        parts.machine.contents().encode().map_err(ConsensusError::Image)
+    }
+
     /// Stop, and let go of the directory. Proposals that wait fail; the store stays readable.
     pub async fn shutdown(&self) {
         let _one_at_a_time = self.switching.lock().await;
@@ -414,7 +429,7 @@ fn open_stores(config: &ConsensusConfig, apply: Apply) -> Result<Stores, Consens
         }
         None => (State::default(), Position::default()),
     };
-    let store = Arc::new(Store::new(state));
+    let store = Arc::new(Store::with_wall_clock(state, config.wall.clone()));
     let machine = StateMachine::new(store.clone(), snapshots.clone(), apply, position);
     Ok(Stores { disk, snapshots, store, machine })
 }

@@ -5,7 +5,6 @@
 
 use super::space;
 use super::types::{Batch, Outcomes, Proposal, Raft, RaftId, TypeConfig};
-use crate::clock;
 use crate::propose::{Committed, ProposeError};
 use crate::store::Store;
 use bramble_core::command::Command;
@@ -131,7 +130,7 @@ impl Batcher {
     ) -> Result<ClientWriteResponse<TypeConfig>, Failure> {
         space::check(&self.dir, self.reserve_bytes)
             .map_err(|e| Failure::Unavailable(e.to_string()))?;
-        let now = clock::now().max(self.store.read(|state| state.now));
+        let now = self.store.now();
         let batch = commands.into_iter().map(|command| Proposal { now, command }).collect();
         let write = self.raft.client_write(Batch(batch));
         match tokio::time::timeout(COMMIT_TIMEOUT, write).await {

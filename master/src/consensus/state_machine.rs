@@ -47,6 +47,16 @@ impl StateMachine {
         Self { store, snapshots, apply, position: Arc::new(Mutex::new(position)) }
     }
 
+    /// State and position that belong together, also while entries are applied: what the state
+    /// is ahead of a position read first is corrected by its own index.
+    pub fn contents(&self) -> Contents {
+        let Position { last_applied, membership } = self.position().clone();
+        let state = self.store.read(State::clone);
+        let last_applied = last_applied
+            .map(|id| LogId { index: id.index.max(state.applied_index), leader_id: id.leader_id });
+        Contents { last_applied, membership, state }
+    }
+
     fn position(&self) -> MutexGuard<'_, Position> {
         self.position.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -104,11 +114,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        // No entry is applied while this runs, so that state and position belong together; the
-        // copy lets encoding and writing go on beside later entries.
-        let Position { last_applied, membership } = self.position().clone();
-        let state = self.store.read(State::clone);
-        let contents = Contents { last_applied, membership, state };
+        // No entry is applied while this runs; the copy lets encoding and writing go on beside
+        // later entries.
+        let contents = self.contents();
         Builder {
             meta: contents.meta(),
             contents: Some(contents),

@@ -1,10 +1,11 @@
 //! Watches raft: who leads, whether it failed, when to take a snapshot and purge the log.
 //!
-//! Owns the compaction policy. Changes nothing of the state.
+//! Owns the compaction policy, and tells the clock whose time counts. Changes nothing of the state.
 
 use super::snapshot::Snapshots;
 use super::space;
 use super::types::{LogId, Metrics, Raft};
+use crate::store::Store;
 use bramble_core::model::NodeId;
 use openraft::ServerState;
 use openraft::error::Fatal;
@@ -27,6 +28,7 @@ pub struct Leadership {
 
 pub(super) struct Supervisor {
     pub raft: Raft,
+    pub store: Arc<Store>,
     pub leadership: watch::Sender<Leadership>,
     pub failure: watch::Sender<Option<String>>,
     pub snapshots: Arc<Snapshots>,
@@ -58,6 +60,7 @@ impl Supervisor {
                 self.stopped(Some(fatal));
                 return;
             }
+            self.set_clock(&seen, memory.own_term.map(|(term, _)| term));
             self.publish(memory.leadership(&seen));
             self.compact(&seen, &mut memory).await;
             if metrics.changed().await.is_err() {
@@ -66,6 +69,18 @@ impl Supervisor {
                 self.stopped(fatal.as_ref());
                 return;
             }
+        }
+    }
+
+    /// Begin to give the time, or take it from who leads. `led`: the term this master led in at
+    /// the last look, if it did.
+    fn set_clock(&self, seen: &Metrics, led: Option<u64>) {
+        if seen.state == ServerState::Leader {
+            if led != Some(seen.current_term) {
+                self.store.clock().lead();
+            }
+        } else if seen.current_leader.is_some_and(|leader| leader != seen.id) {
+            self.store.clock().follow(self.store.read(|state| state.now));
         }
     }
 

@@ -1,7 +1,6 @@
 //! The deployer: sole writer of instance goals and of a deployment's step.
 
 use super::{Control, RETRY_MS, sleep_or_never};
-use crate::clock;
 use bramble_core::command::Command;
 use bramble_core::deploy::{self, IdSource};
 use futures_util::{StreamExt, stream};
@@ -61,7 +60,7 @@ fn look(control: &Control, judges_from: Instant) -> Look {
     let until_judging = judges_from.saturating_duration_since(Instant::now());
     control.store.read(|state| {
         // A deadline passes by the clock although nothing is applied meanwhile.
-        let now = state.now.max(clock::now());
+        let now = control.store.now();
         let mut commands = deploy::absences(state, now);
         for deployment in state.deployments.values() {
             let judged = until_judging.is_zero();

@@ -1,7 +1,6 @@
 //! The placer: sole writer of assignments. Matches waiting instances with live offers.
 
 use super::{Control, RETRY_MS, sleep_or_never};
-use crate::clock;
 use crate::offers::Pending;
 use crate::queue_view::{QueueEntry, QueueView};
 use bramble_core::command::{Command, Placed};
@@ -70,7 +69,7 @@ fn look(control: &Control, turn: u64) -> Look {
     let offers = control.offers.current();
     control.store.read(|state| {
         // A launch delay ends by the clock although nothing is applied meanwhile.
-        let now = state.now.max(clock::now());
+        let now = control.store.now();
         let demands = state.demands(now);
         let offers = place::without_reserved(state, offers);
         let offers = place::with_what_is_known(state, offers, &demands);

@@ -2,7 +2,8 @@
 
 use super::notice::Notice;
 use super::translate::Announced;
-use bramble_core::model::DeploymentId;
+use crate::clock::ClusterClock;
+use bramble_core::model::{DeploymentId, Time};
 use bramble_protocol::rest::event::EventBody;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,9 +28,10 @@ impl Wanted {
 }
 
 /// Every listener. One lock makes one order for all.
-#[derive(Default)]
 pub struct Hub {
     inner: Mutex<Inner>,
+    /// For what is in no log.
+    clock: Arc<ClusterClock>,
 }
 
 #[derive(Default)]
@@ -56,6 +58,15 @@ pub struct Stream {
 }
 
 impl Hub {
+    pub fn new(clock: Arc<ClusterClock>) -> Self {
+        Self { inner: Mutex::default(), clock }
+    }
+
+    /// This moment, as events are stamped with.
+    pub(super) fn now(&self) -> Time {
+        self.clock.now()
+    }
+
     /// Open a stream for a client at `remote` and tell everyone, the client first of all.
     /// `cut` is cancelled when it is [`EVENTS_BUFFERED_MAX`] events behind. `None`: too many.
     pub fn attach(
@@ -71,7 +82,7 @@ impl Hub {
         }
         let (number, receiver) = inner.enter(wanted, Some(cut));
         let body = EventBody::StreamAttached { remote_address: remote.clone() };
-        inner.tell(&Arc::new(Notice::now(body)));
+        inner.tell(&Arc::new(Notice::of(body, self.now())));
         Some(Stream { hub: self.clone(), number, receiver, remote: Some(remote) })
     }
 
@@ -176,7 +187,12 @@ impl Drop for Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::WallClock;
     use crate::events::Announcement;
+
+    fn hub() -> Hub {
+        Hub::new(Arc::new(ClusterClock::new(WallClock::default(), Time(0))))
+    }
 
     fn note(number: usize) -> EventBody {
         EventBody::AppTerminated { app_id: format!("/{number}") }
@@ -191,7 +207,7 @@ mod tests {
 
     #[tokio::test]
     async fn everyone_hears_everything_in_one_order() {
-        let hub = Arc::new(Hub::default());
+        let hub = Arc::new(hub());
         let attach = |name: &str| {
             hub.attach(name.into(), Wanted::default(), CancellationToken::new()).unwrap()
         };
@@ -211,7 +227,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_filter_lets_nothing_else_through() {
-        let hub = Arc::new(Hub::default());
+        let hub = Arc::new(hub());
         let wanted = Wanted(["app_terminated_event".to_string(), "x".to_string()].into());
         let mut stream = hub.attach("a".into(), wanted, CancellationToken::new()).unwrap();
         hub.publish(EventBody::SchedulerDisconnected {});
@@ -221,7 +237,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_stream_is_cut_and_a_slow_callback_misses() {
-        let hub = Arc::new(Hub::default());
+        let hub = Arc::new(hub());
         let cut = CancellationToken::new();
         let mut callback = hub.listen();
         let mut slow = hub.attach("a".into(), Wanted::default(), cut.clone()).unwrap();
@@ -245,7 +261,7 @@ mod tests {
 
     #[tokio::test]
     async fn streams_are_counted() {
-        let hub = Arc::new(Hub::default());
+        let hub = Arc::new(hub());
         let attach = || hub.attach("a".into(), Wanted::default(), CancellationToken::new());
         let mut streams: Vec<Stream> = (0..STREAMS_MAX).map(|_| attach().unwrap()).collect();
         assert!(attach().is_none());
@@ -255,7 +271,7 @@ mod tests {
 
     #[test]
     fn announcements_are_taken_once() {
-        let hub = Hub::default();
+        let hub = hub();
         let id = DeploymentId::new("d");
         let app = bramble_core::model::App::with_defaults(bramble_core::model::AppId::new("/a"));
         let what = Announcement::App(Box::new(app));

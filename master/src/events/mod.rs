@@ -62,6 +62,6 @@ pub fn leads(hub: &Hub, store: &Store, master: &str) {
 impl Hub {
     /// Tell something that is in no log, as of now.
     pub fn publish(&self, body: EventBody) {
-        self.tell([Notice::now(body)]);
+        self.tell([Notice::of(body, self.now())]);
     }
 }

@@ -1,7 +1,6 @@
 //! One event on its way, and the forms in which it is sent.
 
 use super::translate::Told;
-use crate::clock;
 use bramble_core::model::{Deployment, Time};
 use bramble_protocol::rest::event::{EventBody, EventJson};
 use bytes::Bytes;
@@ -30,9 +29,9 @@ impl Notice {
         Self { body: told.body, at, deployment: told.deployment, frame: OnceLock::new() }
     }
 
-    /// Something that is in no log, as of now.
-    pub(super) fn now(body: EventBody) -> Self {
-        Self::new(Told { body, deployment: None }, clock::now())
+    /// Something that is in no log.
+    pub(super) fn of(body: EventBody, at: Time) -> Self {
+        Self::new(Told { body, deployment: None }, at)
     }
 
     /// Its type's name.

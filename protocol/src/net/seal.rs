@@ -8,8 +8,10 @@ use crate::secret::Secret;
 use bramble_core::model::Sealed;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, Salt};
+use ring::pbkdf2::{self, PBKDF2_HMAC_SHA256};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::fmt;
+use std::num::NonZeroU32;
 use thiserror::Error;
 
 /// First byte of what is sealed: the form of the rest (nonce, ciphertext, tag).
@@ -60,6 +62,14 @@ impl SealingKey {
         UnboundKey::new(&CHACHA20_POLY1305, key.expose())
             .map(|key| SealingKey(LessSafeKey::new(key)))
             .map_err(|_| SealError::Key { bytes })
+    }
+
+    /// Derive the key of a passphrase (PBKDF2-HMAC-SHA256). Slow on purpose: each round is one a
+    /// guesser has to pay for too.
+    pub fn of_passphrase(passphrase: &Secret, salt: &[u8], rounds: NonZeroU32) -> SealingKey {
+        let mut bytes = vec![0; KEY_BYTES];
+        pbkdf2::derive(PBKDF2_HMAC_SHA256, rounds, salt, passphrase.expose(), &mut bytes);
+        SealingKey::new(&Secret::new(bytes)).expect("a key has as many bytes as were derived")
     }
 
     /// Seal `plain` for `context`, under a nonce drawn at random: with 96 bits of it, billions of
@@ -155,6 +165,20 @@ mod tests {
             assert!(key.open(&["secret", "db"], &Sealed(sealed.0[..short].to_vec())).is_err());
         }
         assert!(SealingKey::new(&Secret::new(vec![1; 31])).is_err());
+    }
+
+    #[test]
+    fn a_passphrase_opens_with_its_salt_and_rounds_only() {
+        let word = |text: &str| Secret::new(text.as_bytes().to_vec());
+        let rounds = |n| NonZeroU32::new(n).expect("some");
+        let sealed = SealingKey::of_passphrase(&word("a"), b"salt", rounds(3))
+            .seal(&[], b"x")
+            .expect("seals");
+        let open = |text, salt: &[u8], n| {
+            SealingKey::of_passphrase(&word(text), salt, rounds(n)).open(&[], &sealed).is_ok()
+        };
+        assert!(open("a", b"salt", 3));
+        assert!(!open("b", b"salt", 3) && !open("a", b"tlas", 3) && !open("a", b"salt", 4));
     }
 
     #[test]

@@ -6,12 +6,11 @@ use crate::api::dispatch::Call;
 use crate::api::error::ApiError;
 use crate::api::reply::{self, Reply};
 use crate::api::{accept, body, change, native};
-use crate::clock;
 use crate::normalize::{normalize, resolve_id};
 use crate::propose::ProposeError;
 use axum::body::Body;
 use bramble_core::command::{AppChange, Rejection};
-use bramble_core::model::{App, AppId, AppRecord};
+use bramble_core::model::{App, AppId, AppRecord, Time};
 use bramble_core::validate::{self, Violation};
 use bramble_protocol::rest::app::AppView;
 use bramble_protocol::rest::classic::{classic, is_classic};
@@ -50,6 +49,10 @@ impl<'a> Request<'a> {
     }
 
     /// An app as it is now. A copy, so that nothing is worked out while the store is held.
+    fn now(&self) -> Time {
+        self.call.api().store.now()
+    }
+
     fn record(&self, id: &AppId) -> Option<AppRecord> {
         self.call.api().store.read(|state| state.app(id).cloned())
     }
@@ -76,7 +79,7 @@ pub(crate) async fn create(call: &Call, body: Body) -> Result<Reply, ApiError> {
         }
         wrong_type(details)
     })?;
-    let app = named(&update)?;
+    let app = named(&update, request.now())?;
     let id = app.id.clone();
     let api = request.call.api();
     if call.query.flag("dryRun", false) {
@@ -113,7 +116,7 @@ pub(crate) async fn put(call: &Call, id: AppId, body: Body) -> Result<Reply, Api
     let _turn = request.turn().await;
     let record = request.record(&id);
     let current = record.as_ref().map(|record| &record.app);
-    let change = next(&update, id, record.as_ref(), current, request.partial, "")?;
+    let change = next(&update, id, record.as_ref(), current, (request.partial, request.now()), "")?;
     if call.query.flag("dryRun", false)
         && let AppChange::Create(app) | AppChange::Update(app) = &change
     {
@@ -132,7 +135,7 @@ pub(crate) async fn patch(call: &Call, id: AppId, body: Body) -> Result<Reply, A
     let update = parse::app_update(&request.body).map_err(wrong_type)?;
     let _turn = request.turn().await;
     let record = request.record(&id).ok_or_else(|| ApiError::AppUnknown(id.clone()))?;
-    let change = next(&update, id, Some(&record), Some(&record.app), true, "")?;
+    let change = next(&update, id, Some(&record), Some(&record.app), (true, request.now()), "")?;
     request.finish_one(StatusCode::OK, change).await
 }
 
@@ -180,7 +183,7 @@ fn many(request: &Request<'_>, may_create: bool) -> Result<Vec<AppChange>, ApiEr
         if current.is_none() && !may_create {
             return Err(ApiError::AppUnknown(id));
         }
-        match next(update, id.clone(), record.as_ref(), current, partial, &path) {
+        match next(update, id.clone(), record.as_ref(), current, (partial, request.now()), &path) {
             Ok(change) => {
                 latest.insert(id, changes.len());
                 changes.push(change);
@@ -222,7 +225,7 @@ fn next(
     id: AppId,
     record: Option<&AppRecord>,
     current: Option<&App>,
-    partial: bool,
+    (partial, now): (bool, Time),
     path: &str,
 ) -> Result<AppChange, ApiError> {
     if let Some(version) = update.rollback() {
@@ -238,7 +241,7 @@ fn next(
         return Err(ApiError::NotValid { details });
     }
     let base = current.filter(|_| partial);
-    let app = definition(update, id, base, path)?;
+    let app = definition(update, id, base, now, path)?;
     check_change(current, &app, path)?;
     Ok(if current.is_some() { AppChange::Update(app) } else { AppChange::Create(app) })
 }
@@ -248,9 +251,10 @@ fn definition(
     update: &AppUpdate,
     id: AppId,
     base: Option<&App>,
+    now: Time,
     path: &str,
 ) -> Result<App, ApiError> {
-    let app = normalize(update, id, base, clock::now());
+    let app = normalize(update, id, base, now);
     let app = app.map_err(|details| not_valid(details, path))?;
     refuse(&validate::validate(&app), path)?;
     Ok(app)
@@ -271,17 +275,17 @@ fn not_valid(details: Vec<FieldError>, path: &str) -> ApiError {
 }
 
 /// The new app that a definition with an id means.
-fn named(update: &AppUpdate) -> Result<App, ApiError> {
+fn named(update: &AppUpdate, now: Time) -> Result<App, ApiError> {
     match own_id(update, "") {
         Err(ApiError::NotValid { mut details }) => {
             // All that is wrong is named in one answer: with an id that is right, the rest shows.
-            let rest = definition(update, AppId::new("/x"), None, "");
+            let rest = definition(update, AppId::new("/x"), None, now, "");
             if let Err(ApiError::NotValid { details: rest }) = rest {
                 details.extend(rest);
             }
             Err(ApiError::NotValid { details })
         }
-        id => definition(update, id?, None, ""),
+        id => definition(update, id?, None, now, ""),
     }
 }
 

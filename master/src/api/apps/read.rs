@@ -5,7 +5,6 @@ use crate::api::dispatch::Call;
 use crate::api::error::ApiError;
 use crate::api::reply::{self, Reply};
 use crate::api::selector::Selector;
-use crate::clock;
 use bramble_core::model::{App, AppId, GroupId, State};
 use bramble_protocol::rest::app::canonical;
 use bramble_protocol::rest::error::ErrorBody;
@@ -34,7 +33,7 @@ struct One {
 /// `GET /v2/apps?cmd=&id=&label=&embed=`.
 pub(crate) fn list(call: &Call) -> Result<Reply, ApiError> {
     let filter = Filter::of(call)?;
-    let (embed, now) = (Embed::of_list(&call.query), clock::now());
+    let (embed, now) = (Embed::of_list(&call.query), call.api().store.now());
     let body = call.api().store.read(|state| {
         let wanted = state.only_apps().filter(|record| filter.passes(&record.app));
         let apps: Vec<_> = wanted.map(|r| app_info(state, r, embed, now)).collect();
@@ -45,7 +44,7 @@ pub(crate) fn list(call: &Call) -> Result<Reply, ApiError> {
 
 /// `GET /v2/apps/{group}/*`.
 pub(crate) fn below(call: &Call, prefix: &str) -> Result<Reply, ApiError> {
-    let (embed, now) = (Embed::of_list(&call.query), clock::now());
+    let (embed, now) = (Embed::of_list(&call.query), call.api().store.now());
     let body = call.api().store.read(|state| {
         group_exists(state, prefix)?;
         let wanted = state.only_apps().filter(|r| r.app.id.as_str().starts_with(prefix));
@@ -67,7 +66,7 @@ pub(crate) fn group_exists(state: &State, prefix: &str) -> Result<(), ApiError> 
 
 /// `GET /v2/apps/{id}?embed=`.
 pub(crate) fn get(call: &Call, id: &AppId) -> Result<Reply, ApiError> {
-    let (embed, now) = (Embed::of_one(&call.query), clock::now());
+    let (embed, now) = (Embed::of_one(&call.query), call.api().store.now());
     let body = call.api().store.read(|state| {
         let record = state.app(id).ok_or_else(|| ApiError::AppUnknown(id.clone()))?;
         Ok::<_, ApiError>(One { app: app_info(state, record, embed, now) })

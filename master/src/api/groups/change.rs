@@ -9,7 +9,6 @@ use crate::api::change::{self, Started};
 use crate::api::dispatch::Call;
 use crate::api::error::ApiError;
 use crate::api::reply::{self, Reply};
-use crate::clock;
 use crate::normalize::group::{GroupWork, check_alone, define, resolve_group_id, restore, scale};
 use axum::body::Body;
 use bramble_core::command::{Command, GroupChange, Rejection};
@@ -131,7 +130,7 @@ fn work(call: &Call, update: &GroupUpdate, id: &GroupId) -> Result<GroupWork, Ap
         return scale(&root, id, *factor).map_err(not_valid);
     }
     let root = store.read(|state| state.root());
-    define(update, id, &root, clock::now()).map_err(not_valid)
+    define(update, id, &root, store.now()).map_err(not_valid)
 }
 
 async fn start(call: &Call, group: &GroupId, work: GroupWork) -> Result<Started, ApiError> {
@@ -148,7 +147,7 @@ async fn start(call: &Call, group: &GroupId, work: GroupWork) -> Result<Started,
     let committed = change::commit(api, command).await.inspect_err(|error| {
         api.events.publish(EventBody::GroupChangeFailed {
             group_id: group.0.clone(),
-            version: timestamp::format(clock::now()),
+            version: timestamp::format(api.store.now()),
             reason: error.to_string(),
         });
     })?;

@@ -5,7 +5,6 @@ use crate::api::dispatch::Call;
 use crate::api::error::ApiError;
 use crate::api::query::Query;
 use crate::api::reply::{self, Reply};
-use crate::clock;
 use bramble_core::model::{App, Group, GroupId, State, Time};
 use bramble_protocol::rest::app::canonical;
 use bramble_protocol::rest::error::ErrorBody;
@@ -44,7 +43,7 @@ impl Shown {
 
 /// `GET /v2/groups/{id}?embed=`.
 pub(crate) fn get(call: &Call, id: &GroupId) -> Result<Reply, ApiError> {
-    let (embed, now) = (Embed::of_list(&call.query), clock::now());
+    let (embed, now) = (Embed::of_list(&call.query), call.api().store.now());
     let body = call.api().store.read(|state| {
         let root = existing(state, id)?;
         let info = |app: &App| state.apps.get(&app.id).map(|r| app_info(state, r, embed, now));
@@ -55,7 +54,7 @@ pub(crate) fn get(call: &Call, id: &GroupId) -> Result<Reply, ApiError> {
 
 /// `GET /v2/groups/{id}/apps`: every app below, in one list.
 pub(crate) fn apps(call: &Call, id: &GroupId) -> Result<Reply, ApiError> {
-    let (embed, now) = (Embed::of_list(&call.query), clock::now());
+    let (embed, now) = (Embed::of_list(&call.query), call.api().store.now());
     let apps: Vec<AppInfo> = call.api().store.read(|state| {
         state.group(id).ok_or_else(|| unknown(id))?;
         let below = state.apps_below(id);

@@ -1,6 +1,7 @@
 //! bramble's own endpoints, `/v1/bramble/*`.
 
 mod agents;
+mod backup;
 mod deployments;
 mod exec;
 mod images;
@@ -12,6 +13,7 @@ mod status;
 mod volumes;
 
 pub(super) use agents::{change as change_agent, list as agents, one as agent};
+pub(super) use backup::backup;
 pub(super) use deployments::{deployments, promote, withdraw};
 pub(super) use outlook::{dry_run, why};
 pub(super) use secrets::{list as secrets, put as put_secret, remove as remove_secret};

@@ -5,7 +5,6 @@
 use crate::api::dispatch::Call;
 use crate::api::error::ApiError;
 use crate::api::reply::{self, Reply};
-use crate::clock;
 use bramble_core::model::{
     AgentId, App, AppId, Offer, Patience, State, Task, TaskState, Time, Unresizable,
 };
@@ -28,14 +27,16 @@ pub(in crate::api) fn dry_run(call: &Call, app: &App) -> Reply {
 /// `GET /v1/bramble/why/{app}`.
 pub(in crate::api) fn why(call: &Call, id: &AppId) -> Result<Reply, ApiError> {
     let offers = call.api().offers.current();
-    let answer = call.api().store.read(|state| explain(state, offers, id));
+    let answer = {
+        let store = &call.api().store;
+        store.read(|state| explain(state, offers, id, store.now()))
+    };
     let answer = answer.ok_or_else(|| ApiError::AppUnknown(id.clone()))?;
     Ok(reply::json(StatusCode::OK, &answer))
 }
 
-fn explain(state: &State, offers: Vec<Offer>, id: &AppId) -> Option<Why> {
+fn explain(state: &State, offers: Vec<Offer>, id: &AppId, now: Time) -> Option<Why> {
     let record = state.apps.get(id)?;
-    let now = clock::now().max(state.now);
     let mut why = Why {
         app: id.0.clone(),
         instances: record.app.instances,

@@ -7,13 +7,12 @@ use crate::api::dispatch::Call;
 use crate::api::error::ApiError;
 use crate::api::native;
 use crate::api::reply::{self, Reply};
-use crate::clock;
 use crate::events::Announcement;
 use crate::normalize::{normalize_pod, pod_violations, resolve_id};
 use crate::propose::ProposeError;
 use axum::body::Body;
 use bramble_core::command::{AppChange, Rejection};
-use bramble_core::model::{App, AppId};
+use bramble_core::model::{App, AppId, Time};
 use bramble_protocol::rest::error::{FieldError, fields};
 use bramble_protocol::rest::parse;
 use bramble_protocol::rest::pod::{PodUpdate, pod};
@@ -30,7 +29,7 @@ pub(crate) async fn create(call: &Call, body: Body) -> Result<Reply, ApiError> {
         ApiError::WrongType { details }
     })?;
     let id = own_id(&update)?.ok_or_else(|| ApiError::WrongType { details: vec![no_id()] })?;
-    let app = definition(&update, id.clone(), None)?;
+    let app = definition(&update, id.clone(), None, call.api().store.now())?;
     if call.query.flag("dryRun", false) {
         if call.api().store.read(|state| state.pod(&id).is_some()) {
             return Err(ProposeError::Rejected(Rejection::PodExists(id)).into());
@@ -58,7 +57,7 @@ pub(crate) async fn put(call: &Call, path: AppId, body: Body) -> Result<Reply, A
     }
     let _turn = call.shared.editing.lock().await;
     let current = call.api().store.read(|state| state.pod(&id).map(|record| record.app.clone()));
-    let app = definition(&update, id, current.as_ref())?;
+    let app = definition(&update, id, current.as_ref(), call.api().store.now())?;
     if call.query.flag("dryRun", false) {
         return Ok(native::dry_run(call, &app));
     }
@@ -110,9 +109,13 @@ fn own_id(update: &PodUpdate) -> Result<Option<AppId>, ApiError> {
     update.common.id.given().map(|text| resolve_id(text, "/")).transpose().map_err(not_valid)
 }
 
-fn definition(update: &PodUpdate, id: AppId, current: Option<&App>) -> Result<App, ApiError> {
-    let app = normalize_pod(update, id, clock::now())
-        .map_err(|details| ApiError::NotValid { details })?;
+fn definition(
+    update: &PodUpdate,
+    id: AppId,
+    current: Option<&App>,
+    now: Time,
+) -> Result<App, ApiError> {
+    let app = normalize_pod(update, id, now).map_err(|details| ApiError::NotValid { details })?;
     let broken = pod_violations(&app, current);
     if broken.is_empty() { Ok(app) } else { Err(ApiError::NotValid { details: fields(&broken) }) }
 }

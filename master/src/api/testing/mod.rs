@@ -11,7 +11,6 @@ use bramble_core::machine;
 
 use super::{Api, ApiConfig, Listeners, bind, serve};
 use crate::artifacts::Artifacts;
-use crate::clock;
 use crate::events::{self, Hub};
 use crate::levels::{LogLevel, LogLevels, LogLevelsError, ROOT_LOGGER};
 use crate::offers::OfferBook;
@@ -52,8 +51,9 @@ impl Propose for Memory {
                 return Err(error);
             }
             self.commands.lock().unwrap().push(command.clone());
+            let now = self.store.now();
             self.store.write(|state| {
-                let entry = Entry { index: state.applied_index + 1, now: clock::now(), command };
+                let entry = Entry { index: state.applied_index + 1, now, command };
                 match machine::apply(state, &entry) {
                     Ok(events) => {
                         (Ok(Committed { index: entry.index, events: events.clone() }), events)
@@ -161,7 +161,7 @@ impl Node {
         });
         let refusals = Arc::new(Refusals::default());
         let offers = Arc::new(OfferBook::default());
-        let hub = Arc::new(Hub::default());
+        let hub = Arc::new(Hub::new(store.clock().clone()));
         let agents = Arc::new(setup.agents);
         let levels = Arc::new(Written(Mutex::default()));
         let abdicated = Arc::new(AtomicU64::new(0));
@@ -176,6 +176,7 @@ impl Node {
             events: hub.clone(),
             vault: Arc::new(Vault::new(&key, store.clone(), memory.clone())),
             token: Arc::new(|| Some("BRAMBLE-1-aa-bb".into())),
+            backup: Arc::new(|| Ok(b"everything".to_vec())),
             leads: Arc::new(move || leads),
             abdicate: Arc::new(move || {
                 count.fetch_add(1, Ordering::Relaxed);

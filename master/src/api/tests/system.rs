@@ -106,3 +106,15 @@ async fn status_agents_and_token() {
         assert_eq!(token.text, r#"{"token":"BRAMBLE-1-aa-bb"}"#);
     }
 }
+
+#[tokio::test]
+async fn backups_are_given_on_the_local_socket_only() {
+    let node = Node::start().await;
+    let answer = node.unix().await.ask("GET", "/v1/bramble/backup", &[], "").await;
+    assert_eq!((answer.status, answer.text.as_str()), (200, "everything"));
+    assert_eq!(answer.header("content-type"), "application/octet-stream");
+    let answer = node.get("/v1/bramble/backup").await;
+    assert_eq!(answer.status, 403);
+    assert!(answer.text.contains("local socket only"), "{}", answer.text);
+    assert_eq!(node.unix().await.ask("POST", "/v1/bramble/backup", &[], "").await.status, 405);
+}

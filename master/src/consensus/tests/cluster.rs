@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 /// Connects voters; one that is taken out neither hears nor is heard.
 #[derive(Default)]
-struct Mesh {
+pub(super) struct Mesh {
     voters: Mutex<BTreeMap<NodeId, Arc<Consensus>>>,
 }
 
@@ -15,7 +15,7 @@ impl Mesh {
         self.voters.lock().expect("not poisoned").get(node).cloned()
     }
 
-    fn set(&self, n: u64, voter: Option<Arc<Consensus>>) {
+    pub(super) fn set(&self, n: u64, voter: Option<Arc<Consensus>>) {
         let mut voters = self.voters.lock().expect("not poisoned");
         match voter {
             Some(voter) => voters.insert(node_id(n), voter),
@@ -24,9 +24,9 @@ impl Mesh {
     }
 }
 
-struct MeshLink {
-    mesh: Arc<Mesh>,
-    from: NodeId,
+pub(super) struct MeshLink {
+    pub(super) mesh: Arc<Mesh>,
+    pub(super) from: NodeId,
 }
 
 impl PeerLink for MeshLink {

@@ -6,6 +6,7 @@ mod conformance;
 mod full_disk;
 mod golden;
 mod kill;
+mod offline;
 mod recovery;
 mod single;
 

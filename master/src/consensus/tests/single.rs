@@ -40,7 +40,8 @@ async fn cluster_time_never_goes_back() {
     });
     propose(&voter, put("b", 1)).await.expect("commits");
     let admitted = store.read(|state| state.nodes[&NodeId::new("b")].admitted_at);
-    assert_eq!(admitted, ahead);
+    let passed = u64::try_from(PATIENCE.as_millis()).expect("short");
+    assert!(ahead <= admitted && admitted < ahead.plus_ms(passed), "{admitted:?}");
     voter.shutdown().await;
 }
 

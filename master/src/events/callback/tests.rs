@@ -69,7 +69,8 @@ impl Bench {
     async fn start() -> Bench {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
-        let (hub, store) = (Arc::new(Hub::default()), Arc::new(Store::new(State::default())));
+        let store = Arc::new(Store::new(State::default()));
+        let hub = Arc::new(Hub::new(store.clock().clone()));
         let stop = CancellationToken::new();
         tokio::spawn(deliver(hub.clone(), store.clone(), stop.clone()));
         Bench { hub, store, stop, listener, url }
