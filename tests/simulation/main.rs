@@ -48,7 +48,9 @@ fn child(seed: u64, planted: Option<Planted>, traced: bool) -> ExitCode {
     }
     // A task that panics would otherwise die unheard in its runtime.
     std::panic::set_hook(Box::new(|panic| {
-        println!("FAILED {}", panic.to_string().replace('\n', " "));
+        let by_raft = panic.location().is_some_and(|place| place.file().contains("openraft"));
+        let name = if by_raft { "raft's own assertions" } else { "no panic" };
+        println!("FAILED {name}, {}", panic.to_string().replace('\n', " "));
         std::process::exit(1);
     }));
     match run(seed, planted, traced) {

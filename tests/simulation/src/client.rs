@@ -196,7 +196,7 @@ impl Client {
             let node = Node {
                 id: marker.clone(),
                 name: marker.to_string(),
-                role: NodeRole::Master,
+                role: NodeRole::Agent,
                 public_key: marker.as_str().as_bytes().to_vec(),
                 admitted_at: Time(0),
             };

@@ -8,24 +8,29 @@ use bramble_core::command::Command;
 use bramble_core::model::NodeId;
 use bramble_master::consensus::simulated::{Platter, register};
 use bramble_master::consensus::{
-    Consensus, ConsensusConfig, PeerError, PeerFuture, PeerLink, Profile, RaftRequest,
+    Consensus, ConsensusConfig, Members, PeerError, PeerFuture, PeerLink, RaftRequest,
 };
-use bramble_master::control::{self, Control, PlacerView};
+use bramble_master::control::{self, Control, Heard};
 use bramble_master::dispatcher::Dispatcher;
 use bramble_master::propose::{Propose, ProposeError};
 use bramble_master::store::Store;
 use bramble_master::vault::Vault;
 use bramble_protocol::codec;
 use bramble_protocol::net::NodeKey;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::split;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Entries between two snapshots: few, so that falling behind means getting one.
 const SNAPSHOT_EVERY: u64 = 60;
+/// Silence after which a voter's vote goes to another: longer than any fault lasts.
+const VOTER_GRACE: Duration = Duration::from_secs(60);
+const GREET_EVERY: Duration = Duration::from_millis(500);
 /// How long an agent may be without a session.
 const AGENT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -46,6 +51,33 @@ pub struct MasterNode {
 pub struct Inside {
     pub consensus: Arc<Consensus>,
     pub store: Arc<Store>,
+}
+
+/// When other masters last said that they are there.
+#[derive(Default)]
+struct HeardOf(Mutex<BTreeMap<NodeId, Instant>>);
+
+impl HeardOf {
+    fn note(&self, node: &NodeId) {
+        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.insert(node.clone(), Instant::now());
+    }
+}
+
+impl Heard for HeardOf {
+    fn of(&self, node: &NodeId) -> Option<Instant> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(node).copied()
+    }
+}
+
+/// Tell the other masters that this one is there, as `master::peers` does.
+async fn greet(port: Arc<Port>, masters: usize) {
+    loop {
+        for to in (0..masters).filter(|to| *to != port.me) {
+            port.net.send(port.me, to, Packet::Hello { from: port.me });
+        }
+        tokio::time::sleep(GREET_EVERY).await;
+    }
 }
 
 struct Wire {
@@ -84,23 +116,36 @@ impl MasterNode {
         let (sender, mut inbox) = mpsc::unbounded_channel();
         register(&self.dir, self.platter.clone());
         let mut config = ConsensusConfig::new(&self.dir, self.id.clone());
-        config.profile = Some(Profile::Fast);
         config.snapshot_every = SNAPSHOT_EVERY;
         config.disk_reserve_bytes = 0;
+        config.founds = founds;
         let link = Arc::new(Wire { port: port.clone(), masters: masters.clone() });
         let apply = planted::apply(planted);
         let (consensus, store) =
             Consensus::open_applying(config, link, apply).await.expect("its own log is readable");
         if founds {
-            consensus.found_together(&masters).await.expect("an empty log takes its founding");
+            consensus.found().await.expect("an empty log takes its founding");
         }
         let propose: Arc<dyn Propose> = consensus.clone();
         let statuses = planted::statuses(planted, &propose);
         let offers = Arc::new(planted::offers(planted));
         let vault = Arc::new(Vault::new(&self.key, store.clone(), propose.clone()));
-        let dispatcher = Arc::new(Dispatcher::new(store.clone(), statuses, offers.clone(), vault));
-        let view = Arc::new(PlacerView::default());
-        let control = Control { store: store.clone(), propose, offers, view };
+        let (leadership, directory) = (consensus.leadership(), Arc::default());
+        let dispatcher =
+            Dispatcher::new(store.clone(), statuses, offers.clone(), vault, leadership, directory);
+        let dispatcher = Arc::new(dispatcher);
+        let heard = Arc::new(HeardOf::default());
+        let control = Control {
+            store: store.clone(),
+            propose,
+            offers,
+            view: Arc::default(),
+            own: self.id,
+            membership: Arc::new(Members(consensus.clone())),
+            heard: heard.clone(),
+            voter_grace: VOTER_GRACE,
+        };
+        tokio::spawn(greet(port.clone(), masters.len()));
         tokio::spawn(lead(consensus.clone(), control, dispatcher.clone()));
         let inside = Inside { consensus: consensus.clone(), store };
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(inside);
@@ -110,6 +155,7 @@ impl MasterNode {
                 Some(Packet::Request { from, id, body }) => {
                     tokio::spawn(answer(consensus.clone(), port.clone(), from, id, body));
                 }
+                Some(Packet::Hello { from }) => heard.note(&masters[from]),
                 Some(Packet::Ask { from, id, command }) => {
                     tokio::spawn(propose_for(consensus.clone(), port.clone(), from, id, *command));
                 }

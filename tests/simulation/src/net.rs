@@ -31,6 +31,10 @@ pub enum Packet {
         id: u64,
         body: Vec<u8>,
     },
+    /// Another master is there.
+    Hello {
+        from: Place,
+    },
     /// A client proposes.
     Ask {
         from: Place,
@@ -325,6 +329,7 @@ impl Packet {
         match self {
             Packet::Request { id, body, .. } => format!("raft request {id}, {} bytes", body.len()),
             Packet::Reply { id, body } => format!("raft reply {id}, {} bytes", body.len()),
+            Packet::Hello { .. } => "hello".into(),
             Packet::Ask { id, command, .. } => format!("ask {id}: {command:?}"),
             Packet::Answer { id, answer } => format!("answer {id}: {answer:?}"),
             Packet::Open { line, .. } => format!("line {line} opens"),
@@ -337,6 +342,7 @@ impl Packet {
         match self {
             Packet::Request { id, body, .. } => digest(body) ^ id,
             Packet::Reply { id, body } => digest(body) ^ id.rotate_left(8),
+            Packet::Hello { .. } => 5,
             Packet::Ask { id, .. } => *id,
             Packet::Answer { id, answer } => match answer {
                 Answer::Committed(index) => id.rotate_left(16) ^ index,

@@ -50,9 +50,12 @@ impl Planted {
     /// The invariants that it breaks.
     pub fn breaks(self) -> &'static [&'static str] {
         match self {
-            Planted::UnsyncedVote => {
-                &["one leader per term", "log matching", "no acknowledged write is lost"]
-            }
+            Planted::UnsyncedVote => &[
+                "one leader per term",
+                "log matching",
+                "no acknowledged write is lost",
+                "raft's own assertions",
+            ],
             Planted::StaleOffer => &["no overcommit"],
             Planted::RunTwice => &["no task on two agents", "converges"],
             Planted::EarlyAcknowledgement => &["converges"],

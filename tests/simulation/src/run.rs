@@ -61,7 +61,7 @@ struct Run {
 
 impl Run {
     fn through(mut self, mut faults: Faults, faulty: Duration) -> Result<Outcome, String> {
-        self.until(FOUNDING_MAX, "the cluster is founded", |world| world.client.is_founded())?;
+        self.until(FOUNDING_MAX, "the cluster forms", World::is_formed)?;
         let end = self.world.now + faulty;
         while self.world.now < end {
             for (voter, candidate) in self.world.voted() {

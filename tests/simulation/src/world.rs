@@ -7,9 +7,12 @@ use crate::faults::Fault;
 use crate::master::MasterNode;
 use crate::net::{Net, Place, Weather};
 use crate::planted::Planted;
+use bramble_core::autopilot::Standing;
 use bramble_core::command::Command;
 use bramble_core::model::{self, Agent, Cluster, NodeId, NodeRole, Resources, Time};
+use bramble_master::consensus::Members;
 use bramble_master::consensus::simulated::Platter;
+use bramble_master::membership::Membership;
 use bramble_protocol::net::NodeKey;
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -79,6 +82,8 @@ fn founding() -> Vec<Command> {
         ca_certificate: Vec::new(),
         join_secret_sha256: String::new(),
         founded_at: Time(0),
+        authority: None,
+        join_token: None,
     };
     let mut commands = vec![Command::Found { cluster, founder: node(0) }];
     commands.extend((1..NODES).map(|place| Command::AdmitNode { node: node(place) }));
@@ -143,6 +148,16 @@ impl World {
         for agent in &self.agents {
             agent.machine.advance(self.now);
         }
+    }
+
+    /// Whether the cluster is there, with all masters as voters.
+    pub fn is_formed(&self) -> bool {
+        let voters = |master: &MasterNode| {
+            let members = master.inside().map(|inside| Members(inside.consensus).members());
+            let members = members.unwrap_or_default();
+            members.iter().filter(|member| member.standing == Standing::Voter).count()
+        };
+        self.client.is_founded() && self.masters.iter().any(|m| voters(m) == MASTERS)
     }
 
     /// Masters that have voted since the last look, and for whom.

@@ -10,12 +10,11 @@ mod platter;
 pub(super) use pairs::Pairs;
 pub use platter::Platter;
 
-use super::types::{Peer, raft_id};
 use super::{Consensus, ConsensusConfig, ConsensusError, PeerLink};
 use crate::store::Store;
 use bramble_core::command::{Entry, Rejection};
 use bramble_core::event::Event;
-use bramble_core::model::{NodeId, State};
+use bramble_core::model::State;
 use rand::Rng;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -64,17 +63,5 @@ impl Consensus {
         apply: ApplyEntry,
     ) -> Result<(Arc<Self>, Arc<Store>), ConsensusError> {
         Self::open_with(config, peers, apply).await
-    }
-
-    /// Begin a new log with all of `members` as voters: the simulation's clusters are born whole.
-    ///
-    /// # Errors
-    /// A member's id is none, or raft does not take them.
-    pub async fn found_together(&self, members: &[NodeId]) -> Result<(), ConsensusError> {
-        let mut peers = BTreeMap::new();
-        for id in members {
-            peers.insert(raft_id(id)?, Peer { id: id.clone() });
-        }
-        self.raft()?.initialize(peers).await.map_err(|error| ConsensusError::Found(Box::new(error)))
     }
 }
