@@ -14,13 +14,15 @@ use std::time::Duration;
 /// How long a cluster may take to come to be in a world without faults.
 const FOUNDING_MAX: Duration = Duration::from_secs(20);
 /// How long faults go on, in milliseconds.
-const FAULTS_MS: std::ops::Range<u64> = 8_000..25_000;
+const FAULTS_MS: std::ops::Range<u64> = 6_000..18_000;
 /// How long after healing everything must be as it should.
 const LIVENESS_MAX: Duration = Duration::from_secs(40);
 /// How long it must then stay so, ended statuses and all.
 const REST: Duration = Duration::from_secs(1);
 /// Ticks between two looks of the invariants.
 const LOOK_TICKS: u64 = 4;
+/// Ticks between two looks at whether all has come to rest.
+const SETTLED_TICKS: u64 = 20;
 
 /// What a run came to.
 pub struct Outcome {
@@ -103,7 +105,7 @@ impl Run {
                     }
                 }
             }
-            for _ in 0..LOOK_TICKS {
+            for _ in 0..SETTLED_TICKS {
                 self.tick()?;
             }
         }

@@ -21,15 +21,18 @@ pub fn unsettled(sight: &Sight) -> Option<String> {
     if leaders != 1 {
         return Some(format!("{leaders} masters lead"));
     }
-    let state = insides[0].store.read(State::clone);
-    for (place, inside) in insides.iter().enumerate().skip(1) {
-        let (index, same) = inside.store.read(|other| (other.applied_index, *other == state));
-        let lag = index.abs_diff(state.applied_index);
-        if lag > LAG_MAX || lag == 0 && !same {
-            return Some(format!("masters 0 and {place} have different states, {lag} apart"));
+    insides[0].store.read(|state| {
+        for (place, inside) in insides.iter().enumerate().skip(1) {
+            let differ = inside.store.read(|other| {
+                let lag = other.applied_index.abs_diff(state.applied_index);
+                lag > LAG_MAX || lag == 0 && other != state
+            });
+            if differ {
+                return Some(format!("masters 0 and {place} have different states"));
+            }
         }
-    }
-    apps(&state).or_else(|| agents(sight, &state))
+        apps(state).or_else(|| agents(sight, state))
+    })
 }
 
 fn apps(state: &State) -> Option<String> {
