@@ -8,6 +8,7 @@ use crate::inventory::{self, ATTRIBUTE_NO_MEMORY_CGROUP, InventoryError};
 use crate::ledger::{Ledger, LedgerError};
 use crate::machine::Machine;
 use crate::network::{Network, NetworkConfig, NetworkError};
+use crate::peers::Peers;
 use crate::reconciler::{ReconcileError, Reconciler, Reconciling};
 use crate::runtime::{Runtime, RuntimeConfig, RuntimeError};
 use crate::sandboxes::{SandboxError, Sandboxes};
@@ -16,9 +17,9 @@ use crate::session::{self, Speaker};
 use crate::streams::Streams;
 use crate::volumes::{VolumeError, Volumes};
 use bramble_core::model::{Agent as AgentRecord, NodeId};
-use bramble_protocol::net::{Directory, Endpoint, NodeKey};
+use bramble_protocol::net::{Endpoint, Link, Links, NodeKey};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
@@ -76,13 +77,15 @@ pub struct Agent {
     reconciling: Reconciling,
     streams: Arc<Streams>,
     network: Arc<Network>,
+    peers: Arc<Peers>,
 }
 
-/// Stops all tasks of an agent that runs.
+/// Reaches an agent that runs: stops all its tasks, hands it other nodes' links.
 #[derive(Clone)]
 pub struct AgentHandle {
     reconciling: Reconciling,
     network: Arc<Network>,
+    peers: Arc<Peers>,
 }
 
 impl AgentHandle {
@@ -97,9 +100,19 @@ impl AgentHandle {
         self.network.close().await.map(drop).map_err(AgentError::CloseNetwork)
     }
 
+    /// Answer a link of another node until it ends.
+    pub async fn serve_peer(&self, link: Link) {
+        self.peers.serve(link).await;
+    }
+
     /// Count the tasks that have not ended.
     pub fn running(&self) -> usize {
         self.reconciling.roster.living()
+    }
+
+    /// Whether a task among them runs only for as long as a master can be reached.
+    pub fn has_leases(&self) -> bool {
+        self.reconciling.held.borrow().leased
     }
 }
 
@@ -150,23 +163,35 @@ impl Agent {
         let (reconciler, reconciling) =
             Reconciler::recover(machine, ledger, contents, boot_id).await;
         let roster = Arc::clone(&reconciling.roster);
-        let streams = Arc::new(Streams { runtime, images, sandboxes, volumes, roster });
-        Ok(Agent { record, reconciler, reconciling, streams, network })
+        let peers = Arc::new(Peers::new(Arc::clone(&images), record.name.clone()));
+        let streams = Arc::new(Streams {
+            runtime,
+            images,
+            sandboxes,
+            volumes,
+            roster,
+            endpoint: OnceLock::new(),
+        });
+        Ok(Agent { record, reconciler, reconciling, streams, network, peers })
     }
 
     /// A handle that can stop all tasks while the agent runs.
     pub fn handle(&self) -> AgentHandle {
-        AgentHandle { reconciling: self.reconciling.clone(), network: Arc::clone(&self.network) }
+        AgentHandle {
+            reconciling: self.reconciling.clone(),
+            network: Arc::clone(&self.network),
+            peers: Arc::clone(&self.peers),
+        }
     }
 
-    /// Serve until `leave` is cancelled, with whichever leader there is, and without one.
-    pub async fn serve(
-        self,
-        endpoint: Arc<Endpoint>,
-        directory: Arc<Directory>,
-        leave: CancellationToken,
-    ) {
+    /// Serve until `leave` is cancelled, with whichever leader there is, and without one. What this
+    /// machine lacks it asks other nodes for over `links`.
+    pub async fn serve(self, endpoint: Arc<Endpoint>, links: Arc<Links>, leave: CancellationToken) {
         let Agent { record: agent, reconciling, streams, .. } = self;
+        let directory = Arc::clone(links.directory());
+        streams.images.meet(links, NodeId::new(agent.id.as_str()));
+        // Set once: an agent serves once.
+        let _ = streams.endpoint.set(endpoint.clone());
         let speaker = Speaker { agent, reconciling, streams, directory };
         // The session first: its end must not hold up the reconciler, nor the other way round.
         let session = tokio::spawn(session::keep(endpoint, speaker, leave.clone()));

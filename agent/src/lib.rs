@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod machine;
 pub mod network;
 mod offers;
+pub mod peers;
 pub mod reconciler;
 pub mod runtime;
 pub mod sandboxes;

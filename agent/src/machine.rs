@@ -66,6 +66,14 @@ impl Container for Made {
         resized.map_err(|error| refusal(&error))
     }
 
+    async fn renew(&self, until_ms: u64) {
+        if let Err(error) = self.handle.renew(until_ms).await {
+            // It ends in time without a word.
+            let error: &dyn Error = &error;
+            tracing::debug!(task_id = %self.task_id, error, "an executor did not take its lease");
+        }
+    }
+
     async fn stop(&self, grace_ms: u64) {
         if let Err(error) = self.handle.stop(grace_ms).await {
             // An executor that cannot be told is dying; `wait` hears of that.

@@ -5,6 +5,7 @@
 //! come in through [`Reconciling`], reports go out through the [`Outbox`].
 
 mod adopt;
+mod alone;
 mod book;
 mod ending;
 mod follow;
@@ -17,6 +18,7 @@ mod pod;
 mod takeover;
 mod watching;
 
+pub use alone::CUT_OFF;
 pub use book::Held;
 pub use ending::Terminal;
 pub use follow::{Follow, follow};
@@ -26,7 +28,8 @@ pub use performer::{Container, Ending, Found, Performer, Progress, Refusal};
 pub use pod::{Ends, Part, Pod, Whole, assemble, member, owners};
 
 use crate::ledger::{Change, Contents, Ledger, LedgerError};
-use book::{Book, News};
+use alone::Standing;
+use book::{Book, News, Report};
 use bramble_core::converge::{Action, Seen, Wanted, converge};
 use bramble_core::model::{
     Assignment, ContainerStatus, ProbeReport, SizeReport, TaskId, TaskState, Time, VolumeId,
@@ -76,6 +79,10 @@ pub(crate) enum Event {
         reply: oneshot::Sender<Result<Followed, ReconcileError>>,
     },
     Acknowledged(Vec<StatusKey>),
+    /// A session with a leader began, or ended.
+    Led(bool),
+    /// Until when tasks may run that need a lease.
+    Lease(u64),
     Task(TaskId, TaskNews),
     StopAll {
         done: oneshot::Sender<()>,
@@ -136,6 +143,7 @@ pub struct Reconciler<P: Performer> {
     all_ended: Vec<oneshot::Sender<()>>,
     /// Tasks whose end is not yet on disk, or whose traces are not yet removed.
     leaving: BTreeSet<TaskId>,
+    standing: Standing,
 }
 
 impl<P: Performer> Reconciler<P> {
@@ -167,6 +175,7 @@ impl<P: Performer> Reconciler<P> {
             down: false,
             all_ended: Vec::new(),
             leaving: BTreeSet::new(),
+            standing: Standing::new(),
         };
         reconciler.take_over().await;
         let handle = Reconciling {
@@ -188,8 +197,16 @@ impl<P: Performer> Reconciler<P> {
     pub async fn run(mut self, leave: CancellationToken) {
         self.converge();
         loop {
+            let pause = self.pause();
+            let alone = async {
+                match pause {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = leave.cancelled() => break,
+                () = alone => self.act_alone(),
                 Some(event) = self.events.recv() => self.handle(event).await,
                 Some(ended) = self.lives.join_next() => {
                     if let Err(error) = ended {
@@ -212,6 +229,8 @@ impl<P: Performer> Reconciler<P> {
                 let gone = self.book.acknowledge(keys);
                 self.keep(gone.into_iter().map(Change::RemoveStatus).collect());
             }
+            Event::Led(led) => self.led(led),
+            Event::Lease(until_ms) => self.renew(until_ms),
             Event::Task(id, news) => self.hear(&id, news),
             Event::GivenUp(ids) => self.give_up(ids),
             Event::VolumesRemoved(gone) => self.volumes_removed(gone),
@@ -306,6 +325,7 @@ impl<P: Performer> Reconciler<P> {
         self.report(id, state, news, move || {
             let _ = durable.send(());
         });
+        self.note_end(id);
         self.reins.remove(id);
         self.roster.set(id, Seen::Ended);
     }
@@ -319,9 +339,15 @@ impl<P: Performer> Reconciler<P> {
         durable: impl FnOnce() + Send + 'static,
     ) {
         let Some(report) = self.book.report(id, state, news) else { return };
+        self.write(report, durable);
+    }
+
+    /// Hand a report on.
+    fn write(&mut self, report: Report, durable: impl FnOnce() + Send + 'static) {
+        let id = report.status.task_id.clone();
         tracing::info!(
             task_id = %id,
-            state = state.as_str(),
+            state = report.status.state.as_str(),
             message = report.status.message,
             healthy = report.status.healthy,
             "task"
@@ -385,6 +411,9 @@ impl<P: Performer> Reconciler<P> {
 
     fn begin(&mut self, assignment: Arc<Assignment>, origin: Origin<P::Container>, seen: Seen) {
         let id = assignment.task_id.clone();
+        let ran = self.book.facts.get(&id).is_some_and(|facts| facts.ran);
+        let fresh = matches!(origin, Origin::Fresh);
+        let assignment = if ran && fresh { alone::at_hand(assignment) } else { assignment };
         let (orders, heard) = watch::channel(None);
         let (assign, assigned) = watch::channel(Arc::clone(&assignment));
         let life = Life {
@@ -394,6 +423,7 @@ impl<P: Performer> Reconciler<P> {
             assigned,
             events: self.sender.clone(),
             gates: Arc::clone(&self.gates),
+            lease: self.standing.lease.subscribe(),
         };
         self.reins.insert(id.clone(), Reins { orders, assigned: assign });
         self.roster.set(&id, seen);
@@ -446,6 +476,7 @@ impl<P: Performer> Reconciler<P> {
 
     fn forget(&mut self, id: &TaskId) {
         self.roster.remove(id);
+        self.standing.forget(id);
         let (keys, changes) = self.book.forget(id);
         let outbox = Arc::clone(&self.outbox);
         // By way of the ledger: a report on its way to the outbox must not come after this.

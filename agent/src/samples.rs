@@ -33,6 +33,7 @@ pub fn assignment(task_id: &str, run: bool) -> Assignment {
             local_volumes: Vec::new(),
             pod: Vec::new(),
             secrets: Vec::new(),
+            alone: <_>::default(),
         },
         run,
     }

@@ -28,6 +28,10 @@ const REDIAL_MIN: Duration = Duration::from_millis(50);
 const REDIAL_MAX: Duration = Duration::from_secs(2);
 /// Head start of an address over the next one.
 const STAGGER: Duration = Duration::from_millis(100);
+/// How often a session is looked at, and the silence after which its leader is left: it answers
+/// every keep-alive, of which there is one each second.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// Codes with which this side closes a connection.
 const CLOSE_LEAVING: u32 = 0;
 const CLOSE_FAILED: u32 = 1;
@@ -50,6 +54,8 @@ pub enum SessionError {
     OutOfTurn,
     #[error("the leader ended the session")]
     Ended,
+    #[error("nothing was heard of the leader for {} s", SILENCE_MAX.as_secs())]
+    Silent,
     #[error("the connection was lost")]
     Lost(#[source] quinn::ConnectionError),
     #[error("an assignment set was not taken")]
@@ -79,6 +85,7 @@ pub(crate) async fn keep(endpoint: Arc<Endpoint>, speaker: Speaker, leave: Cance
             ended = session(&endpoint, &speaker, first.as_ref(), &mut welcomed) => ended,
         };
         if welcomed {
+            speaker.reconciling.led(false).await;
             pause = REDIAL_MIN;
         }
         match ended {
@@ -151,16 +158,33 @@ async fn session(
     let (mut send, mut receive) = connection.0.open_bi().await.map_err(SessionError::Open)?;
     speak::greet(&speaker.agent, &mut send, &mut receive).await?;
     *welcomed = true;
+    speaker.reconciling.led(true).await;
     tracing::info!(%address, "session with the leader");
     let Speaker { agent, reconciling, directory, streams } = speaker;
+    let heard = speak::Heard { reconciling, directory, images: streams.images.exchange() };
     let ended = tokio::select! {
-        ended = speak::speak(agent, reconciling, directory, send, receive) => ended,
+        ended = speak::speak(agent, heard, send, receive) => ended,
         lost = serve_streams(&connection.0, streams) => Err(SessionError::Lost(lost)),
+        () = silence(&connection.0) => Err(SessionError::Silent),
     };
     if let Err(error) = &ended {
         connection.0.close(CLOSE_FAILED.into(), error.to_string().as_bytes());
     }
     ended
+}
+
+/// Resolves once nothing was received for too long. QUIC itself waits longer before it gives up a
+/// link; here another master may be there to serve this agent.
+async fn silence(connection: &quinn::Connection) {
+    let packets = || connection.stats().udp_rx.datagrams;
+    let (mut heard, mut last) = (tokio::time::Instant::now(), packets());
+    while heard.elapsed() < SILENCE_MAX {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let now = packets();
+        if now != last {
+            (heard, last) = (tokio::time::Instant::now(), now);
+        }
+    }
 }
 
 /// Closes a connection when its session is dropped half way.

@@ -16,9 +16,9 @@ use crate::runtime::Runtime;
 use crate::sandboxes::Sandboxes;
 use crate::volumes::{VolumeError, Volumes};
 use bramble_protocol::message::{StreamReply, StreamRequest};
-use bramble_protocol::net::{FrameError, read_frame_within, write_frame};
+use bramble_protocol::net::{Endpoint, FrameError, Probed, probe, read_frame_within, write_frame};
 use quinn::{RecvStream, SendStream};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use thiserror::Error;
 
 /// Largest request frame in bytes: a command line, at most.
@@ -47,6 +47,8 @@ pub struct Streams {
     pub sandboxes: Sandboxes,
     pub volumes: Volumes,
     pub roster: Arc<Roster>,
+    /// What other nodes are looked for with; set before streams are served.
+    pub endpoint: OnceLock<Arc<Endpoint>>,
 }
 
 impl Streams {
@@ -108,6 +110,14 @@ impl Streams {
                 let listed = listed.map_err(|_| StreamError::Stopped)??;
                 write_frame(send, &StreamReply::Ready).await?;
                 Ok(write_frame(send, &listed).await?)
+            }
+            StreamRequest::Probe(sighting) => {
+                write_frame(send, &StreamReply::Ready).await?;
+                let seen = match self.endpoint.get() {
+                    Some(own) => probe(own, &sighting.node_id, &sighting.addresses).await,
+                    None => Probed::Unknown,
+                };
+                Ok(write_frame(send, &seen).await?)
             }
         }
     }

@@ -70,6 +70,9 @@ pub struct NodeArgs {
     /// Without word of an agent for so long, its tasks count as unreachable [default: 75s]
     #[arg(long, value_name = "TIME")]
     agent_timeout: Option<String>,
+    /// Do not move tasks onto machines that are new or back; `rebalance = false` in the file
+    #[arg(long)]
+    no_rebalance: bool,
     /// A voting master that is silent for so long gives its vote to another [default: 20s]
     #[arg(long, value_name = "TIME")]
     voter_grace: Option<String>,
@@ -82,7 +85,7 @@ pub struct NodeArgs {
 }
 
 const DATA_DIR: &str = "/var/lib/bramble";
-const KEYS: [(&str, &str); 19] = [
+const KEYS: [(&str, &str); 20] = [
     ("data-dir", DATA_DIR),
     ("run-dir", RUN_DIR),
     ("http", "0.0.0.0:8080"),
@@ -102,6 +105,7 @@ const KEYS: [(&str, &str); 19] = [
     ("cgroup-parent", ""),
     // Mesos: five pings at 15 s. An agent is back from a restart in a second or two.
     ("agent-timeout", "75s"),
+    ("rebalance", "true"),
     // A reboot must not cost a vote.
     ("voter-grace", "20s"),
 ];
@@ -134,6 +138,7 @@ pub struct NodeConfig {
     pub artifact_store: bool,
     pub cgroup_parent: String,
     pub agent_timeout: Duration,
+    pub rebalance: bool,
     pub voter_grace: Duration,
     /// Every setting with its origin, as `--print-config --json` shows it.
     pub settings: serde_json::Value,
@@ -161,6 +166,7 @@ impl NodeArgs {
             "agent-timeout" => self.agent_timeout.clone(),
             "voter-grace" => self.voter_grace.clone(),
             "cgroup-parent" => self.cgroup_parent.clone(),
+            "rebalance" => self.no_rebalance.then(|| "false".to_string()),
             _ => None,
         }
     }
@@ -251,6 +257,7 @@ impl Settings {
             artifact_store: self.parsed("artifact-store", "true or false")?,
             cgroup_parent,
             agent_timeout: self.read("agent-timeout", parse_time)?,
+            rebalance: self.parsed("rebalance", "true or false")?,
             voter_grace: self.read("voter-grace", parse_time)?,
             settings: self.json(),
             data_dir,
@@ -391,6 +398,10 @@ mod tests {
             assert_eq!(found.expect("resolves").values["run-dir"].1, from);
         }
         assert_eq!(found.values["quic"], ("0.0.0.0:7443".into(), "default".into()));
+        assert!(found.node().expect("good").rebalance);
+        let args = NodeArgs { no_rebalance: true, ..NodeArgs::default() };
+        let off = resolve(&args, &[], "rebalance = true").expect("resolves");
+        assert!(!off.node().expect("good").rebalance, "the flag beats the file");
     }
 
     #[test]

@@ -1,3 +1,5 @@
+//! Every situation of the autopilot with its next change, and what no change may do.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -95,6 +95,14 @@ pub enum Command {
     Deactivate { ids: Vec<InstanceId> },
     /// Forget instances whose agent is away for good. Should it return, it stops them.
     Expunge { ids: Vec<InstanceId> },
+    /// Give an agent no tasks any more, and move away those it has.
+    Drain { agent_id: AgentId },
+    /// Open a drained agent again; what has not moved stays.
+    Undrain { agent_id: AgentId },
+    /// Move a task just to even out.
+    Rebalance { task_id: TaskId },
+    /// Let tasks stay that were to move just to even out, and could not.
+    EndRebalance { task_ids: Vec<TaskId> },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

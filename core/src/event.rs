@@ -120,6 +120,11 @@ pub enum Event {
     AgentChanged {
         agent_id: AgentId,
     },
+    /// An agent is drained from now on, or open again.
+    AgentDraining {
+        agent_id: AgentId,
+        draining: bool,
+    },
     /// A running task is being given another size; its agent will say whether it could.
     TaskResizing {
         task_id: TaskId,
@@ -156,4 +161,6 @@ pub enum RefusedAssignment {
     SecretMissing,
     /// Its volumes are on another agent.
     NotReserved,
+    /// The agent is drained.
+    AgentDraining,
 }

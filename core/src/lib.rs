@@ -5,12 +5,14 @@
 //! a whole cluster can be replayed from one seed. Stored types hold no float, no `usize` and no
 //! hash map, because replicas of different word sizes must agree.
 
+pub mod alone;
 pub mod autopilot;
 pub mod command;
 pub mod converge;
 pub mod deploy;
 pub mod event;
 pub mod health;
+pub mod lease;
 pub mod machine;
 pub mod model;
 pub mod place;

@@ -6,9 +6,9 @@
 mod pod;
 
 use crate::model::{
-    AgentId, App, Assignment, BYTES_PER_MIB, ContainerKind, EnvValue, Goal, Instance, Limit,
-    Protocol, PublishedPort, ReadinessCheck, ReadinessProbe, Resources, State, Task, TaskCommand,
-    TaskId, TaskImage, TaskNetwork, TaskSpec,
+    AgentId, AlonePolicy, App, Assignment, BYTES_PER_MIB, ContainerKind, EnvValue, Goal, Instance,
+    Limit, Protocol, PublishedPort, ReadinessCheck, ReadinessProbe, Resources, State, Task,
+    TaskCommand, TaskId, TaskImage, TaskNetwork, TaskSpec,
 };
 use std::collections::BTreeMap;
 
@@ -221,6 +221,17 @@ fn spec(app: &App, instance: &Instance, task: &Task) -> TaskSpec {
         local_volumes: kept.to_vec(),
         pod: Vec::new(),
         secrets: app.task_secrets(),
+        alone: alone(app),
+    }
+}
+
+/// What the agent does with a task of `app` by itself. A label that cannot be read, which
+/// validation refuses, asks for nothing.
+fn alone(app: &App) -> AlonePolicy {
+    AlonePolicy {
+        backoff: app.backoff,
+        leased: app.is_single_instance(),
+        stop_after_ms: crate::alone::on_partition(app).unwrap_or_default(),
     }
 }
 

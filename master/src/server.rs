@@ -60,6 +60,8 @@ pub struct MasterConfig {
     pub levels: Arc<dyn LogLevels>,
     /// How long an agent may be without a session before its tasks count as unreachable.
     pub agent_timeout: Duration,
+    /// Whether this master, while it leads, moves tasks onto agents that came lately.
+    pub rebalance: bool,
     /// How long a voter may be silent before its vote goes to another master.
     pub voter_grace: Duration,
 }
@@ -108,14 +110,16 @@ impl Master {
         let offers = Arc::new(OfferBook::default());
         let view = Arc::new(PlacerView::default());
         let vault = Arc::new(Vault::new(&key, store.clone(), propose.clone()));
-        let dispatcher = Arc::new(Dispatcher::new(
+        let dispatcher = Dispatcher::new(
             store.clone(),
             propose.clone(),
             offers.clone(),
             vault.clone(),
+            consensus.clone(),
             leadership.clone(),
             directory.clone(),
-        ));
+        );
+        let dispatcher = Arc::new(dispatcher.looking_with(config.endpoint.clone(), own.clone()));
         let authority = Arc::new(Authority {
             store: store.clone(),
             propose: propose.clone(),
@@ -146,6 +150,7 @@ impl Master {
             membership: Arc::new(Members(consensus.clone())),
             heard: peers.clone(),
             voter_grace: config.voter_grace,
+            rebalance: config.rebalance,
         };
         let hub = Arc::new(Hub::new(store.clock().clone()));
         let leading = Leading {

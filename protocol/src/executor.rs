@@ -74,6 +74,10 @@ pub struct ExecutorSpec {
     /// Directories of volumes on the host: each belongs to the task's user.
     #[serde(default)]
     pub volumes: Vec<String>,
+    /// The container runs only until the deadline of the last [`ToExecutor::Lease`], and does not
+    /// start without one. The executor alone sees to it: its agent may be dead, or stopped.
+    #[serde(default)]
+    pub leased: bool,
 }
 
 /// What a container gets that must not be written to its directory.
@@ -123,6 +127,12 @@ pub enum ToExecutor {
     },
     /// The agent is going to use the container's network namespace and such: tell where it is.
     Query,
+    /// Lets a `leased` container run until this moment (CLOCK_BOOTTIME, milliseconds); an earlier
+    /// one than told before changes nothing. Never sent to one whose specification has no lease:
+    /// such an executor may be of an earlier version.
+    Lease {
+        until_ms: u64,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,4 +166,7 @@ pub struct ExitRecord {
     pub stopped: bool,
     /// It never ran: the reason.
     pub failure: Option<String>,
+    /// It was made to end because its lease ran out.
+    #[serde(default)]
+    pub lease_over: bool,
 }

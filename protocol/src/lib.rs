@@ -1,5 +1,5 @@
-//! Every contract between bramble's processes: frames between master and agent, between agent and
-//! executor, and the REST JSON of the Marathon-compatible API.
+//! Every contract between bramble's processes: frames between master and agent, between nodes, between
+//! agent and executor, and the REST JSON of the Marathon-compatible API.
 //!
 //! Feature `net` adds what touches a network: QUIC, identity, the join token, mDNS.
 
@@ -7,6 +7,7 @@ pub mod codec;
 pub mod executor;
 pub mod message;
 pub mod native;
+pub mod peer;
 pub mod rest;
 pub mod secret;
 pub mod timestamp;

@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+/// Images an agent tells of, the latest first.
+pub const HELD_IMAGES_MAX: usize = 1000;
+
 /// What an agent says on its session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToMaster {
@@ -26,6 +29,20 @@ pub enum ToMaster {
     Resync,
     /// The data of these volumes is gone.
     VolumesRemoved(Vec<VolumeId>),
+    /// Tasks here need a lease. `asked_ms` is the moment on the agent's own clock.
+    Renew { asked_ms: u64 },
+    /// The images other nodes can get from this one: the whole list, whenever it changed. At most
+    /// [`HELD_IMAGES_MAX`].
+    Images(Vec<HeldImage>),
+    /// Who else holds an image? Answered by [`ToAgent::Holders`].
+    WhoHolds {
+        /// Chosen by the agent, repeated in the answer.
+        inquiry: u64,
+        /// Normalised, with a tag or a digest.
+        reference: String,
+        /// Of a reference by digest.
+        digest: Option<String>,
+    },
 }
 
 /// What the leader says on a session.
@@ -38,6 +55,18 @@ pub enum ToAgent {
     /// Volumes that were given up, the whole list: remove their data. A volume that is not named
     /// here is never removed.
     RemoveVolumes(Vec<VolumeId>),
+    /// Answers [`ToMaster::Renew`], and only from a leader that has proven after it was asked that it
+    /// leads: tasks that need a lease may run until `asked_ms + ttl_ms` on the agent's clock.
+    Lease {
+        asked_ms: u64,
+        ttl_ms: u64,
+    },
+    /// The nodes that hold an image, those first whose image came last. Without an address where
+    /// the leader knows none that leads there: its own node, which the agent has dialled.
+    Holders {
+        inquiry: u64,
+        holders: Vec<Sighting>,
+    },
     /// In the place of a welcome: this master does not lead. The stream ends with it.
     NotLeading {
         /// Who does, as far as it knows.
@@ -47,6 +76,17 @@ pub enum ToAgent {
     },
     /// Where the masters are: whom to ask when this one is gone.
     Masters(Vec<Sighting>),
+}
+
+/// An image that an agent can give to others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldImage {
+    /// Normalised.
+    pub reference: String,
+    /// Of the image and, if it came out of one, of the multi-platform index.
+    pub digests: Vec<String>,
+    /// Seconds since 1970 when it came into the cluster.
+    pub created_unix_s: u64,
 }
 
 /// A node and where it was seen, most recently seen address first.
@@ -100,6 +140,8 @@ pub enum StreamRequest {
     ListImages,
     /// The reply is followed by one `Vec<VolumeSummary>` frame.
     ListVolumes,
+    /// Look for another node; the reply is followed by one `net::Probed` frame.
+    Probe(Sighting),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,6 +198,6 @@ pub struct ImageSummary {
     pub platform: String,
     /// Unpacked bytes on disk (layers shared with other images counted in full).
     pub size_bytes: u64,
-    /// Seconds since 1970 when it was loaded or pulled here.
+    /// Seconds since 1970 when it was loaded or pulled, here or at the node it was fetched from.
     pub created_unix_s: u64,
 }

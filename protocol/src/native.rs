@@ -57,6 +57,36 @@ pub struct AgentView {
     /// Whom it lends to; `*` = to anybody.
     #[serde(default)]
     pub roles: Vec<String>,
+    /// `draining` while tasks are left on it that it was told to lose, `drained` after; else
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<String>,
+}
+
+/// Answer of `GET`, `POST` and `DELETE /v1/bramble/agents/{agent}/drain`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainView {
+    pub agent_id: String,
+    pub host: String,
+    /// `open`, `draining` or `drained`.
+    pub state: String,
+    /// When it was told to drain.
+    #[serde(default)]
+    pub since: Option<String>,
+    /// Tasks that are left.
+    pub tasks: Vec<DrainTask>,
+}
+
+/// A task that is left on an agent, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainTask {
+    pub id: String,
+    pub app: String,
+    /// Whether it goes by itself; else `message` says what is in the way.
+    pub goes: bool,
+    pub message: String,
 }
 
 /// Body of `PATCH /v1/bramble/agents/{agent}`: what it does not name stays.

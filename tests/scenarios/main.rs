@@ -3,18 +3,21 @@
 //! Every test starts a node of its own; none depends on another's time or ports.
 
 mod agents;
+mod alone;
 mod away;
 mod backup;
 mod bad_input;
 mod checks;
 mod clock;
 mod containers;
+mod drain;
 mod events;
 mod fetch;
 mod golden;
 mod groups;
 mod hello;
 mod images;
+mod images_between;
 mod joining;
 mod pod_survival;
 mod pods;

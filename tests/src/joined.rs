@@ -3,11 +3,15 @@
 use crate::{Node, PATIENCE, bramble, eventually, within};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 /// An agent beside a node. Dropped, it is stopped with all its tasks.
 pub struct JoinedAgent {
     pub name: String,
+    pub cgroup_parent: String,
+    pub run_dir: PathBuf,
+    up: Command,
     down: Command,
     process: Child,
 }
@@ -30,12 +34,20 @@ impl Node {
         command.args(["--quic", "0.0.0.0:0"]);
         directories(&mut command);
         command.args(extra).stdin(Stdio::null()).stdout(Stdio::null());
-        command.stderr(std::fs::File::create(root.join("log")).expect("created"));
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(root.join("log"));
+        command.stderr(log.expect("a log opens"));
         let mut down = home.inside(&program);
         down.arg("down");
         directories(&mut down);
         let process = command.spawn().expect("an agent starts");
-        let agent = JoinedAgent { name: name.into(), down, process };
+        let agent = JoinedAgent {
+            name: name.into(),
+            cgroup_parent: format!("{}/{name}", home.cgroup_parent),
+            run_dir: root.join("run"),
+            up: command,
+            down,
+            process,
+        };
         self.until_connected(name, true);
         agent
     }
@@ -47,6 +59,24 @@ impl Node {
             let is = |a: &serde_json::Value| a["name"] == name && a["connected"] == connected;
             agents.iter().any(is).then_some(())
         });
+    }
+}
+
+impl JoinedAgent {
+    /// Send a signal to its process alone.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.process.id() as i32), signal).expect("the agent runs");
+    }
+
+    /// Kill it at once and wait until it is gone; its containers are left alone.
+    pub fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        within(PATIENCE, "the agent's end", || self.process.try_wait().ok().flatten());
+    }
+
+    /// Start it again as it was started, without waiting for anything.
+    pub fn spawn(&mut self) {
+        self.process = self.up.spawn().expect("an agent starts");
     }
 }
 

@@ -6,6 +6,7 @@
 mod container;
 mod error;
 mod exec;
+mod lease;
 mod logs;
 mod neighbour;
 mod peers;
@@ -77,6 +78,10 @@ fn run(task_dir: &Path, session: Session, spec: &ExecutorSpec) -> i32 {
         Err(e) => return fail(task_dir, &mut peers, &e.into()),
     };
     let cgroup = hierarchies.task(&spec.cgroup);
+    let lease = match spec.leased.then(lease::Lease::open).transpose() {
+        Ok(lease) => lease,
+        Err(e) => return fail(task_dir, &mut peers, &e),
+    };
     let created = match container::create(spec, secrets, task_dir) {
         Ok(created) => created,
         Err(e) => {
@@ -86,7 +91,7 @@ fn run(task_dir: &Path, session: Session, spec: &ExecutorSpec) -> i32 {
     };
     cgroup.forbid_swap();
     session::trim();
-    match Service::new(spec, &cgroup, signals, peers, created).run() {
+    match Service::new(spec, &cgroup, signals, peers, created, lease).run() {
         Ok(Ended { record, mut peers }) => {
             clean(task_dir, &cgroup, spec);
             finish(task_dir, &mut peers, record)
@@ -125,7 +130,13 @@ fn clean(task_dir: &Path, cgroup: &TaskCgroup<'_>, spec: &ExecutorSpec) {
 }
 
 fn never_ran(reason: String) -> ExitRecord {
-    ExitRecord { code: CODE_NEVER_RAN, oom: false, stopped: false, failure: Some(reason) }
+    ExitRecord {
+        code: CODE_NEVER_RAN,
+        oom: false,
+        stopped: false,
+        failure: Some(reason),
+        lease_over: false,
+    }
 }
 
 fn fail(task_dir: &Path, peers: &mut Peers, error: &ExecutorError) -> i32 {

@@ -3,6 +3,7 @@
 
 use super::container::Created;
 use super::error::{ExecutorError, chain};
+use super::lease::Lease;
 use super::logs::LogFile;
 use super::peers::Peers;
 use super::stop::{Stop, Target};
@@ -25,6 +26,8 @@ const CHUNKS_PER_TURN: usize = 16;
 const SIGNAL_CODE_BASE: i32 = 128;
 /// Grace of a stop that the machine's shutdown asks for.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+/// Told of a container that was to begin without a lease.
+const NO_LEASE: &str = "there was no lease to run under";
 /// The process that shuts a machine down.
 const SYSTEM_INIT: u32 = 1;
 
@@ -44,6 +47,10 @@ pub struct Service<'a> {
     streams: [Stream; 2],
     running: bool,
     stop: Option<Stop>,
+    /// `None`: it may run for ever.
+    lease: Option<Lease>,
+    /// Nothing else than the lease made it end.
+    lease_over: bool,
     exit_code: Option<i32>,
     failure: Option<String>,
 }
@@ -61,6 +68,7 @@ impl<'a> Service<'a> {
         signals: SignalFd,
         peers: Peers,
         mut created: Created,
+        lease: Option<Lease>,
     ) -> Self {
         let sandbox = Path::new(&spec.sandbox);
         let stream = |pipe, name, rotated| Stream {
@@ -80,6 +88,8 @@ impl<'a> Service<'a> {
             streams,
             running: false,
             stop: None,
+            lease,
+            lease_over: false,
             exit_code: None,
             failure: None,
         }
@@ -109,6 +119,7 @@ impl<'a> Service<'a> {
                     self.obey(request);
                 }
             }
+            self.look_at_lease();
             self.look_at_stop();
         }
         Ok(self.end())
@@ -119,6 +130,9 @@ impl<'a> Service<'a> {
             vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         let pipes = self.streams.iter().filter_map(|s| s.pipe.as_ref());
         watched.extend(pipes.map(|p| PollFd::new(p.as_fd(), PollFlags::POLLIN)));
+        // Only to be woken: what is due is looked at in every turn. Before it runs nothing is.
+        let lease = self.lease.as_ref().filter(|_| self.running);
+        watched.extend(lease.iter().map(|l| PollFd::new(l.descriptor(), PollFlags::POLLIN)));
         watched.extend(self.peers.descriptors().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let timeout = match self.stop.as_ref().and_then(Stop::next_look) {
             // Rounded up, or the last fraction of a millisecond would be spun away.
@@ -134,6 +148,7 @@ impl<'a> Service<'a> {
         let mut hit = watched.iter().map(|fd| fd.any().unwrap_or(true));
         let signal = hit.next().unwrap_or(false);
         let streams = self.streams.each_ref().map(|s| s.pipe.is_some() && hit.next() == Some(true));
+        let _woken = lease.and_then(|_| hit.next());
         Ok(Ready { signal, streams, peers: hit.any(|h| h) })
     }
 
@@ -150,6 +165,10 @@ impl<'a> Service<'a> {
         match request {
             ToExecutor::Start => self.start(),
             ToExecutor::Stop { grace_ms } => self.begin_stop(Duration::from_millis(grace_ms)),
+            ToExecutor::Lease { until_ms } => {
+                // Answered by nothing: it comes every other second.
+                return self.lease.iter_mut().for_each(|lease| lease.extend(until_ms));
+            }
             ToExecutor::Query => {}
         }
         let state = self.state();
@@ -158,6 +177,12 @@ impl<'a> Service<'a> {
 
     fn start(&mut self) {
         if self.running || self.stop.is_some() {
+            return;
+        }
+        if self.lease.as_ref().is_some_and(|lease| !lease.may_begin()) {
+            self.failure = Some(NO_LEASE.to_string());
+            self.lease_over = true;
+            self.cgroup.kill_once();
             return;
         }
         if let Err(e) = self.created.container.start() {
@@ -181,6 +206,24 @@ impl<'a> Service<'a> {
         match &mut self.stop {
             Some(stop) => stop.shorten(&target, grace),
             None => self.stop = Some(Stop::begin(&target, grace)),
+        }
+    }
+
+    /// What does not run yet needs no lease: it cannot begin without one.
+    fn look_at_lease(&mut self) {
+        if !self.running {
+            return;
+        }
+        let stopping = self.stop.is_some();
+        let Some(lease) = &mut self.lease else { return };
+        let first = !lease.is_over();
+        if let Some(grace) = lease.due() {
+            self.begin_stop(grace);
+            if first {
+                self.lease_over = !stopping;
+                let state = self.state();
+                self.peers.tell(&state);
+            }
         }
     }
 
@@ -233,6 +276,7 @@ impl<'a> Service<'a> {
             oom,
             stopped: self.stop.is_some(),
             failure,
+            lease_over: self.lease_over,
         };
         Ended { record, peers: self.peers }
     }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use tokio::io::ReadBuf;
 
 /// Unpacking sets owners. Says loudly that a test did not run.
-fn is_root(test: &str) -> bool {
+pub(crate) fn is_root(test: &str) -> bool {
     if nix::unistd::geteuid().is_root() {
         return true;
     }
@@ -29,7 +29,7 @@ fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 /// What `docker save` writes for an image with one file `f`.
-fn archive(name: &str, content: &str) -> Vec<u8> {
+pub(crate) fn archive(name: &str, content: &str) -> Vec<u8> {
     let layer = tar(&[("f", content.as_bytes())]);
     let diff_id = hex::encode(sha2::Sha256::digest(&layer));
     let config = serde_json::json!({
@@ -74,7 +74,7 @@ async fn a_loaded_image_needs_no_registry() {
 }
 
 /// An address where nobody listens.
-async fn nobody() -> String {
+pub(crate) async fn nobody() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap().to_string()
 }

@@ -48,6 +48,15 @@ pub struct TaskFacts {
     /// The size it was given last, or could not be given.
     #[serde(default)]
     pub size: Option<SizeReport>,
+    /// It has come to run at least once: what it needs from elsewhere is here.
+    #[serde(default)]
+    pub ran: bool,
+    /// How often this agent has started it again by itself.
+    #[serde(default)]
+    pub restarts: u32,
+    /// What was told of its end, also of one that was taken back.
+    #[serde(default)]
+    pub last_end: String,
 }
 
 /// One change of the ledger.

@@ -16,6 +16,7 @@ fn status(task: &str, sequence: u32, state: TaskState) -> TaskStatus {
         probes: None,
         containers: Vec::new(),
         size: None,
+        restarts: 0,
     }
 }
 
@@ -31,6 +32,9 @@ fn facts(sequence: u32) -> TaskFacts {
         probes: None,
         containers: Vec::new(),
         size: None,
+        ran: false,
+        restarts: 0,
+        last_end: String::new(),
     }
 }
 

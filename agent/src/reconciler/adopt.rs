@@ -93,11 +93,20 @@ mod tests {
             probes: None,
             containers: Vec::new(),
             size: None,
+            ran: false,
+            restarts: 0,
+            last_end: String::new(),
         }
     }
 
     fn exit(code: i32, stopped: bool) -> Found<&'static str> {
-        Found::Ended(Ending::Exited(ExitRecord { code, oom: false, stopped, failure: None }))
+        Found::Ended(Ending::Exited(ExitRecord {
+            code,
+            oom: false,
+            stopped,
+            failure: None,
+            lease_over: false,
+        }))
     }
 
     fn failed(message: &str, exit_code: Option<i32>) -> Recovery<&'static str> {

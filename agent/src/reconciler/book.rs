@@ -42,6 +42,8 @@ pub struct Held {
     pub taken: Resources,
     /// Host ports, in no order.
     pub ports: Vec<u16>,
+    /// A task among them needs a lease.
+    pub leased: bool,
 }
 
 pub(super) struct Book {
@@ -81,7 +83,8 @@ impl Book {
             .values()
             .fold(Resources::default(), |sum, a| sum.plus(&a.spec.resources));
         let ports = self.assignments.values().flat_map(|a| a.spec.host_ports.clone()).collect();
-        Held { generation: self.generation, taken, ports }
+        let leased = self.assignments.values().any(|a| a.spec.alone.leased);
+        Held { generation: self.generation, taken, ports, leased }
     }
 
     /// The ledger changes of a new assignment set, before it is taken.
@@ -124,12 +127,16 @@ impl Book {
             probes: None,
             containers: Vec::new(),
             size: None,
+            ran: false,
+            restarts: 0,
+            last_end: String::new(),
         });
         if facts.state.is_terminal() {
             return None;
         }
         facts.sequence += 1;
         facts.state = state;
+        facts.ran |= state == TaskState::Running;
         facts.boot_id.clone_from(&self.boot_id);
         facts.healthy = news.healthy.or(facts.healthy);
         facts.probes = news.probes.or(facts.probes.take());
@@ -137,7 +144,13 @@ impl Book {
         facts.ip = news.ip.or(facts.ip.take());
         facts.running_since_ms = news.running_since_ms.or(facts.running_since_ms);
         let pod = self.assignments.get(id).map_or(&[][..], |task| &task.spec.pod);
-        let message = bounded(news.message);
+        let message = match news.message.is_empty() && !state.is_terminal() {
+            true => restarted(facts),
+            false => bounded(news.message),
+        };
+        if state.is_terminal() {
+            facts.last_end.clone_from(&message);
+        }
         facts.containers = carried(&facts.containers, pod, &news.containers, state, &message);
         for container in &mut facts.containers {
             container.message = bounded(std::mem::take(&mut container.message));
@@ -153,12 +166,44 @@ impl Book {
             probes: facts.probes.clone(),
             containers: facts.containers.clone(),
             size: facts.size.clone(),
+            restarts: facts.restarts,
         };
         let mut changes = vec![Change::PutFacts(id.clone(), facts.clone())];
         let superseded = self.supersede(&status);
         changes.extend(superseded.iter().cloned().map(Change::RemoveStatus));
         changes.push(Change::PutStatus(status.clone()));
         Some(Report { status, superseded, changes })
+    }
+
+    /// Whether the end of a task waits to be heard by a master.
+    pub(super) fn has_unheard_end(&self, id: &TaskId) -> bool {
+        let of_task = self.unacknowledged.get(id);
+        of_task.is_some_and(|all| all.iter().any(|(_, state)| state.is_terminal()))
+    }
+
+    /// Take back an end that no master has acknowledged: the task begins again. `None` where there
+    /// is none.
+    pub(super) fn take_back(&mut self, id: &TaskId) -> Option<Report> {
+        if !self.has_unheard_end(id) {
+            return None;
+        }
+        let facts = self.facts.get_mut(id)?;
+        facts.state = TaskState::Staging;
+        facts.healthy = None;
+        facts.ip = None;
+        facts.running_since_ms = None;
+        facts.stop_reason = None;
+        facts.probes = None;
+        facts.containers.clear();
+        facts.restarts = facts.restarts.saturating_add(1);
+        // All there was to say of its earlier run.
+        let old = self.unacknowledged.remove(id).unwrap_or_default();
+        let key = |(sequence, _)| StatusKey { task_id: id.clone(), sequence };
+        let old: Vec<StatusKey> = old.into_iter().map(key).collect();
+        let mut report = self.report(id, TaskState::Staging, News::default())?;
+        report.changes.extend(old.iter().cloned().map(Change::RemoveStatus));
+        report.superseded.extend(old);
+        Some(report)
     }
 
     /// Whether containers of a pod, or their health, are not as they were told last.
@@ -236,6 +281,17 @@ impl Book {
         let mut changes = vec![Change::RemoveFacts(id.clone())];
         changes.extend(keys.iter().cloned().map(Change::RemoveStatus));
         (keys, changes)
+    }
+}
+
+/// What there is to say of a task that its agent started again by itself.
+fn restarted(facts: &TaskFacts) -> String {
+    match facts.restarts {
+        0 => String::new(),
+        times => bounded(format!(
+            "started again here, {times}x, while no master could be reached; it had ended: {}",
+            facts.last_end
+        )),
     }
 }
 

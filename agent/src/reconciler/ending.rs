@@ -8,6 +8,9 @@ use bramble_core::model::{BYTES_PER_MIB, ContainerStatus, TaskSpec, TaskState};
 const SIGNAL_BASE: i32 = 128;
 const SIGNAL_MAX: i32 = 64;
 
+/// Told of tasks that must not run twice, once nobody could say that they may.
+pub const LEASE_OVER: &str = "stopped: no master could be reached to renew its lease";
+
 /// The last word on a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terminal {
@@ -45,6 +48,10 @@ pub fn judge(ending: &Ending, spec: &TaskSpec, stop_reason: Option<&str>) -> Ter
         Ending::Pod(ends) => return judge_pod(ends, spec, stop_reason),
         Ending::Exited(exit) => exit,
     };
+    if exit.lease_over {
+        let killed = Terminal::killed(stop_reason.unwrap_or(LEASE_OVER));
+        return Terminal { exit_code: Some(exit.code), ..killed };
+    }
     if exit.stopped {
         let message = stop_reason.map_or_else(|| exit_text(exit.code), str::to_string);
         return Terminal { exit_code: Some(exit.code), ..Terminal::killed(message) };
@@ -125,7 +132,13 @@ mod tests {
 
     #[test]
     fn endings_are_told_as_mesos_tells_them() {
-        let exit = |code| ExitRecord { code, oom: false, stopped: false, failure: None };
+        let exit = |code| ExitRecord {
+            code,
+            oom: false,
+            stopped: false,
+            failure: None,
+            lease_over: false,
+        };
         let stopped = |code| ExitRecord { stopped: true, ..exit(code) };
         let killed = TaskState::Killed;
         let failed = TaskState::Failed;

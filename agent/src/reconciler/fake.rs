@@ -35,6 +35,8 @@ pub(crate) struct MachineState {
     pub(crate) probed: BTreeSet<TaskId>,
     pub(crate) refuse_resize: Option<Refusal>,
     pub(crate) found: Vec<(TaskId, &'static str)>,
+    /// Until when each container may run.
+    pub(crate) leases: BTreeMap<TaskId, u64>,
 }
 
 #[derive(Clone, Default)]
@@ -95,6 +97,10 @@ impl Container for FakeContainer {
             Some(refusal) => Err(refusal),
             None => Ok(()),
         }
+    }
+
+    async fn renew(&self, until_ms: u64) {
+        self.machine.with(|state| state.leases.insert(self.id.clone(), until_ms));
     }
 
     async fn stop(&self, grace_ms: u64) {
@@ -213,7 +219,7 @@ impl Performer for Fake {
 }
 
 pub(crate) fn exited(code: i32, stopped: bool) -> ExitRecord {
-    ExitRecord { code, oom: false, stopped, failure: None }
+    ExitRecord { code, oom: false, stopped, failure: None, lease_over: false }
 }
 
 /// An agent on a machine, over a ledger in `directory`.
@@ -226,7 +232,19 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
+    /// An agent with a session: masters decide.
     pub(crate) async fn start(directory: &Path, machine: &Arc<Machine>, boot_id: &str) -> Agent {
+        let agent = Self::start_alone(directory, machine, boot_id).await;
+        agent.handle.led(true).await;
+        agent
+    }
+
+    /// An agent that has found no master yet.
+    pub(crate) async fn start_alone(
+        directory: &Path,
+        machine: &Arc<Machine>,
+        boot_id: &str,
+    ) -> Agent {
         let (ledger, contents) = Ledger::open(directory).unwrap();
         let fake = Arc::new(Fake(Arc::clone(machine)));
         let generation = contents.generation;

@@ -133,6 +133,18 @@ impl Reconciling {
         let _ = self.events.send(Event::Acknowledged(keys)).await;
     }
 
+    /// Say that a session with a leader began, or that it ended.
+    pub async fn led(&self, led: bool) {
+        // Without a reconciler nobody acts on it.
+        let _ = self.events.send(Event::Led(led)).await;
+    }
+
+    /// Tasks that need a lease may run until this moment (CLOCK_BOOTTIME, milliseconds).
+    pub async fn renew(&self, until_ms: u64) {
+        // As above; the executors keep what they were told.
+        let _ = self.events.send(Event::Lease(until_ms)).await;
+    }
+
     /// The cluster gave these volumes up, and no others.
     pub async fn give_up(&self, ids: BTreeSet<VolumeId>) {
         // Without a reconciler the next session orders it again.

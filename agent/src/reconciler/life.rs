@@ -9,11 +9,12 @@
 
 use super::book::News;
 use super::ending::{Terminal, judge};
-use super::performer::{Container, Performer};
+use super::performer::{Container, Performer, Refusal};
 use super::pod::task_ids;
 use super::watching::Watch;
 use super::{Event, TaskNews};
 use crate::checks::Resumed;
+use bramble_core::lease::may_begin;
 use bramble_core::model::{Assignment, SizeReport, TaskId, TaskSpec, Time};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -78,6 +79,8 @@ pub(super) struct Life<P: Performer> {
     pub assigned: watch::Receiver<Arc<Assignment>>,
     pub events: mpsc::Sender<Event>,
     pub gates: Arc<Gates>,
+    /// Until when it may run, should it need a lease.
+    pub lease: watch::Receiver<u64>,
 }
 
 impl<P: Performer> Life<P> {
@@ -106,6 +109,11 @@ impl<P: Performer> Life<P> {
                 self.run(container, resumed, sized, true).await
             }
             Origin::Created(container) => {
+                if !self.may_begin().await {
+                    container.stop(0).await;
+                    container.wait().await;
+                    return self.never_ran();
+                }
                 let Ok(permit) = self.gates.starts.acquire().await else {
                     return self.never_ran();
                 };
@@ -145,7 +153,35 @@ impl<P: Performer> Life<P> {
         }
     }
 
+    /// Wait until the task may begin to run, at once unless it needs a lease; false when it shall
+    /// stop instead.
+    async fn may_begin(&self) -> bool {
+        if !self.assignment.spec.alone.leased {
+            return true;
+        }
+        let mut lease = self.lease.clone();
+        let holds = |until: &u64| may_begin(*until, crate::clock::uptime_ms());
+        tokio::select! {
+            biased;
+            () = self.ordered() => false,
+            // The reconciler holds the other end for as long as this life.
+            held = lease.wait_for(holds) => held.is_ok(),
+        }
+    }
+
+    /// Let a container run, under the lease where it needs one.
+    async fn let_run(&self, container: &P::Container) -> Result<(), Refusal> {
+        if self.assignment.spec.alone.leased {
+            let until_ms = *self.lease.borrow();
+            container.renew(until_ms).await;
+        }
+        container.start().await
+    }
+
     async fn create(&self, image: P::Image) -> Terminal {
+        if !self.may_begin().await {
+            return self.never_ran();
+        }
         let permit = tokio::select! {
             biased;
             () = self.ordered() => return self.never_ran(),
@@ -162,7 +198,7 @@ impl<P: Performer> Life<P> {
             container.wait().await;
             return self.never_ran();
         }
-        if let Err(refusal) = container.start().await {
+        if let Err(refusal) = self.let_run(&container).await {
             return self.failed_to_start(container, refusal).await;
         }
         drop(permit);
@@ -172,7 +208,7 @@ impl<P: Performer> Life<P> {
     /// Start a container an earlier life of the agent had created. The permit is for the start
     /// only: kept for the container's life, it would keep others from ever starting.
     async fn start(&self, container: P::Container, permit: SemaphorePermit<'_>) -> Terminal {
-        let started = container.start().await;
+        let started = self.let_run(&container).await;
         drop(permit);
         match started {
             Ok(()) => self.running(container).await,
@@ -180,11 +216,7 @@ impl<P: Performer> Life<P> {
         }
     }
 
-    async fn failed_to_start(
-        &self,
-        container: P::Container,
-        refusal: super::performer::Refusal,
-    ) -> Terminal {
+    async fn failed_to_start(&self, container: P::Container, refusal: Refusal) -> Terminal {
         container.stop(0).await;
         let ending = container.wait().await;
         let Terminal { containers, .. } =
@@ -217,6 +249,9 @@ impl<P: Performer> Life<P> {
         if resize {
             assigned.mark_changed();
         }
+        let mut lease = self.lease.clone();
+        lease.mark_changed();
+        let leased = self.assignment.spec.alone.leased;
         let mut in_force = Arc::clone(&self.assignment);
         let mut ending = pin!(container.wait());
         let ending = loop {
@@ -230,6 +265,10 @@ impl<P: Performer> Life<P> {
                     }
                 }
                 news = watch.next() => self.tell(news).await,
+                Ok(()) = lease.changed(), if leased => {
+                    let until_ms = *lease.borrow_and_update();
+                    container.renew(until_ms).await;
+                }
                 Ok(()) = assigned.changed() => {
                     let wanted = assigned.borrow_and_update().clone();
                     if self.resize(&container, &wanted, &mut sized).await {

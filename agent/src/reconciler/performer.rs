@@ -68,6 +68,10 @@ pub trait Container: Send + Sync + 'static {
     /// Give it the limits of `spec` while it runs; those that hold already are no work.
     fn resize(&self, spec: &TaskSpec) -> impl Future<Output = Result<(), Refusal>> + Send;
 
+    /// Let it run until this moment (CLOCK_BOOTTIME, milliseconds) where it needs a lease; it ends
+    /// by itself then, whatever becomes of the agent.
+    fn renew(&self, until_ms: u64) -> impl Future<Output = ()> + Send;
+
     /// SIGTERM, then SIGKILL after the grace. A shorter grace replaces a longer one. What became
     /// of it is told by [`Container::wait`] alone.
     fn stop(&self, grace_ms: u64) -> impl Future<Output = ()> + Send;

@@ -27,6 +27,7 @@ pub fn member(pod: &Assignment, task: &PodTask) -> Assignment {
     let spec = TaskSpec {
         network: pod.spec.network.clone(),
         host_ports: pod.spec.host_ports.clone(),
+        alone: pod.spec.alone,
         ..task.spec.clone()
     };
     Assignment { task_id: task.task_id.clone(), spec, ..pod.clone() }
@@ -130,6 +131,11 @@ impl<C: Container> Pod<C> {
         join_all(stops).await;
     }
 
+    async fn renew(&self, until_ms: u64) {
+        let living = self.members.iter().filter_map(|member| member.container.as_ref());
+        join_all(living.map(|container| container.renew(until_ms))).await;
+    }
+
     async fn start(&self) -> Result<(), Refusal> {
         if let Some(at) = self.ends.borrow().culprit {
             let name = &self.members[at].name;
@@ -191,6 +197,13 @@ impl<C: Container> Container for Whole<C> {
         match self {
             Whole::One(container) => container.resize(spec).await,
             Whole::Pod(pod) => pod.resize(spec).await,
+        }
+    }
+
+    async fn renew(&self, until_ms: u64) {
+        match self {
+            Whole::One(container) => container.renew(until_ms).await,
+            Whole::Pod(pod) => pod.renew(until_ms).await,
         }
     }
 

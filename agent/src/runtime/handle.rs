@@ -5,14 +5,15 @@ use super::RuntimeError;
 use super::process;
 use bramble_protocol::codec::{self, FRAME_HEAD_BYTES};
 use bramble_protocol::executor::{
-    EXIT_FILE, ExitRecord, FromExecutor, PID_FILE, ProcessKey, SOCKET_FILE, ToExecutor,
+    EXIT_FILE, ExecutorSpec, ExitRecord, FromExecutor, PID_FILE, ProcessKey, SOCKET_FILE,
+    SPEC_FILE, ToExecutor,
 };
 use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -59,6 +60,9 @@ pub struct TaskHandle {
     executor: Option<ProcessKey>,
     writer: Arc<Mutex<OwnedWriteHalf>>,
     seen: watch::Receiver<Seen>,
+    dir: PathBuf,
+    /// Read from its specification when that is first asked.
+    leased: OnceLock<bool>,
 }
 
 impl TaskHandle {
@@ -92,6 +96,18 @@ impl TaskHandle {
             },
             _ => Err(RuntimeError::ExecutorDied),
         }
+    }
+
+    /// Let a task that needs a lease run until this moment of CLOCK_BOOTTIME. An executor that knows
+    /// of no lease is told nothing.
+    ///
+    /// # Errors
+    /// The executor cannot be written to.
+    pub async fn renew(&self, until_ms: u64) -> Result<(), RuntimeError> {
+        let leased = self.leased.get_or_init(|| {
+            read_file(&self.dir.join(SPEC_FILE)).is_some_and(|spec: ExecutorSpec| spec.leased)
+        });
+        if *leased { self.send(&ToExecutor::Lease { until_ms }).await } else { Ok(()) }
     }
 
     /// Ask the task to end within `grace_ms`; a shorter grace replaces a longer one. Asking a task
@@ -170,7 +186,8 @@ pub(super) async fn connect(dir: &Path) -> Result<Greeting, RuntimeError> {
     let writer = Arc::new(Mutex::new(writer));
     let (tell, seen) = watch::channel(Seen::Alive(phase));
     tokio::spawn(follow(dir.to_path_buf(), reader, writer.clone(), tell));
-    Ok(Greeting::Alive(TaskHandle { init, executor: key, writer, seen }))
+    let (dir, leased) = (dir.to_path_buf(), OnceLock::new());
+    Ok(Greeting::Alive(TaskHandle { init, executor: key, writer, seen, dir, leased }))
 }
 
 /// Resolve once the process is gone; without a key, never.
@@ -227,7 +244,7 @@ async fn follow(
 }
 
 fn failed(message: String) -> ExitRecord {
-    ExitRecord { code: 128, oom: false, stopped: false, failure: Some(message) }
+    ExitRecord { code: 128, oom: false, stopped: false, failure: Some(message), lease_over: false }
 }
 
 enum Closed {

@@ -349,6 +349,7 @@ impl Shared {
             network_of: launch.pod.network_of,
             secrets: !launch.secrets.is_empty(),
             volumes: launch.volumes.values().map(|directory| text(directory)).collect(),
+            leased: task.alone.leased,
         };
         let bytes = codec::to_bytes(&spec).map_err(RuntimeError::Frame)?;
         let path = dir.join(SPEC_FILE);

@@ -1,6 +1,7 @@
 //! A session over any pair of byte streams, for the simulation.
 
 use super::{SessionError, speak};
+use crate::images::Exchange;
 use crate::reconciler::Reconciling;
 use bramble_core::model::Agent;
 use bramble_protocol::net::Directory;
@@ -20,5 +21,9 @@ pub async fn converse(
 ) -> Result<(), SessionError> {
     speak::greet(agent, &mut send, &mut receive).await?;
     welcomed();
-    speak::speak(agent, reconciling, directory, send, receive).await
+    reconciling.led(true).await;
+    // Nobody has images here.
+    let images = Exchange::default();
+    let heard = speak::Heard { reconciling, directory, images: &images };
+    speak::speak(agent, heard, send, receive).await
 }

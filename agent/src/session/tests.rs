@@ -34,12 +34,18 @@ struct Leader {
 
 impl Leader {
     fn of(agent: &FakeAgent) -> Leader {
+        Self::of_images(agent, Arc::default())
+    }
+
+    fn of_images(agent: &FakeAgent, images: Arc<Exchange>) -> Leader {
         let (ours, theirs) = duplex(PIPE_BYTES);
         let (receive, send) = split(ours);
         let reconciling = agent.handle.clone();
         let speaking = tokio::spawn(async move {
             let (receive, send) = split(theirs);
-            speak(&record(), &reconciling, &Directory::default(), send, receive).await
+            let directory = Directory::default();
+            let heard = Heard { reconciling: &reconciling, directory: &directory, images: &images };
+            speak(&record(), heard, send, receive).await
         });
         Leader { send, receive, speaking }
     }
@@ -191,6 +197,59 @@ async fn that_volumes_are_gone_is_told_on_every_session_that_orders_it() {
             );
         }
     }
+    agent.leave().await;
+}
+
+#[tokio::test]
+async fn a_lease_is_asked_for_where_a_task_needs_one_and_lasts_no_longer_than_it_may() {
+    let directory = tempfile::tempdir().unwrap();
+    let machine: Arc<crate::reconciler::fake::Machine> = Arc::default();
+    let agent = FakeAgent::start(directory.path(), &machine, "boot").await;
+    let mut leader = Leader::of(&agent);
+    leader.say(set(1, None, vec![assignment("plain", true)])).await;
+    leader.status(TaskState::Running).await;
+    let mut task = assignment("a", true);
+    task.spec.alone.leased = true;
+    leader.say(set(2, Some(1), vec![task])).await;
+    let asked = |said| match said {
+        ToMaster::Renew { asked_ms } => Some(asked_ms),
+        _ => None,
+    };
+    let first = leader.hear_until(asked).await;
+    // Asked again, answered or not.
+    let second = leader.hear_until(asked).await;
+    assert!(first < second && second <= uptime_ms());
+    // An answer counts from when it was asked for, and never for more than a lease.
+    leader.say(ToAgent::Lease { asked_ms: second, ttl_ms: u64::MAX }).await;
+    leader.status(TaskState::Running).await;
+    let until = |id: &str| machine.with(|state| state.leases.get(&TaskId::new(id)).copied());
+    assert_eq!((until("a"), until("plain")), (Some(second + LEASE_MS), None));
+    leader.say(ToAgent::Lease { asked_ms: u64::MAX, ttl_ms: LEASE_MS }).await;
+    let renewed = |state: &crate::reconciler::fake::MachineState| {
+        state.leases.get(&TaskId::new("a")).is_some_and(|until| *until > second + LEASE_MS)
+    };
+    within(machine.until(renewed)).await;
+    assert!(until("a").is_some_and(|until| until <= uptime_ms() + LEASE_MS));
+}
+
+#[tokio::test]
+async fn images_are_asked_for_on_the_session_and_answers_find_who_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let agent = FakeAgent::start(directory.path(), &Arc::default(), "boot").await;
+    let images: Arc<Exchange> = Arc::default();
+    let mut leader = Leader::of_images(&agent, Arc::clone(&images));
+    leader.offer_at(0).await;
+    let asking = images.who_holds("x:1".into(), None);
+    let answering = async {
+        let inquiry = leader.hear_until(|said| match said {
+            ToMaster::WhoHolds { inquiry, reference, .. } if reference == "x:1" => Some(inquiry),
+            _ => None,
+        });
+        let inquiry = inquiry.await;
+        leader.say(ToAgent::Holders { inquiry, holders: vec![] }).await;
+    };
+    let (answer, ()) = tokio::join!(asking, answering);
+    assert_eq!(answer, Some(vec![]));
     agent.leave().await;
 }
 

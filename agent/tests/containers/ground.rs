@@ -219,6 +219,7 @@ fn assignment(id: &str, command: TaskCommand, image: Option<TaskImage>) -> Assig
             local_volumes: Vec::new(),
             pod: Vec::new(),
             secrets: Vec::new(),
+            alone: <_>::default(),
         },
         run: true,
     }

@@ -1,20 +1,20 @@
 //! A leader that does what the test says: welcomes, assigns, hears, opens streams.
 
 use super::parts::{Outcome, Parts, text};
-use bramble_agent::Leader as At;
 use bramble_core::model::{Assignment, TaskId, TaskState, TaskStatus};
 use bramble_protocol::message::{
     AssignmentSet, StatusKey, StreamReply, StreamRequest, ToAgent, ToMaster,
 };
 use bramble_protocol::net::{Endpoint, Link, read_frame, write_frame};
 use quinn::{RecvStream, SendStream};
+use std::net::SocketAddr;
 
 /// Largest log that is read.
 const LOG_BYTES_MAX: usize = 1 << 20;
 
 pub struct Leader {
     endpoint: Endpoint,
-    at: At,
+    at: SocketAddr,
 }
 
 impl Leader {
@@ -22,11 +22,11 @@ impl Leader {
         let local = ([127, 0, 0, 1], 0).into();
         let endpoint = Endpoint::bind(local, Some(parts.master.clone())).map_err(text)?;
         let address = endpoint.local_addr().map_err(text)?;
-        Ok(Leader { endpoint, at: At { node_id: Some(parts.master.key.node_id()), address } })
+        Ok(Leader { endpoint, at: address })
     }
 
-    pub fn at(&self) -> Outcome<At> {
-        Ok(self.at.clone())
+    pub fn at(&self) -> Outcome<SocketAddr> {
+        Ok(self.at)
     }
 
     /// Take the next session up to its welcome.
@@ -111,6 +111,7 @@ impl Standing {
                 self.heard.extend(statuses);
                 Ok(None)
             }
+            Some(ToMaster::Images(_)) => Ok(None),
             Some(ToMaster::Offer(offer)) => Ok(Some(offer.generation)),
             other => Err(format!("the agent said {other:?}")),
         }

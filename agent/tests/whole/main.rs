@@ -7,18 +7,18 @@ mod leader;
 mod parts;
 mod pods;
 
-use bramble_agent::{Agent, Leader as At};
+use bramble_agent::Agent;
 use bramble_core::model::{TaskState, TaskStatus};
 use bramble_protocol::message::{ExecOutput, LoadProgress, StreamRequest};
-use bramble_protocol::net::{Endpoint, read_frame};
+use bramble_protocol::net::{Directory, Endpoint, Links, read_frame};
 use leader::{Leader, Standing};
 use parts::{Outcome, Parts, bridge_task, command_task, text};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const NAMES: [&str; 2] = ["an_agent_serves_survives_and_goes_down", pods::NAME];
@@ -84,19 +84,20 @@ struct Serving {
     handle: bramble_agent::AgentHandle,
     leave: CancellationToken,
     task: tokio::task::JoinHandle<()>,
-    _leaders: watch::Sender<Vec<At>>,
 }
 
 impl Serving {
-    async fn begin(parts: &Parts, at: At) -> Outcome<Serving> {
+    async fn begin(parts: &Parts, at: SocketAddr) -> Outcome<Serving> {
         let local = ([127, 0, 0, 1], 0).into();
         let endpoint = Endpoint::bind(local, Some(parts.agent.clone())).map_err(text)?;
         let agent = Agent::open(parts.config(), &parts.agent.key).await.map_err(text)?;
         let handle = agent.handle();
         let leave = CancellationToken::new();
-        let (leaders, named) = watch::channel(vec![at]);
-        let task = tokio::spawn(agent.serve(Arc::new(endpoint), named, leave.clone()));
-        Ok(Serving { handle, leave, task, _leaders: leaders })
+        let (endpoint, directory) = (Arc::new(endpoint), Arc::new(Directory::default()));
+        directory.seed(at);
+        let links = Arc::new(Links::new(Arc::clone(&endpoint), directory));
+        let task = tokio::spawn(agent.serve(endpoint, links, leave.clone()));
+        Ok(Serving { handle, leave, task })
     }
 
     /// As Ctrl-C does: containers run on.

@@ -189,6 +189,7 @@ pub fn command_task(id: &str, line: &str) -> Assignment {
             local_volumes: Vec::new(),
             pod: Vec::new(),
             secrets: Vec::new(),
+            alone: <_>::default(),
         },
         run: true,
     }

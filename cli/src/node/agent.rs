@@ -6,7 +6,7 @@ use crate::output::tell;
 use anyhow::Result;
 use bramble_agent::config::LOG_BYTES_MAX;
 use bramble_agent::{Agent, AgentConfig, AgentHandle};
-use bramble_protocol::net::{Directory, Endpoint, Identity};
+use bramble_protocol::net::{Endpoint, Identity, Links};
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -32,13 +32,18 @@ impl AgentPart {
         config: &NodeConfig,
         identity: &Identity,
         endpoint: Arc<Endpoint>,
-        directory: Arc<Directory>,
+        links: Arc<Links>,
     ) -> Result<Self> {
         let opened = Agent::open(agent_config(config)?, &identity.key).await?;
         let leave = CancellationToken::new();
         let handle = opened.handle();
-        let serving = tokio::spawn(opened.serve(endpoint, directory, leave.clone()));
+        let serving = tokio::spawn(opened.serve(endpoint, links, leave.clone()));
         Ok(Self { handle, leave, serving })
+    }
+
+    /// Reaches the agent while it runs.
+    pub fn handle(&self) -> AgentHandle {
+        self.handle.clone()
     }
 
     /// End the agent. Apps keep running, unless `bramble down` has left its order.
@@ -47,13 +52,16 @@ impl AgentPart {
         if down && let Err(error) = self.handle.stop_all().await {
             tracing::error!(%error, "not every app was stopped");
         }
-        let tasks = self.handle.running();
+        let (tasks, leases) = (self.handle.running(), self.handle.has_leases());
         self.leave.cancel();
         if let Err(error) = self.serving.await {
             tracing::error!(%error, "the agent ended with a panic");
         }
         if !down {
             tell(&super::banner::left_running(tasks));
+            if leases {
+                tell(&super::banner::left_leased());
+            }
         }
     }
 }

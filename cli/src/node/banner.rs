@@ -58,3 +58,12 @@ pub fn left_running(tasks: usize) -> String {
         ),
     }
 }
+
+/// What a stopped node says besides where some of its tasks must not run unseen.
+pub fn left_leased() -> String {
+    let seconds = bramble_core::lease::LEASE_MS / 1000;
+    format!(
+        "but apps with volumes and those with MARATHON_SINGLE_INSTANCE_APP end in {seconds} s, \
+         unless it is back by then\n"
+    )
+}

@@ -15,6 +15,7 @@ pub use offline::{Restore, recover, restore};
 use crate::config::NodeConfig;
 use agent::AgentPart;
 use anyhow::{Context, Result};
+use bramble_agent::AgentHandle;
 use bramble_core::model::NodeRole;
 use bramble_master::api::{self, ApiConfig};
 use bramble_master::artifacts::Artifacts;
@@ -24,7 +25,7 @@ use finder::Finder;
 use levels::Levels;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Threads of a node's runtime: enough to keep two cores busy, few enough to stay small.
@@ -87,20 +88,25 @@ pub async fn run(config: NodeConfig, role: NodeRole, levels: Arc<Levels>) -> Res
                 api,
                 listeners,
                 endpoint: endpoint.clone(),
-                links,
+                links: links.clone(),
                 keys,
                 levels,
                 agent_timeout: config.agent_timeout,
+                rebalance: config.rebalance,
                 voter_grace: config.voter_grace,
             };
             Some(Arc::new(Master::start(config).await?))
         }
     };
-    let answering = tokio::spawn(answer(endpoint.clone(), master.clone()));
+    let agents = Arc::new(OnceLock::new());
+    let answering = tokio::spawn(answer(endpoint.clone(), master.clone(), agents.clone()));
     let agent = match role {
         NodeRole::Master => None,
         NodeRole::Full | NodeRole::Agent => {
-            Some(AgentPart::start(&config, &identity, endpoint.clone(), directory).await?)
+            let agent = AgentPart::start(&config, &identity, endpoint.clone(), links).await?;
+            // Set once, here.
+            let _ = agents.set(agent.handle());
+            Some(agent)
         }
     };
     let announced = finder.announce(announcement).await;
@@ -129,9 +135,22 @@ pub async fn run(config: NodeConfig, role: NodeRole, levels: Arc<Levels>) -> Res
 }
 
 /// Answer every link that somebody dials, each by the part of the node that it is for.
-async fn answer(endpoint: Arc<Endpoint>, master: Option<Arc<Master>>) {
+/// The agent's comes later than the rest: it takes over its tasks first.
+async fn answer(
+    endpoint: Arc<Endpoint>,
+    master: Option<Arc<Master>>,
+    agent: Arc<OnceLock<AgentHandle>>,
+) {
     while let Some(link) = endpoint.accept().await {
         match (&master, link.alpn) {
+            (_, Alpn::Peer) if agent.get().is_some() => {
+                let agent = agent.get().cloned();
+                tokio::spawn(async move {
+                    if let Some(agent) = agent {
+                        agent.serve_peer(link).await;
+                    }
+                });
+            }
             (Some(master), Alpn::Agent | Alpn::Raft | Alpn::Join | Alpn::Api) => {
                 master.answer(link).await;
             }

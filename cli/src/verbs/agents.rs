@@ -105,7 +105,7 @@ fn told(agents: &[AgentView]) -> String {
         table.row(vec![
             agent.name.clone(),
             agent.id.chars().take(ID_CHARS).collect(),
-            if agent.connected { "connected" } else { "away" }.into(),
+            state(agent),
             used(agent.used.cpus, agent.total.cpus),
             used(agent.used.mem, agent.total.mem),
             used(agent.used.disk, agent.total.disk),
@@ -115,6 +115,16 @@ fn told(agents: &[AgentView]) -> String {
         ]);
     }
     table.render()
+}
+
+/// Whether an agent is here, and whether it is drained.
+pub(super) fn state(agent: &AgentView) -> String {
+    match (agent.connected, agent.drain.as_deref()) {
+        (true, None) => "connected".into(),
+        (true, Some(drain)) => drain.to_uppercase(),
+        (false, None) => "away".into(),
+        (false, Some(drain)) => format!("away,{}", drain.to_uppercase()),
+    }
 }
 
 /// Characters of an id that are shown; enough to name it.
@@ -147,7 +157,18 @@ mod tests {
             ports: vec![],
             attributes: [("a", "1"), ("rack", "r1")].map(|(k, v)| (k.into(), v.into())).into(),
             roles: vec!["gpu".into()],
+            drain: None,
         };
+        for (connected, drain, expected) in [
+            (true, None, "connected"),
+            (true, Some("draining"), "DRAINING"),
+            (true, Some("drained"), "DRAINED"),
+            (false, None, "away"),
+            (false, Some("drained"), "away,DRAINED"),
+        ] {
+            let drain = drain.map(str::to_string);
+            assert_eq!(state(&AgentView { connected, drain, ..agent.clone() }), expected);
+        }
         let text = told(&[agent]);
         let row = text.lines().nth(1).expect("a row");
         let cells: Vec<&str> = row.split_whitespace().collect();

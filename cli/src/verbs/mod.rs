@@ -4,6 +4,7 @@ mod agents;
 mod apps;
 mod backup;
 mod deploy;
+mod drain;
 mod exec;
 mod images;
 mod logs;
@@ -80,6 +81,10 @@ pub enum Verb {
     Images,
     /// List agents, or set their attributes and roles
     Agents(agents::AgentsArgs),
+    /// Give an agent no tasks any more, and move those it has to others as their apps allow
+    Drain(drain::DrainArgs),
+    /// Open a drained agent again
+    Undrain(drain::UndrainArgs),
     /// Show the cluster in a few lines
     Status,
     /// Put, list and remove secrets
@@ -115,6 +120,8 @@ pub async fn run(common: &Common, verb: Verb) -> Result<u8> {
         Verb::Load(args) => images::load(&client, common, args).await,
         Verb::Images => images::list(&client, common).await,
         Verb::Agents(args) => agents::run(&client, common, args).await,
+        Verb::Drain(args) => drain::drain(&client, common, args).await,
+        Verb::Undrain(args) => drain::undrain(&client, common, args).await,
         Verb::Status => status::run(&client, common).await,
         Verb::Secret(args) => secret::run(&client, common, args).await,
         Verb::Volume(args) => volumes::run(&client, common, args).await,

@@ -1,12 +1,12 @@
 //! `status` and `token`.
 
-use super::agents::used;
+use super::agents::{state, used};
 use super::{Common, rollouts};
 use crate::client::Client;
 use crate::output::{print, print_json};
 use crate::table::{Table, age};
 use anyhow::{Context, Result};
-use bramble_protocol::native::{AgentView, Status, Token};
+use bramble_protocol::native::{Status, Token};
 use serde_json::Value;
 
 pub async fn run(client: &Client, common: &Common) -> Result<u8> {
@@ -33,7 +33,7 @@ pub async fn run(client: &Client, common: &Common) -> Result<u8> {
     for agent in &status.agents {
         table.row(vec![
             agent.name.clone(),
-            state(agent).into(),
+            state(agent),
             used(agent.used.cpus, agent.total.cpus),
             used(agent.used.mem, agent.total.mem),
             used(agent.used.disk, agent.total.disk),
@@ -48,10 +48,6 @@ pub async fn run(client: &Client, common: &Common) -> Result<u8> {
     }
     print(&text)?;
     Ok(0)
-}
-
-fn state(agent: &AgentView) -> &'static str {
-    if agent.connected { "connected" } else { "away" }
 }
 
 pub async fn token(client: &Client, common: &Common) -> Result<u8> {

@@ -85,7 +85,8 @@ fn against_second_set(app: &App, asked: &Asked) -> Option<String> {
     })
 }
 
-fn duration_ms(text: &str) -> Result<u64, String> {
+/// Read a time as labels give it, in milliseconds.
+pub(crate) fn duration_ms(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let unit_ms = match unit {

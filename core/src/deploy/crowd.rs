@@ -1,6 +1,7 @@
 //! An app's instances, sorted by what the deployer asks about them.
 
 use super::Moves;
+use super::select::stands_well;
 use crate::model::{App, AppId, Goal, Instance, InstanceId, State};
 
 #[derive(Clone)]
@@ -13,6 +14,8 @@ pub(super) struct Crowd<'a> {
     pub old: Vec<&'a Instance>,
     /// Told to stop, not gone or parked yet.
     pub stopping: u32,
+    /// Those among them that may not be where they are: most were told to because of it.
+    pub leaving: u32,
     /// Wanted, but away for so long that they do not count.
     inactive: Vec<&'a Instance>,
     /// At rest with their volumes.
@@ -30,6 +33,7 @@ impl<'a> Crowd<'a> {
             new: vec![],
             old: vec![],
             stopping: 0,
+            leaving: 0,
             inactive: vec![],
             parked: vec![],
             ready: vec![],
@@ -41,6 +45,7 @@ impl<'a> Crowd<'a> {
             }
             if instance.goal != Goal::Running {
                 crowd.stopping += 1;
+                crowd.leaving += u32::from(!stands_well(instance));
                 continue;
             }
             if state.is_inactive(&instance.id) {

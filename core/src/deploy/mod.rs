@@ -6,11 +6,13 @@
 mod asked;
 mod away;
 mod crowd;
+mod drain;
 mod keep;
 mod layers;
 mod moving;
 mod plan;
 mod progress;
+mod rebalance;
 mod resize;
 mod restart;
 mod review;
@@ -20,12 +22,18 @@ mod staged;
 mod stuck;
 mod upgrade;
 
+pub(crate) use asked::duration_ms;
 pub use asked::{Asked, BadLabel, asked};
 pub use away::{absences, next_absence};
+pub use drain::{Left, Stay, left};
 pub use keep::keep;
 pub use layers::is_cyclic;
 pub use plan::{plan, plan_with_restarts};
 pub use progress::{Progress, Set, Stage, progress};
+pub use rebalance::{
+    REBALANCE_AFTER_MS, REBALANCE_FOR_MS, REBALANCE_MOVE_MS, REBALANCE_MOVES_MAX,
+    REBALANCE_PAUSE_MS, end_rebalance, next_rebalance, rebalance,
+};
 pub use review::{give_up, next_deadline};
 pub(crate) use review::{overdue, review};
 pub use stuck::{LAUNCH_TIMEOUT_MS, next_stuck, stuck};
@@ -151,7 +159,7 @@ fn keep_finished(deployment: &Deployment, state: &State, ids: &mut dyn IdSource)
         if to_come.contains(id) {
             continue;
         }
-        commands.extend(to_commands(id, keep::moves(state, id), ids));
+        commands.extend(to_commands(id, keep::behind(state, id), ids));
     }
     commands
 }

@@ -6,7 +6,7 @@
 
 use super::Moves;
 use super::crowd::{Crowd, count};
-use super::select::age_order;
+use super::select::{age_order, stands_well};
 use super::upgrade::Bounds;
 use crate::model::{App, Instance, InstanceId};
 
@@ -37,7 +37,8 @@ pub(super) fn moves(app: &App, crowd: &Crowd<'_>) -> Moves {
     Moves { add, stop, done, ..Moves::default() }
 }
 
-/// The `surplus` that go first: those that do not work, then as the app selects.
+/// The `surplus` that go first: those that do not work, then those that may not be where they are,
+/// then as the app selects.
 pub(super) fn worst<'a>(
     app: &App,
     crowd: &Crowd<'_>,
@@ -45,7 +46,7 @@ pub(super) fn worst<'a>(
     surplus: u32,
 ) -> impl Iterator<Item = InstanceId> + use<'a> {
     let mut order = instances.to_vec();
-    order.sort_by_key(|i| (crowd.is_ready(i), age_order(app, i), &i.id));
+    order.sort_by_key(|i| (crowd.is_ready(i), stands_well(i), age_order(app, i), &i.id));
     order.truncate(surplus as usize);
     order.into_iter().map(|i| i.id.clone())
 }

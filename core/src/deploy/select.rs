@@ -6,8 +6,8 @@ use crate::place::field_value;
 use std::collections::BTreeMap;
 
 /// Choose `surplus` instances: those without a task first, then unreachable, staging, starting,
-/// running; old configurations before the current; within these so that the groups of GROUP_BY stay even; the
-/// rest as the app selects.
+/// running; old configurations before the current; those that may not be where they are before
+/// others; within these so that the groups of GROUP_BY stay even; the rest as the app selects.
 pub(super) fn choose_to_stop(
     state: &State,
     app: &App,
@@ -18,7 +18,7 @@ pub(super) fn choose_to_stop(
         return Vec::new();
     }
     let mut left: Vec<&Instance> = crowd.new.iter().chain(&crowd.old).copied().collect();
-    let rank = |i: &Instance| (progress(state, i), crowd.is_new(i));
+    let rank = |i: &Instance| (progress(state, i), crowd.is_new(i), stands_well(i));
     left.sort_by_key(|i| (rank(i), age_order(app, i), &i.id));
     let field = app.constraints.iter().find(|c| c.operator == Operator::GroupBy).map(|c| &c.field);
     let mut chosen = Vec::new();
@@ -59,6 +59,11 @@ fn progress(state: &State, instance: &Instance) -> u8 {
             _ => 4,
         },
     }
+}
+
+/// Whether an instance may stay where it is.
+pub(super) fn stands_well(instance: &Instance) -> bool {
+    instance.task.as_ref().is_none_or(|task| task.misplaced.is_none())
 }
 
 /// A number that is smaller for what the app's `killSelection` wants to go first.

@@ -1,8 +1,9 @@
 //! What users say of agents, and which tasks stand where they may not any more.
 
+use super::drain;
 use crate::command::Rejection;
 use crate::event::Event;
-use crate::model::{AGENT_SETTINGS_MAX, AgentChange, AgentId, InstanceId, State};
+use crate::model::{AGENT_SETTINGS_MAX, AgentChange, AgentId, Goal, InstanceId, State};
 use crate::place;
 
 /// Change the settings of an agent.
@@ -41,8 +42,8 @@ pub(super) fn change(
     Ok(vec![Event::AgentChanged { agent_id: agent_id.clone() }])
 }
 
-/// Note at every task of an agent whether it may still be there, by what its own version asks of
-/// an agent. How tasks stand to each other is not judged again: the one that came later is as
+/// Note at every task of an agent whether it may still be there: whether the agent is drained, else
+/// by what its own version asks of an agent. How tasks stand to each other is not judged again: the one that came later is as
 /// little to blame as the one before.
 pub(super) fn judge_places(state: &mut State, agent_id: &AgentId) {
     let ids: Vec<InstanceId> = state.tasks_on(agent_id).map(|(i, _)| i.id.clone()).collect();
@@ -51,13 +52,17 @@ pub(super) fn judge_places(state: &mut State, agent_id: &AgentId) {
     }
     let (attributes, roles) = (state.attributes_of(agent_id), state.roles_of(agent_id));
     let mut judge = place::Judge::new(attributes, roles);
+    let draining = state.is_draining(agent_id);
     let verdicts: Vec<(InstanceId, Option<String>)> = ids
         .into_iter()
         .filter_map(|id| {
-            let instance = state.instances.get(&id)?;
-            let host = &instance.task.as_ref()?.host;
-            let broken = judge.broken(state.assigned_app(instance)?, host);
-            Some((id, broken))
+            // One told to stop has its verdict: whether it counts while it does.
+            let instance = state.instances.get(&id).filter(|i| i.goal == Goal::Running)?;
+            let task = instance.task.as_ref()?;
+            let broken = || judge.broken(state.assigned_app(instance)?, &task.host);
+            let drained = draining.then(|| "its agent is drained".to_string());
+            let evened = || task.rebalanced.map(|_| drain::MOVES_TO_EVEN_OUT.to_string());
+            Some((id, drained.or_else(broken).or_else(evened)))
         })
         .collect();
     for (id, broken) in verdicts {

@@ -61,6 +61,9 @@ fn check(
     if !agent.reachable {
         return Err(RefusedAssignment::AgentUnreachable);
     }
+    if state.is_draining(&agent.id) {
+        return Err(RefusedAssignment::AgentDraining);
+    }
     if state.delay_of(instance).until > state.now {
         return Err(RefusedAssignment::Delayed);
     }

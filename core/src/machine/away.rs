@@ -1,6 +1,6 @@
 //! Agents leave and return, and what that means for their tasks.
 
-use super::instances;
+use super::{drain, instances};
 use crate::command::Rejection;
 use crate::event::Event;
 use crate::model::{AgentId, InstanceId, State};
@@ -22,8 +22,10 @@ pub(super) fn set_reachable(
     let mut events = vec![Event::AgentReachable { agent_id: agent_id.clone(), reachable }];
     if reachable {
         state.away.remove(agent_id);
+        drain::arrive(state, agent_id);
     } else {
         state.away.insert(agent_id.clone(), state.now);
+        state.arrived.remove(agent_id);
     }
     for id in state.ids_on(agent_id) {
         if reachable {

@@ -7,7 +7,7 @@ use crate::model::{BackoffStrategy, LaunchDelay, PPM, Time};
 /// The first delay is the initial one; each further failure multiplies it up to the maximum. A
 /// delay whose failure lies more than the maximum back is forgotten. Nothing else lowers it: a
 /// launch that merely succeeds says little about an app that dies after a minute.
-pub(super) fn after_failure(
+pub(crate) fn after_failure(
     earlier: LaunchDelay,
     strategy: &BackoffStrategy,
     now: Time,

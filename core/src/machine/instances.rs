@@ -100,13 +100,19 @@ fn parked(state: &State, app: &App, count: usize) -> Vec<InstanceId> {
 }
 
 /// How many instances an app may have that never were. One with volumes has at most `most` in
-/// all: those that still stop are woken when they have.
+/// all: those that still stop are woken when they have. What runs without volumes, of a version
+/// beside this one, holds no place of theirs.
 fn fresh_room(state: &State, app: &App, most: u32) -> usize {
     if !app.is_resident() {
         return usize::MAX;
     }
+    let record = state.apps.get(&app.id);
+    let volumes = |i: &Instance| {
+        let own = record.and_then(|record| record.at_version(i.assigned_version()));
+        own.is_none_or(App::is_resident)
+    };
     let counts = |i: &&Instance| match i.goal {
-        Goal::Running => true,
+        Goal::Running => volumes(i),
         Goal::Stopped => i.reservation.as_ref().is_some_and(|r| r.fits(app)),
         Goal::Decommissioned => false,
     };

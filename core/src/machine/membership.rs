@@ -1,6 +1,6 @@
 //! Who belongs to the cluster: founding, nodes, the join token, agents.
 
-use super::{agents, away};
+use super::{agents, away, drain};
 use crate::command::Rejection;
 use crate::event::Event;
 use crate::model::{Agent, Cluster, Node, NodeId, Sealed, State};
@@ -65,6 +65,9 @@ pub(super) fn register_agent(state: &mut State, agent: &Agent) -> Result<Vec<Eve
     let was_here = state.agents.get(&agent.id).is_none_or(|known| known.reachable);
     let known = Agent { reachable: was_here, ..agent.clone() };
     let earlier = state.agents.insert(agent.id.clone(), known);
+    if earlier.is_none() {
+        drain::arrive(state, &agent.id);
+    }
     if earlier.is_some_and(|earlier| earlier.attributes != agent.attributes) {
         agents::judge_places(state, &agent.id);
     }

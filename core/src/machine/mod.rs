@@ -11,6 +11,7 @@ mod backoff;
 mod callbacks;
 mod deployments;
 mod draft;
+mod drain;
 mod groups;
 mod instances;
 mod membership;
@@ -22,6 +23,7 @@ mod service_ports;
 mod status;
 
 pub use apps::preview;
+pub(crate) use backoff::after_failure;
 pub use callbacks::CALLBACKS_MAX;
 pub use deployments::DEPLOYMENTS_MAX;
 pub use secrets::{SECRETS_BYTES_MAX, SECRETS_MAX};
@@ -93,6 +95,10 @@ pub fn apply(state: &mut State, entry: &Entry) -> Result<Vec<Event>, Rejection> 
         }
         Command::ReviewRollouts { id } => rollouts::record(state, id),
         Command::Promote { id } => rollouts::promote(state, id),
+        Command::Drain { agent_id } => drain::drain(state, agent_id),
+        Command::Undrain { agent_id } => drain::undrain(state, agent_id),
+        Command::Rebalance { task_id } => Ok(drain::rebalance(state, task_id)),
+        Command::EndRebalance { task_ids } => Ok(drain::end_rebalance(state, task_ids)),
         Command::AddStable { app_id, ids } => instances::add_stable(state, app_id, ids),
     }
 }

@@ -4,7 +4,7 @@ use super::{backoff, instances, resize};
 use crate::event::Event;
 use crate::model::{
     AppId, BackoffStrategy, Goal, HealthCheck, HealthResult, Instance, InstanceId, State, Task,
-    TaskFailure, TaskState, TaskStatus, Time,
+    TaskContainer, TaskFailure, TaskState, TaskStatus, Time,
 };
 
 pub(super) fn record(state: &mut State, statuses: &[TaskStatus]) -> Vec<Event> {
@@ -100,6 +100,13 @@ fn update(task: &mut Task, status: &TaskStatus, now: Time) -> Vec<String> {
         task.started_at = Some(now);
     }
     let mut changed = Vec::new();
+    if status.restarts > task.restarts {
+        task.restarts = status.restarts;
+        for container in &mut task.containers {
+            let name = container.status.name.clone();
+            *container = TaskContainer::staging(&name, now);
+        }
+    }
     for told in &status.containers {
         let known = task.containers.iter_mut().find(|c| c.status.name == told.name);
         if known.is_some_and(|known| known.take(told, now)) {

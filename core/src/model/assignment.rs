@@ -1,8 +1,8 @@
 //! What an agent is told to run: everything it needs without asking back.
 
 use super::{
-    AppId, Check, Fetch, HealthCheck, InstanceId, LocalVolume, ReadinessCheck, Resources, TaskId,
-    TaskSecret, Time, Volume, VolumeMode,
+    AppId, BACKOFF_DEFAULT, BackoffStrategy, Check, Fetch, HealthCheck, InstanceId, LocalVolume,
+    ReadinessCheck, Resources, TaskId, TaskSecret, Time, Volume, VolumeMode,
 };
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,26 @@ pub struct TaskSpec {
     /// Secrets it gets besides `env` and `volumes`.
     #[serde(default)]
     pub secrets: Vec<TaskSecret>,
+    /// What its agent does with it by itself.
+    #[serde(default)]
+    pub alone: AlonePolicy,
+}
+
+/// What an agent does with a task while no master can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlonePolicy {
+    /// Delays between restarts of its own.
+    pub backoff: BackoffStrategy,
+    /// It must not run twice: it runs only while its agent holds a lease.
+    pub leased: bool,
+    /// Stop it after this long; `None` = keep it running.
+    pub stop_after_ms: Option<u64>,
+}
+
+impl Default for AlonePolicy {
+    fn default() -> Self {
+        Self { backoff: BACKOFF_DEFAULT, leased: false, stop_after_ms: None }
+    }
 }
 
 /// One container of a pod: a task beside the others, on the pod's network.

@@ -8,9 +8,13 @@ use super::{
     AgentId, App, Goal, Instance, InstanceId, LABEL_SINGLE_INSTANCE, State, Task, Time,
     UnreachableStrategy,
 };
+use crate::lease::surely_over;
 
 /// Name that Mesos has for the state of a task whose agent is away.
 pub const TASK_UNREACHABLE: &str = "TASK_UNREACHABLE";
+
+/// Label that says what an agent does with a task while no master can be reached.
+pub const LABEL_ON_PARTITION: &str = "BRAMBLE_ON_PARTITION";
 
 /// What an app bears of the absence of an instance's agent. `None` = for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +47,8 @@ impl State {
     /// What is borne of an instance's absence; `None` while its agent is here.
     ///
     /// One that must not run twice (a singleton, or one with volumes) never gets a second one beside
-    /// it: without word from its agent nobody knows that it has ended. A singleton is given up only
-    /// where its app says when; Marathon's 0/0, which stands where nothing was said, waits.
+    /// it. A singleton is given up once its lease is surely over, or later where its app says so; one
+    /// with volumes waits for the agent that has them.
     pub fn patience(&self, instance: &Instance) -> Option<Patience> {
         let task = instance.task.as_ref()?;
         let since = *self.away.get(&task.agent_id)?;
@@ -54,16 +58,16 @@ impl State {
             return Some(FOREVER);
         }
         let single = is_singleton(app);
-        if instance.goal != Goal::Running && !single {
+        let over = if single { surely_over(since) } else { since };
+        if instance.goal != Goal::Running {
             // Nobody wants it any more, and there is nobody to tell it.
-            return Some(now);
+            return Some(Patience { inactive: (!single).then_some(since), expunge: Some(over) });
         }
         Some(match app.unreachable {
             UnreachableStrategy::Disabled => FOREVER,
-            UnreachableStrategy::After { expunge_ms: 0, .. } if single => FOREVER,
             UnreachableStrategy::After { inactive_ms, expunge_ms } => Patience {
                 inactive: (!single).then_some(since.plus_ms(inactive_ms)),
-                expunge: Some(since.plus_ms(expunge_ms)),
+                expunge: Some(since.plus_ms(expunge_ms).max(over)),
             },
         })
     }

@@ -74,9 +74,15 @@ pub struct Task {
     /// Why it may not be any more where it is, in words.
     #[serde(default)]
     pub misplaced: Option<String>,
+    /// Since when it moves just to even out: nothing is wrong with where it is.
+    #[serde(default)]
+    pub rebalanced: Option<Time>,
     /// Of a pod: its containers, in definition order; empty for an app.
     #[serde(default)]
     pub containers: Vec<TaskContainer>,
+    /// How often its agent has started it again by itself, with no master to ask.
+    #[serde(default)]
+    pub restarts: u32,
 }
 
 impl Task {
@@ -98,12 +104,15 @@ impl Task {
             probes: TaskProbes::default(),
             resize: None,
             misplaced: None,
+            rebalanced: None,
             containers: Vec::new(),
+            restarts: 0,
         }
     }
 }
 
-/// One container of a pod, as the cluster knows it. Its state never goes back.
+/// One container of a pod, as the cluster knows it. Its state never goes back, but where its agent
+/// has started the whole pod again by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskContainer {
     /// The agent's last word of it.
@@ -203,6 +212,9 @@ pub struct TaskStatus {
     /// The size it runs under; `None` until it runs.
     #[serde(default)]
     pub size: Option<SizeReport>,
+    /// How often its agent has started it again by itself, with no master to ask.
+    #[serde(default)]
+    pub restarts: u32,
 }
 
 /// Where one container of a pod stands.

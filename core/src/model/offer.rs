@@ -1,6 +1,6 @@
 //! Offers and demands: what an agent has free now, and what wants to run. Never stored in Raft.
 
-use super::{AgentId, App, InstanceId, PortRange, Reservation, Resources};
+use super::{AgentId, App, Closed, InstanceId, PortRange, Reservation, Resources};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,10 +34,13 @@ pub struct Demand<'a> {
     pub app: &'a App,
     /// Where its volumes are; `None` before its first task, and for apps without volumes.
     pub reservation: Option<&'a Reservation>,
-    /// Agents of the app's tasks of the same or a later configuration, first placed first.
+    /// Agents of the app's tasks of the same or a later configuration that stand where they may,
+    /// first placed first.
     pub placed: Vec<TaskPlace>,
     /// Secrets that the app needs and the cluster does not have, by name.
     pub missing_secrets: Vec<String>,
+    /// Agents that take none of it whatever they have free.
+    pub closed: BTreeMap<AgentId, Closed>,
 }
 
 impl Demand<'_> {

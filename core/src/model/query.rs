@@ -221,6 +221,8 @@ impl State {
         waiting.sort_by_key(|(i, _)| (i.reservation.is_none(), i.since));
         let apps: BTreeSet<&AppId> = waiting.iter().map(|(i, _)| &i.app_id).collect();
         let places = self.places_of(&apps);
+        let closed: BTreeMap<&AppId, BTreeMap<AgentId, Closed>> =
+            apps.iter().map(|id| (*id, self.closed_to(id))).collect();
         let same_config = |app_id: &AppId, one: Time, other: Time| {
             self.apps.get(app_id).is_some_and(|record| record.same_config(one, other))
         };
@@ -231,6 +233,7 @@ impl State {
                 app,
                 reservation: instance.reservation.as_ref(),
                 missing_secrets: self.missing_secrets(app),
+                closed: closed.get(&instance.app_id).cloned().unwrap_or_default(),
                 placed: places
                     .get(&instance.app_id)
                     .into_iter()
@@ -246,13 +249,14 @@ impl State {
     /// follows the first one.
     ///
     /// Callers leave out tasks of other configurations, as Marathon does: else an app that is
-    /// UNIQUE per host could never be replaced on a cluster of one.
+    /// UNIQUE per host could never be replaced on a cluster of one. Tasks that move away are left
+    /// out for the same reason: groups that they keep even may be what their successors need.
     fn places_of(&self, apps: &BTreeSet<&AppId>) -> BTreeMap<&AppId, Vec<(Time, TaskPlace)>> {
         let mut tasks: Vec<(&Instance, &Task)> = self
             .instances
             .values()
             .filter(|i| apps.contains(&i.app_id) && !self.is_inactive(&i.id))
-            .filter_map(|i| Some((i, i.task.as_ref()?)))
+            .filter_map(|i| Some((i, i.task.as_ref().filter(|t| t.misplaced.is_none())?)))
             .collect();
         tasks.sort_by_key(|(_, t)| t.staged_at);
         let mut places: BTreeMap<&AppId, Vec<(Time, TaskPlace)>> = BTreeMap::new();

@@ -1,7 +1,7 @@
 //! The replicated state: what every master holds and a snapshot contains.
 
 use super::{
-    Agent, AgentId, AgentSettings, App, AppId, Cluster, DataKey, Deployment, DeploymentId,
+    Agent, AgentId, AgentSettings, App, AppId, Cluster, DataKey, Deployment, DeploymentId, Drain,
     GroupChangeRecord, GroupId, GroupRecord, Instance, InstanceId, Node, NodeId, SecretRecord,
     TaskFailure, Time, VolumeId,
 };
@@ -26,6 +26,15 @@ pub struct State {
     /// What users say of agents.
     #[serde(default)]
     pub agent_settings: BTreeMap<AgentId, AgentSettings>,
+    /// Agents that take no tasks any more, and whose tasks move away.
+    #[serde(default)]
+    pub draining: BTreeMap<AgentId, Drain>,
+    /// When agents came, returned, or were opened again: for a while, tasks move onto them.
+    #[serde(default)]
+    pub arrived: BTreeMap<AgentId, Time>,
+    /// When a task began to move last just to even out; 0 = none ever did.
+    #[serde(default)]
+    pub rebalanced_at: Time,
     pub apps: BTreeMap<AppId, AppRecord>,
     /// Apps already removed whose instances still stop. Answers never show them.
     #[serde(default)]

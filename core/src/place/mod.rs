@@ -13,13 +13,13 @@ mod reserved;
 pub use crate::command::Placed;
 pub(crate) use constraint::field_value;
 pub use outlook::{INSTANCES_CONSIDERED_MAX, Outlook, outlook, present};
-pub(crate) use paper::{Judge, has_room};
+pub(crate) use paper::{Judge, Paper};
 pub use ports::with_what_is_known;
 pub use reason::Reason;
 pub use reserved::without_reserved;
 
 use crate::model::{
-    AgentId, App, AppId, Demand, InstanceId, Offer, ROLE_ANY, Resources, TaskPlace, Time,
+    AgentId, App, AppId, Closed, Demand, InstanceId, Offer, ROLE_ANY, Resources, TaskPlace, Time,
 };
 use constraint::{Host, Rules, Tally};
 use ports::FreePorts;
@@ -186,6 +186,13 @@ fn reasons_against(
     reasons.extend(missing.map(|name| Reason::SecretMissing { name: name.clone() }));
     if let Some(kept) = demand.reservation.filter(|r| r.agent_id != open.offer.agent_id) {
         reasons.push(Reason::NoCorrespondingReservationFound { host: kept.host.clone() });
+    }
+    match demand.closed.get(&open.offer.agent_id) {
+        Some(Closed::Draining) => {
+            reasons.push(Reason::AgentMaintenance { host: open.offer.hostname.clone() });
+        }
+        Some(Closed::Leaving) => reasons.push(Reason::TaskLeaves),
+        None => {}
     }
     let (need, free) = (demand.need(), &open.free);
     if need.cpus_milli > free.cpus_milli {

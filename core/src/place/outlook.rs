@@ -61,10 +61,12 @@ fn considered(
     let mut outlook = Outlook { silent, wanted, ..Outlook::default() };
     give_back(&mut offers, &going);
     // Constraints look at tasks of this configuration alone, as the placer does.
-    let current: Vec<&Instance> = kept.iter().copied().filter(|i| state.is_current(i)).collect();
+    let moves = |i: &Instance| i.task.as_ref().is_some_and(|task| task.misplaced.is_some());
+    let current = kept.iter().copied().filter(|i| state.is_current(i) && !moves(i));
+    let current: Vec<&Instance> = current.collect();
     let placed = places(state, &current);
     let mut reservations = idle(state, app, &kept);
-    let missing = state.missing_secrets(app);
+    let (missing, closed) = (state.missing_secrets(app), state.closed_to(&app.id));
     let demands: Vec<Demand<'_>> = (0..outlook.wanted.min(INSTANCES_CONSIDERED_MAX))
         .map(|number| Demand {
             instance_id: InstanceId::compose(&app.id, &number.to_string()),
@@ -72,6 +74,7 @@ fn considered(
             reservation: reservations.next(),
             placed: placed.clone(),
             missing_secrets: missing.clone(),
+            closed: closed.clone(),
         })
         .collect();
     let offers = with_what_is_known(&without(state, &app.id, &kept), offers, &demands);

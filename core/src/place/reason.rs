@@ -21,7 +21,12 @@ pub enum Reason {
     NoCorrespondingReservationFound {
         host: String,
     },
-    AgentMaintenance,
+    /// The agent `host` is drained.
+    AgentMaintenance {
+        host: String,
+    },
+    /// Marathon has no name for it; it is a condition that does not hold for a while.
+    TaskLeaves,
     InsufficientCpus {
         need_milli: u64,
         free_milli: u64,
@@ -65,11 +70,11 @@ impl Reason {
     pub fn as_str(&self) -> &'static str {
         match self {
             Reason::UnfulfilledRole { .. } => "UnfulfilledRole",
-            Reason::UnfulfilledConstraint { .. } | Reason::SecretMissing { .. } => {
-                "UnfulfilledConstraint"
-            }
+            Reason::UnfulfilledConstraint { .. }
+            | Reason::SecretMissing { .. }
+            | Reason::TaskLeaves => "UnfulfilledConstraint",
             Reason::NoCorrespondingReservationFound { .. } => "NoCorrespondingReservationFound",
-            Reason::AgentMaintenance => "AgentMaintenance",
+            Reason::AgentMaintenance { .. } => "AgentMaintenance",
             Reason::InsufficientCpus { .. } => "InsufficientCpus",
             Reason::InsufficientMemory { .. } => "InsufficientMemory",
             Reason::InsufficientDisk { .. } => "InsufficientDisk",
@@ -90,7 +95,10 @@ impl Reason {
             Reason::NoCorrespondingReservationFound { host } => {
                 format!("the instance's volumes are on {host}")
             }
-            Reason::AgentMaintenance => "the agent is in maintenance".to_string(),
+            Reason::AgentMaintenance { .. } => {
+                "the agent is drained: it takes no tasks".to_string()
+            }
+            Reason::TaskLeaves => "a task of the app moves away from there".to_string(),
             Reason::InsufficientCpus { need_milli, free_milli } => {
                 short("cpus", *need_milli, *free_milli, 1000, "")
             }
@@ -128,7 +136,8 @@ impl Reason {
             Reason::NoCorrespondingReservationFound { host } => {
                 format!("bring {host} back, or give the data up: DELETE its tasks with wipe=true")
             }
-            Reason::AgentMaintenance => "end the agent's maintenance".to_string(),
+            Reason::AgentMaintenance { host } => format!("bramble undrain {host}"),
+            Reason::TaskLeaves => "wait until it has moved".to_string(),
             Reason::InsufficientCpus { need_milli, free_milli } => {
                 less("cpus", *need_milli, *free_milli, 1000, "")
             }
@@ -225,6 +234,11 @@ mod tests {
                 "constraint [rack LIKE r1] does not hold",
             ),
             (Reason::SecretMissing { name: "a/b".into() }, "secret 'a/b' does not exist"),
+            (
+                Reason::AgentMaintenance { host: "n1".into() },
+                "the agent is drained: it takes no tasks",
+            ),
+            (Reason::TaskLeaves, "a task of the app moves away from there"),
         ];
         for (reason, text) in cases {
             assert_eq!(reason.describe(), text);

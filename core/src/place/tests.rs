@@ -226,6 +226,7 @@ fn demands(apps: &[&'static App]) -> Vec<Demand<'static>> {
         reservation: None,
         placed: vec![],
         missing_secrets: vec![],
+        closed: <_>::default(),
     };
     apps.iter().enumerate().map(demand).collect()
 }

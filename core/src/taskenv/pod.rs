@@ -1,7 +1,7 @@
 //! How a pod reads as one task: what its containers share, and each container's own part
 //! (Marathon's contract, section 9).
 
-use super::{KILL_GRACE_DEFAULT_MS, common, limit, resource_variables, variable_name};
+use super::{KILL_GRACE_DEFAULT_MS, alone, common, limit, resource_variables, variable_name};
 use crate::model::{
     App, Check, CheckProbe, EnvValue, HealthCheck, HealthCheckKind, LocalVolume, Pod, PodCheck,
     PodContainer, PodHealthCheck, PodProbe, PodTask, PodVolume, Protocol, PublishedPort,
@@ -24,6 +24,7 @@ pub(super) fn spec(app: &App, pod: &Pod, kept: &[LocalVolume], task: &Task) -> T
         kill_grace_ms: grace.unwrap_or(KILL_GRACE_DEFAULT_MS),
         host_ports: task.ports.clone(),
         pod: containers,
+        alone: alone(app),
         ..blank()
     }
 }
@@ -56,6 +57,7 @@ fn blank() -> TaskSpec {
         local_volumes: Vec::new(),
         pod: Vec::new(),
         secrets: Vec::new(),
+        alone: <_>::default(),
     }
 }
 

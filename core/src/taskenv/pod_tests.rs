@@ -3,8 +3,8 @@
 use super::super::assignment;
 use super::*;
 use crate::model::{
-    AgentId, AppId, Assignment, BYTES_PER_MIB, Endpoint, Goal, Instance, InstanceId, Network,
-    PodCommand, PodExec, PodImage, Resources, SecretUse, TaskSecret, TaskState, Time, VolumeMode,
+    AgentId, AppId, Assignment, BYTES_PER_MIB, Endpoint, Instance, InstanceId, Network, PodCommand,
+    PodExec, PodImage, Resources, SecretUse, TaskSecret, Time, VolumeMode,
 };
 
 fn container_of(name: &str, endpoints: Vec<Endpoint>) -> PodContainer {

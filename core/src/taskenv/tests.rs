@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::{
     AppId, Container, DockerImage, InstanceId, Network, PortDefinition, PortMapping,
-    ResourceLimits, Resources, TaskState, Time,
+    ResourceLimits, Resources, Time,
 };
 
 fn base() -> App {

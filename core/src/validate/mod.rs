@@ -10,6 +10,7 @@ mod constraints;
 mod container;
 mod id;
 mod network;
+mod partition;
 mod pod;
 mod ports;
 mod rollout;
@@ -53,6 +54,7 @@ pub fn validate(app: &App) -> Vec<Violation> {
     constraints::check(app, &mut found);
     strategy::check(app, &mut found);
     rollout::check(app, &mut found);
+    partition::check(app, &mut found);
     found.0
 }
 

@@ -2,8 +2,8 @@
 //! these things have in a pod (Marathon's contract, section 9).
 
 use super::{
-    Violation, Violations, all_unique, command, constraints, container, is_name, network, rollout,
-    strategy, volume,
+    Violation, Violations, all_unique, command, constraints, container, is_name, network,
+    partition, rollout, strategy, volume,
 };
 use crate::model::{
     App, Endpoint, Limit, Pod, PodCommand, PodContainer, PodImage, PodProbe, PodVolume, Protocol,
@@ -41,6 +41,7 @@ pub(super) fn check(app: &App, pod: &Pod, found: &mut Violations) {
     network::check(app, &mut common);
     command::roles(app, &mut common);
     rollout::check(app, &mut common);
+    partition::check(app, &mut common);
     found.0.extend(common.0.into_iter().map(|mut violation| {
         let place = PLACES.iter().find(|(of_app, _)| violation.path.starts_with(of_app));
         if let Some((of_app, of_pod)) = place {

@@ -28,6 +28,8 @@ pub struct Bench {
     pub clock: u64,
     pub entries: Vec<Entry>,
     pub events: Vec<Event>,
+    /// Whether the deployer evens out.
+    pub evens: bool,
 }
 
 pub fn app(id: &str, instances: u32) -> App {
@@ -137,6 +139,7 @@ impl Bench {
             clock: 1_000_000,
             entries: Vec::new(),
             events: Vec::new(),
+            evens: false,
         }
     }
 
@@ -227,7 +230,15 @@ impl Bench {
             commands.extend(advance.commands);
         }
         commands.extend(deploy::stuck(&self.state, now));
-        commands.extend(deploy::absences(&self.state, self.state.now.max(Time(self.clock))));
+        commands.extend(deploy::absences(
+            &self.state,
+            self.state.now.max(Time(self.clock)),
+            &|_| true,
+        ));
+        commands.extend(deploy::end_rebalance(&self.state, now));
+        if self.evens {
+            commands.extend(deploy::rebalance(&self.state, now));
+        }
         commands.extend(deploy::keep(&self.state, &mut self.ids));
         commands
     }
@@ -322,6 +333,7 @@ impl Bench {
             probes: None,
             containers: Vec::new(),
             size: Some(SizeReport { version: instance.assigned_version(), refused }),
+            restarts: 0,
         };
         self.must(Command::RecordStatus { statuses: vec![status] });
     }

@@ -44,6 +44,11 @@ enum Step {
         agent: usize,
         reachable: bool,
     },
+    Drain {
+        agent: usize,
+        on: bool,
+    },
+    Rebalance(usize),
     Reset(usize),
     Back {
         nth: usize,
@@ -119,6 +124,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(nth, state, healthy, skip)| Step::Report { nth, state, healthy, skip }),
         1 => (0..AGENTS.len(), any::<bool>())
             .prop_map(|(agent, reachable)| Step::Reachable { agent, reachable }),
+        1 => (0..AGENTS.len(), any::<bool>()).prop_map(|(agent, on)| Step::Drain { agent, on }),
+        1 => n().prop_map(Step::Rebalance),
         1 => (0..APPS.len()).prop_map(Step::Reset),
         1 => (n(), 0..3u8).prop_map(|(nth, reason)| Step::Back { nth, reason }),
         1 => n().prop_map(Step::Review),
@@ -220,6 +227,16 @@ fn commands(bench: &mut Bench, step: &Step) -> Vec<Command> {
             let agent_id = AgentId::new(AGENTS[*agent]);
             Command::SetReachable { agent_id, reachable: *reachable }
         }
+        Step::Drain { agent, on: true } => {
+            Command::Drain { agent_id: AgentId::new(AGENTS[*agent]) }
+        }
+        Step::Drain { agent, on: false } => {
+            Command::Undrain { agent_id: AgentId::new(AGENTS[*agent]) }
+        }
+        Step::Rebalance(n) => {
+            let task = nth(state.instances.values().filter_map(|i| i.task.as_ref()), *n);
+            Command::Rebalance { task_id: task.map_or(TaskId::new("none"), |t| t.id.clone()) }
+        }
         Step::Reset(n) => Command::ResetDelay { app_id: id(*n) },
         Step::Back { nth, reason } => {
             let overdue = UndoReason::Overdue { app_id: id(0), after_ms: 60_000 };
@@ -268,6 +285,7 @@ fn status(state: &State, n: usize, to: u8, healthy: Option<bool>, skip: u32) -> 
         exit_code: None,
         probes: None,
         containers: Vec::new(),
+        restarts: 0,
         size: task.and_then(|t| t.resizing()).map(|resize| SizeReport {
             version: resize.version,
             refused: (skip == 2).then(|| "in use".into()),
@@ -450,7 +468,9 @@ proptest! {
         for name in ["n1", "n2"] {
             let mut large = agent(name, 1_000_000, 1_000_000);
             large.ports = vec![PortRange { begin: 20_000, end: 60_000 }];
+            let agent_id = large.id.clone();
             bench.must(Command::RegisterAgent { agent: large });
+            bench.must(Command::Undrain { agent_id });
         }
         rest(&mut bench)?;
         prop_assert!(bench.state.leaving.is_empty());

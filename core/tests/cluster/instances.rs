@@ -143,6 +143,7 @@ fn a_status_is_applied_once_and_never_goes_back() {
         probes: None,
         containers: Vec::new(),
         size: None,
+        restarts: 0,
     };
     let mut report = |s: TaskStatus| {
         bench.clock += 10;

@@ -147,6 +147,7 @@ proptest! {
                 reservation: None,
                 placed: if *app == 0 { earlier.clone() } else { vec![] },
                 missing_secrets: vec![],
+                closed: <_>::default(),
             })
             .collect();
         let placement = place(&offers, &demands, &Policy { port_seed });

@@ -7,6 +7,16 @@ use bramble_core::model::*;
 use bramble_core::taskenv;
 
 fn report(bench: &mut Bench, id: &InstanceId, states: [TaskState; 2]) -> Vec<Event> {
+    report_of(bench, id, 0, states)
+}
+
+/// What an agent says of a pod that it has started again by itself this often.
+fn report_of(
+    bench: &mut Bench,
+    id: &InstanceId,
+    restarts: u32,
+    states: [TaskState; 2],
+) -> Vec<Event> {
     let task = bench.state.instances[id].task.clone().expect("it has a task");
     let container = |(name, state): (&str, TaskState)| ContainerStatus {
         name: name.into(),
@@ -27,6 +37,7 @@ fn report(bench: &mut Bench, id: &InstanceId, states: [TaskState; 2]) -> Vec<Eve
         probes: None,
         containers: [("one", one), ("two", two), ("stranger", one)].map(container).into(),
         size: None,
+        restarts,
     };
     bench.must(Command::RecordStatus { statuses: vec![status] })
 }
@@ -60,6 +71,17 @@ fn containers_have_states_of_their_own() {
     report(&mut bench, &id, [Finished, Starting]);
     assert_eq!(seen(&bench), [(Finished, placed + 30), (Running, placed + 20)]);
     assert_eq!(bench.instances("/p").len(), 1, "one that is done leaves the others be");
+    // Its agent had nobody to ask and has started all of it again: the same task, other containers.
+    bench.clock += 10;
+    let task = bench.state.instances[&id].task.clone().expect("it has a task");
+    report_of(&mut bench, &id, 1, [Running, Starting]);
+    assert_eq!(seen(&bench), [(Running, placed + 40), (Starting, placed + 40)]);
+    let again = bench.state.instances[&id].task.clone().expect("it has a task");
+    assert_eq!((&again.id, again.state), (&task.id, Running), "the task itself never goes back");
+    // Said again, it is no further start.
+    report_of(&mut bench, &id, 1, [Finished, Running]);
+    report_of(&mut bench, &id, 1, [Starting, Starting]);
+    assert_eq!(seen(&bench), [(Finished, placed + 40), (Running, placed + 40)]);
 }
 
 #[test]

@@ -47,6 +47,7 @@ fn answer(bench: &mut Bench, refused: Option<&str>) {
             exit_code: None,
             probes: None,
             containers: Vec::new(),
+            restarts: 0,
             size: Some(SizeReport {
                 version: instance.assigned_version(),
                 refused: refused.map(str::to_string),
@@ -206,6 +207,7 @@ fn a_change_while_another_is_on_its_way_wins() {
         probes: None,
         containers: Vec::new(),
         size: Some(late),
+        restarts: 0,
     };
     bench.must(Command::RecordStatus { statuses: vec![status] });
     assert_eq!(bench.state.deployments.len(), 1, "that was the earlier one's answer");

@@ -216,6 +216,7 @@ fn methods(target: &Route) -> &'static str {
         Route::Volume(_) => "DELETE, OPTIONS",
         Route::Volumes => "GET, OPTIONS",
         Route::Agent(_) => "GET, HEAD, OPTIONS, PATCH",
+        Route::Drain(_) => "DELETE, GET, HEAD, OPTIONS, POST",
         Route::AppTask(..) | Route::Deployment(_) | Route::QueueDelay(_) => "DELETE, OPTIONS",
         Route::Restart(_)
         | Route::TasksDelete
@@ -356,6 +357,9 @@ async fn json(target: Route, call: &Call, body: Body) -> Result<Reply, ApiError>
         (Route::Agents, Method::GET) => native::agents(call),
         (Route::Agent(name), Method::GET) => native::agent(call, &name),
         (Route::Agent(name), Method::PATCH) => native::change_agent(call, &name, body).await,
+        (Route::Drain(name), Method::GET) => native::drain(call, &name),
+        (Route::Drain(name), Method::POST) => native::set_drain(call, &name, true).await,
+        (Route::Drain(name), Method::DELETE) => native::set_drain(call, &name, false).await,
         (Route::Token, Method::GET) => native::token(call),
         (Route::Backup, Method::GET) => native::backup(call).await,
         (Route::Secrets, Method::GET) => native::secrets(call),

@@ -23,6 +23,8 @@ use tokio::task::JoinHandle;
 
 /// How long the end of an engine waits for openraft's tasks to let go of the log.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long proposals that wait hold up a change of timing.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
 const RELEASE_POLL: Duration = Duration::from_millis(2);
 
 /// What every engine of a voter is made from.
@@ -45,7 +47,8 @@ pub(super) struct Engine {
     pub raft: Raft,
     pub proposer: Arc<Proposer>,
     pub profile: Profile,
-    tasks: Vec<JoinHandle<()>>,
+    batching: JoinHandle<()>,
+    supervising: JoinHandle<()>,
 }
 
 impl Parts {
@@ -84,8 +87,8 @@ impl Parts {
         };
         let (dir, reserve) = (self.dir.clone(), self.disk_reserve_bytes);
         let (proposer, batcher) = Proposer::new(raft.clone(), self.store.clone(), dir, reserve);
-        let tasks = vec![tokio::spawn(supervisor.run()), tokio::spawn(batcher.run())];
-        Ok(Engine { raft, proposer: Arc::new(proposer), profile, tasks })
+        let (supervising, batching) = (tokio::spawn(supervisor.run()), tokio::spawn(batcher.run()));
+        Ok(Engine { raft, proposer: Arc::new(proposer), profile, batching, supervising })
     }
 
     /// Wait until nobody but the voter itself holds the log; whether that came in time.
@@ -101,17 +104,22 @@ impl Parts {
 }
 
 impl Engine {
-    /// End it. Proposals that wait fail; what was begun is finished.
-    pub async fn stop(self) {
-        // With the proposer gone the batcher ends after what it has begun.
-        drop(self.proposer);
-        if let Err(error) = self.raft.shutdown().await {
+    /// End it. What was begun is finished; proposals that wait fail, unless it is to `drain` them
+    /// first, as far as the time for that goes.
+    pub async fn stop(self, drain: bool) {
+        let Engine { raft, proposer, mut batching, supervising, .. } = self;
+        // With the proposer gone the batcher ends after what has reached it.
+        drop(proposer);
+        let most = if drain { DRAIN_MAX } else { Duration::ZERO };
+        let drained = tokio::time::timeout(most, &mut batching).await.is_ok();
+        if let Err(error) = raft.shutdown().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "raft did not end cleanly");
         }
-        drop(self.raft);
-        for task in self.tasks {
-            // A task that panicked is over as well.
-            let _ = task.await;
+        drop(raft);
+        // A task that panicked is over as well.
+        let _ = supervising.await;
+        if !drained {
+            let _ = batching.await;
         }
     }
 }

@@ -26,6 +26,7 @@ mod members;
 mod network;
 mod offline;
 mod profile;
+mod proof;
 mod proposer;
 mod record;
 #[cfg(feature = "simulation")]
@@ -310,7 +311,7 @@ impl Consensus {
         let engine = self.engine.write().unwrap_or_else(PoisonError::into_inner).take();
         let Some(engine) = engine else { return Err(shut_down()) };
         tracing::info!(from = ?engine.profile, to = ?profile, "raft changes its timing");
-        engine.stop().await;
+        engine.stop(true).await;
         let started = match parts.released().await {
             true => parts.start(Some(profile)).await,
             false => Err(ConsensusError::Failed("the log is still in use".into())),
@@ -341,7 +342,7 @@ impl Consensus {
         let _one_at_a_time = self.switching.lock().await;
         let engine = self.engine.write().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(engine) = engine {
-            engine.stop().await;
+            engine.stop(false).await;
         }
         let parts = self.parts.write().unwrap_or_else(PoisonError::into_inner).take();
         let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();

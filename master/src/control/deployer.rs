@@ -3,7 +3,10 @@
 use super::{Control, RETRY_MS, sleep_or_never};
 use bramble_core::command::Command;
 use bramble_core::deploy::{self, IdSource};
+use bramble_core::lease::{LEASE_MARGIN_MS, LEASE_MS};
+use bramble_core::model::{AgentId, State};
 use futures_util::{StreamExt, stream};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +18,10 @@ const PROPOSALS_AT_ONCE: usize = 64;
 /// Milliseconds before a new leader takes deployments back, or stops tasks, because their time is
 /// over: what agents had to say while nobody led must have arrived.
 const JUDGE_AFTER_MS: u64 = 10_000;
+
+/// Time for which the leader itself has to have known an agent as away before it takes the leases
+/// there for over.
+const LEASES_OVER: Duration = Duration::from_millis(LEASE_MS + LEASE_MARGIN_MS);
 
 /// Random ids of the running leader; the pure core gets them handed in.
 struct RandomIds;
@@ -28,9 +35,10 @@ impl IdSource for RandomIds {
 pub(super) async fn run(control: &Control, stop: &CancellationToken) {
     let mut changes = control.store.watch();
     let judges_from = Instant::now() + Duration::from_millis(JUDGE_AFTER_MS);
+    let mut away = Away::default();
     loop {
         changes.mark_unchanged();
-        let look = look(control, judges_from);
+        let look = look(control, judges_from, &mut away);
         if look.commands.is_empty() {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -55,13 +63,40 @@ struct Look {
     pause: Option<Duration>,
 }
 
+/// Since when this leader has known agents as away. The replicated moment alone is not enough for
+/// what must not run twice: wall clocks can be set, this one cannot.
+#[derive(Default)]
+struct Away(BTreeMap<AgentId, Instant>);
+
+impl Away {
+    fn follow(&mut self, state: &State) {
+        self.0.retain(|id, _| state.away.contains_key(id));
+        for id in state.away.keys() {
+            if !self.0.contains_key(id) {
+                self.0.insert(id.clone(), Instant::now());
+            }
+        }
+    }
+
+    fn leases_are_over(&self, id: &AgentId) -> bool {
+        self.0.get(id).is_some_and(|since| since.elapsed() >= LEASES_OVER)
+    }
+
+    /// Until the next of them may be said to be over.
+    fn pause(&self) -> Option<Duration> {
+        let left = |since: &Instant| (*since + LEASES_OVER).checked_duration_since(Instant::now());
+        self.0.values().filter_map(left).filter(|left| !left.is_zero()).min()
+    }
+}
+
 /// What shall change now: deployments first, then apps that no deployment touches.
-fn look(control: &Control, judges_from: Instant) -> Look {
+fn look(control: &Control, judges_from: Instant, away: &mut Away) -> Look {
     let until_judging = judges_from.saturating_duration_since(Instant::now());
     control.store.read(|state| {
         // A deadline passes by the clock although nothing is applied meanwhile.
         let now = control.store.now();
-        let mut commands = deploy::absences(state, now);
+        away.follow(state);
+        let mut commands = deploy::absences(state, now, &|id| away.leases_are_over(id));
         for deployment in state.deployments.values() {
             let judged = until_judging.is_zero();
             let back = judged.then(|| deploy::give_up(deployment, state, now, &mut RandomIds));
@@ -79,16 +114,22 @@ fn look(control: &Control, judges_from: Instant) -> Look {
         if until_judging.is_zero() {
             commands.extend(deploy::stuck(state, now));
         }
+        commands.extend(deploy::end_rebalance(state, now));
+        if control.rebalance && until_judging.is_zero() {
+            commands.extend(deploy::rebalance(state, now));
+        }
         commands.extend(deploy::keep(state, &mut RandomIds));
         let absence = deploy::next_absence(state, now).map(|at| at.since_ms(now).max(1));
         let absence = absence.map(Duration::from_millis);
+        let even = deploy::next_rebalance(state, now).map(|at| at.since_ms(now).max(1));
+        let even = even.map(|ms| Duration::from_millis(ms).max(until_judging));
         let deadlines = [deploy::next_deadline(state), deploy::next_stuck(state)];
         let deadline = deadlines.into_iter().flatten().min().map(|deadline| {
             // One that is past and not acted on must not make this loop spin.
             let left = if deadline > now { deadline.since_ms(now) } else { RETRY_MS };
             Duration::from_millis(left).max(until_judging)
         });
-        let pause = deadline.into_iter().chain(absence).min();
+        let pause = deadline.into_iter().chain(absence).chain(away.pause()).chain(even).min();
         Look { commands, pause }
     })
 }

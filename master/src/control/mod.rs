@@ -24,6 +24,8 @@ pub struct Control {
     pub propose: Arc<dyn Propose>,
     pub offers: Arc<OfferBook>,
     pub view: Arc<PlacerView>,
+    /// Whether tasks move onto agents that came lately, just to even out.
+    pub rebalance: bool,
     /// This master.
     pub own: NodeId,
     pub membership: Arc<dyn Membership>,

@@ -1,6 +1,12 @@
 //! What carries a session: how it is closed, and that it was closed. Knows no frame.
 
 use super::DispatchError;
+use quinn::ConnectionError;
+#[cfg(feature = "simulation")]
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// The connection of one session; clones are the same one.
 #[derive(Clone)]
@@ -8,7 +14,7 @@ pub(super) enum Line {
     Link(quinn::Connection),
     /// Ended by this token alone: a simulation breaks the streams themselves.
     #[cfg(feature = "simulation")]
-    Memory(tokio_util::sync::CancellationToken),
+    Memory { ended: tokio_util::sync::CancellationToken, packets: Arc<AtomicU64> },
 }
 
 impl Line {
@@ -17,7 +23,7 @@ impl Line {
         match self {
             Line::Link(connection) => connection.close(code.into(), reason.as_bytes()),
             #[cfg(feature = "simulation")]
-            Line::Memory(ended) => ended.cancel(),
+            Line::Memory { ended, .. } => ended.cancel(),
         }
     }
 
@@ -26,10 +32,30 @@ impl Line {
         match self {
             Line::Link(connection) => connection.closed().await.into(),
             #[cfg(feature = "simulation")]
-            Line::Memory(ended) => {
+            Line::Memory { ended, .. } => {
                 ended.cancelled().await;
-                quinn::ConnectionError::LocallyClosed.into()
+                ConnectionError::LocallyClosed.into()
             }
+        }
+    }
+
+    /// Whether it is closed because the other side said goodbye.
+    pub fn was_left(&self) -> bool {
+        match self {
+            Line::Link(connection) => {
+                matches!(connection.close_reason(), Some(ConnectionError::ApplicationClosed(_)))
+            }
+            #[cfg(feature = "simulation")]
+            Line::Memory { .. } => false,
+        }
+    }
+
+    /// Packets received on it so far.
+    pub fn packets(&self) -> u64 {
+        match self {
+            Line::Link(connection) => connection.stats().udp_rx.datagrams,
+            #[cfg(feature = "simulation")]
+            Line::Memory { packets, .. } => packets.load(Ordering::Relaxed),
         }
     }
 
@@ -38,7 +64,7 @@ impl Line {
         match self {
             Line::Link(connection) => Some(connection),
             #[cfg(feature = "simulation")]
-            Line::Memory(_) => None,
+            Line::Memory { .. } => None,
         }
     }
 }

@@ -5,6 +5,9 @@
 //! the same connection when the API asks.
 
 mod assignments;
+mod holders;
+mod inquiry;
+mod lease;
 mod line;
 mod liveness;
 mod session;
@@ -12,16 +15,20 @@ mod session;
 mod simulated;
 
 use crate::consensus::Leadership;
+use crate::holders::HolderBook;
 use crate::offers::OfferBook;
+use crate::proof::Proof;
 use crate::propose::{Propose, ProposeError};
 use crate::store::Store;
 use crate::streams::{AgentStream, OpenStream, StreamError, StreamFuture};
 use crate::vault::Vault;
 use bramble_core::model::{AgentId, NodeId, NodeRole};
 use bramble_protocol::message::{StreamReply, StreamRequest, ToAgent};
-use bramble_protocol::net::{self as frame, Directory, FrameError, Link};
+use bramble_protocol::net::{self as frame, Directory, Endpoint, FrameError, Link};
+use lease::Prover;
 use line::Line;
-use std::collections::BTreeMap;
+use session::Down;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -61,10 +68,18 @@ pub struct Dispatcher {
     store: Arc<Store>,
     propose: Arc<dyn Propose>,
     offers: Arc<OfferBook>,
+    holders: HolderBook,
     vault: Arc<Vault>,
+    prover: Prover,
     leadership: watch::Receiver<Leadership>,
     directory: Arc<Directory>,
+    /// What agents are looked for with.
+    endpoint: Option<Arc<Endpoint>>,
+    /// The node of this master, whose agent needs no watching: it would die with it.
+    own: Option<NodeId>,
     sessions: Mutex<BTreeMap<AgentId, Session>>,
+    /// Agents whose last session ended with a goodbye.
+    left: Mutex<BTreeSet<AgentId>>,
     next_session: AtomicU64,
     /// A level trigger: moves whenever a session began or ended.
     changed: watch::Sender<u64>,
@@ -75,12 +90,20 @@ struct Session {
     line: Line,
 }
 
+impl Session {
+    /// Packets received on it so far.
+    fn packets(&self) -> u64 {
+        self.line.packets()
+    }
+}
+
 impl Dispatcher {
     pub fn new(
         store: Arc<Store>,
         propose: Arc<dyn Propose>,
         offers: Arc<OfferBook>,
         vault: Arc<Vault>,
+        proof: Arc<dyn Proof>,
         leadership: watch::Receiver<Leadership>,
         directory: Arc<Directory>,
     ) -> Self {
@@ -89,13 +112,32 @@ impl Dispatcher {
             store,
             propose,
             offers,
+            holders: HolderBook::default(),
             vault,
+            prover: Prover::new(proof),
             leadership,
             directory,
+            endpoint: None,
+            own: None,
             sessions,
+            left: Mutex::default(),
             next_session,
             changed: watch::Sender::new(0),
         }
+    }
+
+    /// Look for silent agents with this endpoint, as the master of node `own`.
+    pub fn looking_with(mut self, endpoint: Arc<Endpoint>, own: NodeId) -> Self {
+        (self.endpoint, self.own) = (Some(endpoint), Some(own));
+        self
+    }
+
+    fn is_own(&self, agent_id: &AgentId) -> bool {
+        self.own.as_ref().is_some_and(|own| own.as_str() == agent_id.as_str())
+    }
+
+    fn left(&self) -> MutexGuard<'_, BTreeSet<AgentId>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sessions(&self) -> MutexGuard<'_, BTreeMap<AgentId, Session>> {
@@ -156,6 +198,9 @@ impl Dispatcher {
         };
         let number = self.enter(&agent_id, &line);
         let ended = session::run(self, &agent_id, &line, accepted).await;
+        if line.was_left() {
+            self.left().insert(agent_id.clone());
+        }
         match ended {
             Ok(()) => tracing::info!(%agent_id, "an agent's session ended"),
             Err(error) => {
@@ -180,6 +225,7 @@ impl Dispatcher {
     fn enter(&self, agent_id: &AgentId, line: &Line) -> u64 {
         let number = self.next_session.fetch_add(1, Ordering::Relaxed);
         let session = Session { number, line: line.clone() };
+        self.left().remove(agent_id);
         let older = self.sessions().insert(agent_id.clone(), session);
         self.changed.send_modify(|n| *n += 1);
         if let Some(older) = older {
@@ -197,8 +243,18 @@ impl Dispatcher {
             sessions.remove(agent_id);
         }
         self.offers.close(agent_id);
+        self.holders.close(agent_id);
         // Whether it is away is for `liveness` to say: it may be back in a moment.
         self.changed.send_modify(|n| *n += 1);
+    }
+
+    /// Forget an agent's session: nothing is heard on it.
+    fn drop_session(&self, agent_id: &AgentId) {
+        let session = self.sessions().get(agent_id).map(|s| (s.number, s.line.clone()));
+        if let Some((number, line)) = session {
+            line.close(REPLACED, "nothing was heard of this agent");
+            self.leave(agent_id, number);
+        }
     }
 
     async fn open_stream(

@@ -3,7 +3,7 @@
 
 use super::assignments::Told;
 use super::line::Line;
-use super::{DispatchError, Dispatcher};
+use super::{DispatchError, Dispatcher, holders, lease};
 use bramble_core::command::Command;
 use bramble_core::model::{Agent, AgentId, State, VolumeId};
 use bramble_protocol::message::{StatusKey, ToAgent, ToMaster};
@@ -13,11 +13,13 @@ use tokio::sync::mpsc;
 
 /// Frames waiting to go down besides assignment sets (acknowledgements, resync requests).
 const OUTBOX_FRAMES_MAX: usize = 64;
+/// Requests for a lease that wait: the next one comes soon enough.
+const LEASES_MAX: usize = 1;
 /// Volumes named by one order to remove them; the next are told when these are gone.
 const VOLUMES_TOLD_MAX: usize = 1000;
 
-enum Down {
-    Acknowledge(Vec<StatusKey>),
+pub(super) enum Down {
+    Say(ToAgent),
     Resync,
 }
 
@@ -34,8 +36,10 @@ pub(super) async fn run<S: AsyncWrite + Unpin, R: AsyncRead + Unpin>(
     dispatcher.offers.open(agent_id, floor);
     frame::write_frame(&mut send, &ToAgent::Welcome).await?;
     let (outbox, inbox) = mpsc::channel(OUTBOX_FRAMES_MAX);
+    let (asks, asked) = mpsc::channel(LEASES_MAX);
     tokio::select! {
-        ended = listen(dispatcher, agent_id, receive, outbox) => ended,
+        () = lease::grant(dispatcher, agent_id, asked, outbox.clone()) => Ok(()),
+        ended = listen(dispatcher, agent_id, receive, outbox, asks) => ended,
         ended = tell(dispatcher, agent_id, send, inbox) => ended,
         closed = line.closed() => Err(closed),
     }
@@ -61,6 +65,7 @@ async fn listen(
     agent_id: &AgentId,
     mut receive: impl AsyncRead + Unpin,
     outbox: mpsc::Sender<Down>,
+    asks: mpsc::Sender<u64>,
 ) -> Result<(), DispatchError> {
     while let Some(said) = frame::read_frame(&mut receive).await? {
         match said {
@@ -75,7 +80,7 @@ async fn listen(
                     .map(|s| StatusKey { task_id: s.task_id.clone(), sequence: s.sequence })
                     .collect();
                 dispatcher.propose.propose(Command::RecordStatus { statuses }).await?;
-                if outbox.send(Down::Acknowledge(keys)).await.is_err() {
+                if outbox.send(Down::Say(ToAgent::Acknowledge(keys))).await.is_err() {
                     return Ok(());
                 }
             }
@@ -83,6 +88,17 @@ async fn listen(
                 tracing::info!(%agent_id, volumes = ids.len(), "given up volumes are gone");
                 let agent_id = agent_id.clone();
                 dispatcher.propose.propose(Command::ForgetVolumes { agent_id, ids }).await?;
+            }
+            ToMaster::Renew { asked_ms } => {
+                // One that waits already is as good.
+                let _ = asks.try_send(asked_ms);
+            }
+            ToMaster::Images(images) => dispatcher.holders.put(agent_id, images),
+            ToMaster::WhoHolds { inquiry, reference, digest } => {
+                let holders = holders::of(dispatcher, agent_id, &reference, digest.as_deref());
+                if outbox.send(Down::Say(ToAgent::Holders { inquiry, holders })).await.is_err() {
+                    return Ok(());
+                }
             }
             ToMaster::Resync => {
                 if outbox.send(Down::Resync).await.is_err() {
@@ -133,9 +149,7 @@ async fn tell(
             changed = changes.changed() => if changed.is_err() { return Ok(()) },
             changed = addresses.changed() => if changed.is_err() { return Ok(()) },
             down = inbox.recv() => match down {
-                Some(Down::Acknowledge(keys)) => {
-                    frame::write_frame(&mut send, &ToAgent::Acknowledge(keys)).await?;
-                }
+                Some(Down::Say(frame)) => frame::write_frame(&mut send, &frame).await?,
                 Some(Down::Resync) => told.forget(),
                 None => return Ok(()),
             },

@@ -82,7 +82,7 @@ impl Answering {
             PeerRequest::Admit { node, secret_sha256 } => {
                 match self.admission.decide_here(node, secret_sha256).await {
                     Ok(certificate) => PeerReply::Admitted { certificate },
-                    Err(reason) => PeerReply::Refused(reason),
+                    Err(refusal) => PeerReply::NotAdmitted(refusal),
                 }
             }
         }

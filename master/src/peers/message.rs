@@ -3,6 +3,7 @@
 use crate::consensus::{RaftReply, RaftRequest};
 use bramble_core::model::{Node, NodeId, Sealed};
 use bramble_protocol::message::Sighting;
+use bramble_protocol::net::Refusal;
 use bramble_protocol::secret::Secret;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +42,7 @@ pub enum PeerReply {
     Admitted {
         certificate: Vec<u8>,
     },
+    NotAdmitted(Refusal),
     /// Why not, for a person.
     Refused(String),
 }

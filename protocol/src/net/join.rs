@@ -46,6 +46,8 @@ pub enum JoinError {
     NoAnswer,
     #[error("the cluster refuses this node: {reason}")]
     Refused { reason: String },
+    #[error("the cluster cannot admit a node now: {reason}")]
+    NotNow { reason: String },
     #[error("the cluster's CA is not among the certificates it showed")]
     NoAuthority,
     #[error("the cluster's certificates are unusable")]
@@ -80,14 +82,24 @@ struct JoinRequest {
     secret: Vec<u8>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 enum JoinReply {
     Admitted { certificate: Vec<u8> },
     Refused { reason: String },
+    NotNow { reason: String },
+}
+
+/// Why a node is not admitted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// It will not be, however often it asks.
+    Never(String),
+    /// The cluster cannot decide at this moment: ask again.
+    NotNow(String),
 }
 
 /// The future of [`Admit::admit`]: the certificate (DER), or the reason to refuse.
-pub type AdmitFuture<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, String>> + Send + 'a>>;
+pub type AdmitFuture<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, Refusal>> + Send + 'a>>;
 
 /// Decides who becomes a node.
 pub trait Admit: Send + Sync {
@@ -150,6 +162,7 @@ async fn ask(
     let certificate = match reply.map_err(JoinError::Frame)?.ok_or(JoinError::NoAnswer)? {
         JoinReply::Admitted { certificate } => certificate,
         JoinReply::Refused { reason } => return Err(JoinError::Refused { reason }),
+        JoinReply::NotNow { reason } => return Err(JoinError::NotNow { reason }),
     };
     let certified = peer_of(&certificate).map_err(JoinError::Certificate)?;
     if certified.node_id != key.node_id() {
@@ -186,9 +199,13 @@ async fn answer(link: &Link, admit: &dyn Admit) -> Result<(), JoinError> {
         .ok_or(JoinError::NoAnswer)?;
     let reply = match decide(connection, request, admit).await? {
         Ok(certificate) => JoinReply::Admitted { certificate },
-        Err(reason) => {
+        Err(Refusal::Never(reason)) => {
             tracing::warn!(addr = %connection.remote_address(), reason, "refused a joiner");
             JoinReply::Refused { reason }
+        }
+        Err(Refusal::NotNow(reason)) => {
+            tracing::info!(addr = %connection.remote_address(), reason, "put off a joiner");
+            JoinReply::NotNow { reason }
         }
     };
     write_frame(&mut send, &reply).await.map_err(JoinError::Frame)?;
@@ -201,13 +218,13 @@ async fn decide(
     connection: &quinn::Connection,
     request: JoinRequest,
     admit: &dyn Admit,
-) -> Result<Result<Vec<u8>, String>, JoinError> {
+) -> Result<Result<Vec<u8>, Refusal>, JoinError> {
     let signed = exported(connection, &request.public_key)?;
     if !verify_signature(&request.public_key, &signed, &request.proof) {
-        return Ok(Err("the proof of the node's key does not hold".to_string()));
+        return Ok(Err(Refusal::Never("the proof of the node's key does not hold".to_string())));
     }
     if let Some(reason) = bad_name(&request.name) {
-        return Ok(Err(reason));
+        return Ok(Err(Refusal::Never(reason)));
     }
     let node = Node {
         id: node_id_of(&request.public_key),

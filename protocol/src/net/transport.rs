@@ -13,8 +13,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// The dialling side says this often that it lives. The answer keeps the other side informed, so
 /// one timer per link is enough.
-const KEEP_ALIVE: Duration = Duration::from_secs(2);
-/// Silence after which a link counts as lost, in milliseconds: two keep-alives and a bit.
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// Silence after which a link counts as lost, in milliseconds: several keep-alives, since packets
+/// get lost and small machines stall.
 const IDLE_MAX_MS: u32 = 5_000;
 /// Unread bytes of one stream.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;

@@ -144,9 +144,7 @@ pub fn ip_address(ip: &str) -> IpAddressJson {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bramble_core::model::{
-        AgentId, Goal, InstanceId, Reservation, Resources, TaskId, TaskProbes, TaskState, VolumeId,
-    };
+    use bramble_core::model::{AgentId, InstanceId, Reservation, TaskId, TaskState, VolumeId};
 
     fn sample(state: TaskState) -> (Instance, Task) {
         let id = InstanceId::new("a.instance-1");

@@ -256,8 +256,10 @@ fn volumes(state: &State, choices: &mut Choices<'_>) -> Command {
 
 fn member(choices: &mut Choices<'_>) -> Vec<Command> {
     let agent_id = agent_id(choices);
-    vec![match choices.below(4) {
+    vec![match choices.below(6) {
         0 => Command::SetReachable { agent_id, reachable: choices.flag() },
+        4 => Command::Drain { agent_id },
+        5 => Command::Undrain { agent_id },
         1 => {
             let cpus = u64::from(choices.byte()) * 16;
             Command::RegisterAgent { agent: agent(agent_id.as_str(), cpus, 1024) }

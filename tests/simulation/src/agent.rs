@@ -91,6 +91,7 @@ async fn keep(
             converse(&record, &reconciling, &directory, send, receive, || welcomed = true).await;
         tracing::debug!(me = port.me, master = turn, welcomed, ?ended, "session ended");
         if welcomed {
+            reconciling.led(false).await;
             pause = REDIAL_MIN;
         }
         turn = (turn + 1) % masters.len();

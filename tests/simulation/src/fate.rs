@@ -5,7 +5,8 @@
 //! simulation knowing. Outside of a run nothing is answered, and the system is asked.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 /// 2026-01-01, where wall clocks begin: seconds since 1970.
 const WALL_BEGIN_S: u64 = 1_767_225_600;
@@ -15,6 +16,7 @@ const MONOTONIC_BEGIN_S: u64 = 1_000_000;
 static ON: AtomicBool = AtomicBool::new(false);
 static STATE: AtomicU64 = AtomicU64::new(0);
 static NOW_NS: AtomicU64 = AtomicU64::new(0);
+static BEGIN: OnceLock<Instant> = OnceLock::new();
 static WALL_OFFSET_MS: AtomicI64 = AtomicI64::new(0);
 
 /// From here on `seed` decides.
@@ -22,6 +24,7 @@ pub fn begin(seed: u64) {
     STATE.store(seed, Ordering::Relaxed);
     NOW_NS.store(0, Ordering::Relaxed);
     ON.store(true, Ordering::Relaxed);
+    BEGIN.get_or_init(Instant::now);
 }
 
 /// Fill `bytes` with the next random ones; `false` outside of a run.
@@ -50,9 +53,20 @@ pub fn set_now(now: Duration) {
     NOW_NS.store(u64::try_from(now.as_nanos()).expect("a run is short"), Ordering::Relaxed);
 }
 
-/// Time since the beginning of the run.
+/// Time since the beginning of the run: of the node that runs now, by its runtime's clock.
 pub fn now() -> Duration {
-    Duration::from_nanos(NOW_NS.load(Ordering::Relaxed))
+    let world = Duration::from_nanos(NOW_NS.load(Ordering::Relaxed));
+    if tokio::runtime::Handle::try_current().is_err() {
+        return world;
+    }
+    // A runtime's clock began with a reading of ours, so that both count alike.
+    let here = tokio::time::Instant::now().into_std();
+    BEGIN.get().map_or(world, |begin| here.saturating_duration_since(*begin))
+}
+
+/// The time of the run at which monotonic clocks show `ms` milliseconds.
+pub fn since_begin(ms: u64) -> Duration {
+    Duration::from_millis(ms).saturating_sub(Duration::from_secs(MONOTONIC_BEGIN_S))
 }
 
 /// The wall clock of whoever runs now is off by this much.

@@ -31,6 +31,8 @@ pub struct Process {
     ends: Option<(Duration, ExitRecord)>,
     ended: Option<ExitRecord>,
     lasts: Option<Duration>,
+    /// It ends then, where it needs a lease.
+    lease_ends: Option<Duration>,
 }
 
 impl Process {
@@ -84,6 +86,10 @@ impl Machine {
     pub fn advance(&self, now: Duration) {
         let mut moved = false;
         for b in self.processes().values_mut().filter(|b| b.lives()) {
+            if b.lease_ends.is_some_and(|due| due <= now) {
+                b.ended = Some(ExitRecord { lease_over: true, ..exit(143, true) });
+                moved = true;
+            }
             if let Some((_, exit)) = b.ends.as_ref().filter(|(due, _)| *due <= now) {
                 b.ended = Some(exit.clone());
                 moved = true;
@@ -102,7 +108,7 @@ pub struct Held {
 }
 
 fn exit(code: i32, stopped: bool) -> ExitRecord {
-    ExitRecord { code, oom: false, stopped, failure: None }
+    ExitRecord { code, oom: false, stopped, failure: None, lease_over: false }
 }
 
 impl Container for Held {
@@ -123,6 +129,13 @@ impl Container for Held {
             b.resources = spec.resources;
         }
         Ok(())
+    }
+
+    async fn renew(&self, until_ms: u64) {
+        let until = fate::since_begin(until_ms);
+        if let Some(process) = self.machine.processes().get_mut(&self.id) {
+            process.lease_ends = Some(until);
+        }
     }
 
     async fn stop(&self, grace_ms: u64) {
@@ -196,6 +209,7 @@ impl Performer for Machine {
             ends: None,
             ended: None,
             lasts: lasts(&task.spec.command),
+            lease_ends: None,
         };
         self.processes().insert(task.task_id.clone(), made);
         Ok(Held { machine: self.clone(), id: task.task_id.clone() })

@@ -131,8 +131,15 @@ impl MasterNode {
         let offers = Arc::new(planted::offers(planted));
         let vault = Arc::new(Vault::new(&self.key, store.clone(), propose.clone()));
         let (leadership, directory) = (consensus.leadership(), Arc::default());
-        let dispatcher =
-            Dispatcher::new(store.clone(), statuses, offers.clone(), vault, leadership, directory);
+        let dispatcher = Dispatcher::new(
+            store.clone(),
+            statuses,
+            offers.clone(),
+            vault,
+            consensus.clone(),
+            leadership,
+            directory,
+        );
         let dispatcher = Arc::new(dispatcher);
         let heard = Arc::new(HeardOf::default());
         let control = Control {
@@ -144,6 +151,7 @@ impl MasterNode {
             membership: Arc::new(Members(consensus.clone())),
             heard: heard.clone(),
             voter_grace: VOTER_GRACE,
+            rebalance: true,
         };
         tokio::spawn(greet(port.clone(), masters.len()));
         tokio::spawn(lead(consensus.clone(), control, dispatcher.clone()));
@@ -160,11 +168,11 @@ impl MasterNode {
                     tokio::spawn(propose_for(consensus.clone(), port.clone(), from, id, *command));
                 }
                 Some(Packet::Open { line, from }) => {
-                    let stream = port.attach(line);
+                    let (stream, packets) = port.attach(line);
                     let (dispatcher, peer) = (dispatcher.clone(), nodes[from].clone());
                     tokio::spawn(async move {
                         let (receive, send) = split(stream);
-                        dispatcher.serve_streams(&peer, send, receive).await;
+                        dispatcher.serve_streams(&peer, send, receive, packets).await;
                     });
                 }
                 _ => {}

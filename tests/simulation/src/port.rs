@@ -3,18 +3,29 @@
 
 use crate::net::{Net, Packet, Place};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
 use tokio::sync::{mpsc, oneshot};
 
 /// Bytes a stream holds on its way between the network and who reads it.
 const PIPE_BYTES: usize = 16 * 1024;
+/// Pause after which a stream says that it lives, as `protocol::net` has it.
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
 
 pub struct Port {
     pub net: Net,
     pub me: Place,
     pending: Mutex<Pending>,
-    lines: Mutex<BTreeMap<u64, mpsc::UnboundedSender<Option<Vec<u8>>>>>,
+    lines: Mutex<BTreeMap<u64, Near>>,
+}
+
+/// The near end of a stream.
+struct Near {
+    bytes: mpsc::UnboundedSender<Option<Vec<u8>>>,
+    /// Counts what arrived.
+    packets: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -62,16 +73,19 @@ impl Port {
     /// Dial `to`.
     pub fn dial(self: &Arc<Self>, to: Place) -> DuplexStream {
         let line = self.net.open(self.me, to);
-        self.attach(line)
+        self.attach(line).0
     }
 
-    /// Give the near end of a stream; it ends when that is dropped, or by the network.
-    pub fn attach(self: &Arc<Self>, line: u64) -> DuplexStream {
+    /// Give the near end of a stream, and a count of what arrives on it. It ends when that is
+    /// dropped, or by the network.
+    pub fn attach(self: &Arc<Self>, line: u64) -> (DuplexStream, Arc<AtomicU64>) {
         let (near, far) = duplex(PIPE_BYTES);
         let (sender, incoming) = mpsc::unbounded_channel();
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).insert(line, sender);
+        let packets = Arc::new(AtomicU64::new(0));
+        let end = Near { bytes: sender, packets: packets.clone() };
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).insert(line, end);
         tokio::spawn(self.clone().carry(line, far, incoming));
-        near
+        (near, packets)
     }
 
     async fn carry(
@@ -83,8 +97,12 @@ impl Port {
         let (mut read, mut write) = split(far);
         let outward = async {
             let mut bytes = vec![0; PIPE_BYTES];
-            while let Ok(count @ 1..) = read.read(&mut bytes).await {
-                self.net.write(line, self.me, &bytes[..count]);
+            loop {
+                match tokio::time::timeout(KEEP_ALIVE, read.read(&mut bytes)).await {
+                    Ok(Ok(count @ 1..)) => self.net.write(line, self.me, &bytes[..count]),
+                    Ok(_) => return,
+                    Err(_) => self.net.write(line, self.me, &[]),
+                }
             }
         };
         let inward = async {
@@ -118,9 +136,10 @@ impl Port {
             other => return Some(other),
         };
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(sender) = lines.get(&line) {
+        if let Some(near) = lines.get(&line) {
+            near.packets.fetch_add(1, Ordering::Relaxed);
             // A stream that has just ended takes nothing more.
-            let _ = sender.send(bytes);
+            let _ = near.bytes.send(bytes);
         }
         None
     }

@@ -21,6 +21,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
+use tokio::time::Instant;
 
 pub const MASTERS: usize = 3;
 pub const AGENTS: usize = 3;
@@ -33,7 +34,10 @@ const CPUS_MILLI: u64 = 900;
 
 /// A node of the world, up or down.
 pub struct Node {
-    pub runtime: Option<Runtime>,
+    runtime: Option<Runtime>,
+    /// When its runtime began, by the world's time and by its own.
+    began: Duration,
+    epoch: Instant,
     /// Counts its lives.
     pub life: u64,
     wall_offset_ms: i64,
@@ -109,6 +113,8 @@ impl World {
         });
         let nodes = (0..NODES).map(|_| Node {
             runtime: None,
+            began: Duration::ZERO,
+            epoch: Instant::now(),
             life: 0,
             wall_offset_ms: rng.random_range(-60_000..60_000),
         });
@@ -142,7 +148,8 @@ impl World {
             let node = &self.nodes[place];
             fate::set_wall_offset(node.wall_offset_ms);
             if let Some(runtime) = &node.runtime {
-                runtime.block_on(async { tokio::time::sleep(TICK).await });
+                let end = self.now - node.began;
+                runtime.block_on(async { tokio::time::sleep_until(node.epoch + end).await });
             }
         }
         for agent in &self.agents {
@@ -229,6 +236,8 @@ impl World {
         }
         let node = &mut self.nodes[place];
         node.life += 1;
+        node.began = self.now;
+        node.epoch = runtime.block_on(async { Instant::now() });
         node.runtime = Some(runtime);
     }
 

@@ -1,7 +1,8 @@
 //! How the containers of a pod and the pod as a whole are told. Pure.
 
 use super::Ends;
-use crate::reconciler::ending::{Terminal, judge};
+use crate::reconciler::ending::{LEASE_OVER, Terminal, judge};
+use crate::reconciler::performer::Ending;
 use bramble_core::model::{ContainerStatus, PodTask, TaskSpec, TaskState};
 
 /// Told of a pod whose containers have all done what they were there for.
@@ -22,9 +23,16 @@ pub(in crate::reconciler) fn judge_pod(
         Some(one) if one.state == TaskState::Failed => {
             (TaskState::Failed, format!("container {}: {}", one.name, one.message), one.exit_code)
         }
+        Some(_) if ends.endings.iter().flatten().any(is_lease_over) => {
+            (TaskState::Killed, stop_reason.unwrap_or(LEASE_OVER).to_string(), None)
+        }
         Some(_) => (TaskState::Killed, stop_reason.unwrap_or(STOPPED).to_string(), None),
     };
     Terminal { state, message, exit_code, containers: containers.into_iter().flatten().collect() }
+}
+
+fn is_lease_over(ending: &Ending) -> bool {
+    matches!(ending, Ending::Exited(exit) if exit.lease_over)
 }
 
 /// The containers that have ended, each judged as a task of its own.

@@ -15,7 +15,12 @@ fn constraints_and_strategies_are_checked() {
             a.labels.insert(LABEL_SINGLE_INSTANCE.into(), "true".into());
         })
     };
+    let cut_off = |value: &str| {
+        with(app(), |a| drop(a.labels.insert(LABEL_ON_PARTITION.into(), value.into())))
+    };
     assert_breaks(vec![
+        (cut_off("stop"), "/labels/BRAMBLE_ON_PARTITION", "must be keep, or stop:"),
+        (cut_off("stop:1"), "/labels/BRAMBLE_ON_PARTITION", "for example stop:60s"),
         (constrained(Operator::Unique, Some("x")), at, "UNIQUE does not accept a value"),
         (constrained(Operator::GroupBy, Some("x")), at, "Value was specified but is not a number"),
         (constrained(Operator::MaxPer, None), at, "MAX_PER requires"),

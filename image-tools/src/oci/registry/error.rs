@@ -5,7 +5,7 @@
 use crate::oci::credentials::CredentialsError;
 use crate::oci::model::{DOCUMENT_BYTES_MAX, DocumentError};
 use crate::oci::reference::ImageReference;
-use crate::oci::store::StoreError;
+use crate::oci::store::{Stopped, StoreError};
 use oci_client::errors::{DigestError, OciDistributionError, OciErrorCode};
 use std::error::Error;
 use std::io;
@@ -113,6 +113,12 @@ pub enum PullError {
     Store(#[from] StoreError),
     #[error("pull was stopped, since the program ends")]
     Stopped,
+}
+
+impl From<Stopped> for PullError {
+    fn from(_: Stopped) -> PullError {
+        PullError::Stopped
+    }
 }
 
 impl PullError {

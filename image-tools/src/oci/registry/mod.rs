@@ -18,7 +18,9 @@ use super::model::{
 };
 use super::platform::Platform;
 use super::reference::ImageReference;
-use super::store::{Image, Layer, Object, Session, Staged, Store, StoreError, failed};
+use super::store::{
+    Bench, Image, Layer, Object, Session, Staged, Store, StoreError, blocking, failed,
+};
 use futures_util::stream::{StreamExt, TryStreamExt};
 use oci_client::Reference;
 use oci_client::client::{Client, ClientConfig, ClientProtocol};
@@ -79,12 +81,7 @@ impl Registry {
         let pull = self.begin(store, reference, login).await?;
         let result = pull.run(progress).await;
         // When one layer fails, others may still be at work: what they write goes, too.
-        let _idle = Arc::clone(&pull.busy).write_owned().await;
-        let cleaning = move || {
-            drop(pull);
-            Ok(())
-        };
-        blocking(cleaning).await?;
+        pull.bench.end().await?;
         result
     }
 
@@ -106,7 +103,8 @@ impl Registry {
         let host = remote.resolve_registry().to_owned();
         let name = reference.registry().to_owned();
         let auth = blocking(move || {
-            Ok(credentials::find(login.as_ref(), path.as_deref(), &[&name, &host])?)
+            credentials::find(login.as_ref(), path.as_deref(), &[&name, &host])
+                .map_err(PullError::from)
         })
         .await?;
         let plain = self.is_plain(reference.registry());
@@ -124,10 +122,8 @@ impl Registry {
             registry: reference.registry().into(),
             source,
         })?;
-        let store = Arc::clone(store);
-        let session = blocking(move || Ok(Arc::new(Session::begin(&store)?))).await?;
-        let (busy, name) = (Arc::default(), reference.clone());
-        Ok(Pull { client, remote, auth, session, name, busy })
+        let bench = Bench::begin::<PullError>(store).await?;
+        Ok(Pull { client, remote, auth, bench, name: reference.clone() })
     }
 
     /// Plain http: on this machine nobody listens in, elsewhere the user has said so.
@@ -151,10 +147,8 @@ struct Pull {
     client: Client,
     remote: Reference,
     auth: RegistryAuth,
-    session: Arc<Session>,
+    bench: Bench,
     name: ImageReference,
-    /// Read by every piece of blocking work, so that its end can be awaited.
-    busy: Arc<tokio::sync::RwLock<()>>,
 }
 
 /// What a reference led to.
@@ -211,15 +205,7 @@ impl Pull {
         &self,
         work: impl FnOnce(&Session) -> Result<T, PullError> + Send + 'static,
     ) -> Result<T, PullError> {
-        let busy = Arc::clone(&self.busy).read_owned().await;
-        let session = Arc::clone(&self.session);
-        blocking(move || {
-            let result = work(&session);
-            drop(session);
-            drop(busy);
-            result
-        })
-        .await
+        self.bench.work(work).await
     }
 
     /// Follows indexes down to the manifest for this machine.
@@ -268,8 +254,10 @@ impl Pull {
             return Err(PullError::ConfigTooLong { reference, bytes: staged.size });
         }
         let path = staged.path.clone();
-        let bytes =
-            blocking(move || Ok(std::fs::read(&path).map_err(failed("reading", &path))?)).await?;
+        let bytes = blocking(move || {
+            std::fs::read(&path).map_err(failed("reading", &path)).map_err(PullError::from)
+        })
+        .await?;
         ConfigFile::parse(&bytes).map_err(|source| PullError::Document { reference, source })
     }
 
@@ -281,9 +269,9 @@ impl Pull {
         progress: Progress<'_>,
     ) -> Result<Layer, PullError> {
         let blob = Object::Blob(descriptor.digest.clone());
-        self.session.claim(&Object::Layer(diff_id.clone()));
-        self.session.claim(&blob);
-        let held = self.session.store().layer_lock(diff_id).lock_owned().await;
+        self.bench.session().claim(&Object::Layer(diff_id.clone()));
+        self.bench.session().claim(&blob);
+        let held = self.bench.session().store().layer_lock(diff_id).lock_owned().await;
         let layer = |unpacked_bytes| Layer {
             diff_id: diff_id.clone(),
             blob: descriptor.digest.clone(),
@@ -294,7 +282,7 @@ impl Pull {
             progress(format!("{step} is already here"));
             return Ok(layer(bytes));
         }
-        let path = self.session.store().path(&blob);
+        let path = self.bench.session().store().path(&blob);
         let staged = if path.exists() {
             Staged { path, digest: descriptor.digest.clone(), size: descriptor.size }
         } else {
@@ -332,15 +320,6 @@ impl Pull {
             Ok(image)
         };
         self.work(work).await
-    }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, PullError> + Send + 'static,
-) -> Result<T, PullError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(_) => Err(PullError::Stopped),
     }
 }
 

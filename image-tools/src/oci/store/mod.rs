@@ -5,6 +5,7 @@
 //! images.json            reference -> image; replaced by rename, with fsync
 //! blobs/sha256/<hex>     manifests, configs and layers as they came: kept, so that other nodes
 //!                        can fetch from this one what they can verify by the same digest
+//! partial/<hex>          a blob on its way from another node, continued at its length
 //! layers/<hex>/          one layer unpacked, named by its diff id, shared between images
 //! */<hex>.pending        marks content no image of the index is known to need yet
 //! tmp/                   everything unfinished; emptied when the store is opened
@@ -14,10 +15,16 @@
 //! and only then named by the index. So a crash leaves temporary or pending files, which the next
 //! open removes. Layers an image no longer needs are left alone: containers may stand on them.
 
+mod bench;
 mod index;
+mod partial;
+mod parts;
 mod session;
 
+pub(crate) use bench::{Bench, Stopped, blocking};
 pub use index::{Image, Layer};
+pub(crate) use partial::Partial;
+pub use parts::{Blob, LayerPart, Parts};
 pub(crate) use session::{BlobWriter, Session, Staged};
 
 use super::budget::{Budget, BudgetError};
@@ -125,7 +132,7 @@ impl Store {
         root: &Path,
         limit_bytes: Option<u64>,
     ) -> Result<Arc<Store>, StoreError> {
-        for dir in ["blobs/sha256", "layers", "tmp"] {
+        for dir in ["blobs/sha256", "layers", "partial", "tmp"] {
             let path = root.join(dir);
             std::fs::create_dir_all(&path).map_err(failed("making directory", &path))?;
         }
@@ -296,6 +303,7 @@ impl Store {
 
     /// Removes what is temporary, and what is pending and not named by the index.
     fn recover(&self) -> Result<(), StoreError> {
+        self.sweep_partials()?;
         let tmp = self.root.join("tmp");
         for path in children(&tmp)? {
             remove_any(&path)?;

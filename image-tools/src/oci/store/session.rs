@@ -85,7 +85,10 @@ impl Session {
     pub(crate) fn publish_blob(&self, staged: &Staged) -> Result<(), StoreError> {
         let object = Object::Blob(staged.digest.clone());
         self.claim(&object);
-        self.store.publish(&staged.path, &object)
+        self.store.publish(&staged.path, &object)?;
+        // Whatever another transfer of it had is not needed any more; mostly there is none.
+        let _ = std::fs::remove_file(self.store.partial_path(&staged.digest));
+        Ok(())
     }
 
     /// Tells the unpacked size of a layer that is already here. Claim and lock it before.
@@ -176,10 +179,10 @@ impl Drop for Session {
 
 /// A staged file being written.
 pub(crate) struct BlobWriter {
-    file: File,
-    path: PathBuf,
-    hasher: Sha256,
-    size: u64,
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+    pub(super) hasher: Sha256,
+    pub(super) size: u64,
 }
 
 impl BlobWriter {

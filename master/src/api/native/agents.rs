@@ -49,7 +49,7 @@ pub(in crate::api) async fn change(call: &Call, name: &str, body: Body) -> Resul
 }
 
 /// Find an agent by its id, its name, or the start of its id, where only one has it.
-fn find<'a>(state: &'a State, name: &str) -> Result<&'a Agent, ApiError> {
+pub(super) fn find<'a>(state: &'a State, name: &str) -> Result<&'a Agent, ApiError> {
     if let Some(agent) = state.agents.get(&AgentId::new(name)) {
         return Ok(agent);
     }
@@ -123,6 +123,16 @@ fn view(state: &State, agent: &Agent, connected: &[AgentId]) -> AgentView {
         ports: agent.ports.iter().map(|range| (range.begin, range.end)).collect(),
         attributes: state.attributes_of(&agent.id),
         roles,
+        drain: state.is_draining(&agent.id).then(|| drain_state(state, &agent.id).to_string()),
+    }
+}
+
+/// Where an agent stands with its draining, in a word.
+pub(super) fn drain_state(state: &State, agent_id: &AgentId) -> &'static str {
+    match (state.is_draining(agent_id), state.tasks_on(agent_id).next()) {
+        (false, _) => "open",
+        (true, Some(_)) => "draining",
+        (true, None) => "drained",
     }
 }
 

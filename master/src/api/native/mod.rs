@@ -3,6 +3,7 @@
 mod agents;
 mod backup;
 mod deployments;
+mod drain;
 mod exec;
 mod images;
 mod logs;
@@ -15,6 +16,7 @@ mod volumes;
 pub(super) use agents::{change as change_agent, list as agents, one as agent};
 pub(super) use backup::backup;
 pub(super) use deployments::{deployments, promote, withdraw};
+pub(super) use drain::{change as set_drain, one as drain};
 pub(super) use outlook::{dry_run, why};
 pub(super) use secrets::{list as secrets, put as put_secret, remove as remove_secret};
 pub(super) use status::{status, token};

@@ -67,9 +67,15 @@ fn explain(state: &State, offers: Vec<Offer>, id: &AppId, now: Time) -> Option<W
             _ => continue,
         }
         let verdict = sizes.iter().find(|(id, _)| *id == instance.id).map(|(_, verdict)| verdict);
-        let moving = task.misplaced.as_ref();
-        let words = moving
-            .map(|why| format!("moves when it finds another place: {why}"))
+        let stays = own.is_resident();
+        let moving = |why: &String| match stays {
+            true => format!("stays, because its data is there, although {why}"),
+            false => format!("moves when it finds another place: {why}"),
+        };
+        let words = task
+            .misplaced
+            .as_ref()
+            .map(moving)
             .or_else(|| size_words(task, verdict))
             .or_else(|| (!own.is_ready(task)).then(|| words(own, task)));
         if let Some(words) = words.filter(|_| why.progress.len() < PROGRESS_MAX) {

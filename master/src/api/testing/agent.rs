@@ -138,6 +138,7 @@ async fn answer(
             let volumes = vec![volume("db#data#1", 5), volume("old#data#9", 7)];
             write_frame(&mut send, &volumes).await.unwrap();
         }
+        StreamRequest::Probe(_) => unreachable!("no request asks for a look"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The API over real sockets: every endpoint's row, the golden replies, access, limits, streams.
 
 mod apps;
+mod drain;
 mod edges;
 mod events;
 mod groups;

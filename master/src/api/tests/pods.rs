@@ -87,6 +87,7 @@ async fn report(node: &Node, id: &InstanceId, healthy: Option<bool>, states: [Ta
         exit_code: None,
         probes: None,
         size: None,
+        restarts: 0,
         containers: [("web", states[0], healthy), ("side", states[1], None)].map(container).into(),
     };
     apply(node, Command::RecordStatus { statuses: vec![status] }).await;

@@ -1,6 +1,7 @@
 //! Three voters over a link in memory that encodes every message.
 
 use super::*;
+use crate::proof::Proof;
 use bramble_protocol::codec;
 use std::collections::BTreeSet;
 
@@ -149,7 +150,10 @@ async fn a_leader_without_its_quorum_commits_nothing() {
     commit(&[&a, &b], put("together", 1)).await;
 
     let (leader, other, n) = if a.consensus.is_leader() { (&a, &b, 2) } else { (&b, &a, 1) };
+    // Beyond doubt, for leases: not while it merely believes it.
+    assert!(leader.consensus.prove().await && !other.consensus.prove().await);
     mesh.set(n, None);
+    assert!(!leader.consensus.prove().await, "nobody says so");
     let error = propose(&leader.consensus, put("alone", 1)).await.expect_err("no quorum");
     let told = matches!(error, ProposeError::Unavailable(_) | ProposeError::NotLeader);
     assert!(told, "{error}");
