@@ -2,12 +2,13 @@
 //! follows the state.
 
 use super::assignments::Told;
+use super::line::Line;
 use super::{DispatchError, Dispatcher, holders, lease};
 use bramble_core::command::Command;
 use bramble_core::model::{Agent, AgentId, State, VolumeId};
 use bramble_protocol::message::{StatusKey, ToAgent, ToMaster};
 use bramble_protocol::net as frame;
-use quinn::{Connection, RecvStream, SendStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
 /// Frames waiting to go down besides assignment sets (acknowledgements, resync requests).
@@ -22,12 +23,13 @@ pub(super) enum Down {
     Resync,
 }
 
-pub(super) async fn run(
+pub(super) async fn run<S: AsyncWrite + Unpin, R: AsyncRead + Unpin>(
     dispatcher: &Dispatcher,
     agent_id: &AgentId,
-    connection: &Connection,
+    line: &Line,
+    accepted: impl Future<Output = Result<(S, R), DispatchError>>,
 ) -> Result<(), DispatchError> {
-    let (mut send, mut receive) = connection.accept_bi().await?;
+    let (mut send, mut receive) = accepted.await?;
     let agent = hello(agent_id, &mut receive).await?;
     tracing::info!(%agent_id, name = %agent.name, "an agent's session began");
     let floor = dispatcher.propose.propose(Command::RegisterAgent { agent }).await?.index;
@@ -39,11 +41,14 @@ pub(super) async fn run(
         () = lease::grant(dispatcher, agent_id, asked, outbox.clone()) => Ok(()),
         ended = listen(dispatcher, agent_id, receive, outbox, asks) => ended,
         ended = tell(dispatcher, agent_id, send, inbox) => ended,
-        closed = connection.closed() => Err(closed.into()),
+        closed = line.closed() => Err(closed),
     }
 }
 
-async fn hello(agent_id: &AgentId, receive: &mut RecvStream) -> Result<Agent, DispatchError> {
+async fn hello(
+    agent_id: &AgentId,
+    receive: &mut (impl AsyncRead + Unpin),
+) -> Result<Agent, DispatchError> {
     let Some(ToMaster::Hello { agent }) = frame::read_frame(receive).await? else {
         return Err(DispatchError::NoHello);
     };
@@ -58,7 +63,7 @@ async fn hello(agent_id: &AgentId, receive: &mut RecvStream) -> Result<Agent, Di
 async fn listen(
     dispatcher: &Dispatcher,
     agent_id: &AgentId,
-    mut receive: RecvStream,
+    mut receive: impl AsyncRead + Unpin,
     outbox: mpsc::Sender<Down>,
     asks: mpsc::Sender<u64>,
 ) -> Result<(), DispatchError> {
@@ -109,7 +114,7 @@ async fn listen(
 async fn tell(
     dispatcher: &Dispatcher,
     agent_id: &AgentId,
-    mut send: SendStream,
+    mut send: impl AsyncWrite + Unpin,
     mut inbox: mpsc::Receiver<Down>,
 ) -> Result<(), DispatchError> {
     let mut changes = dispatcher.store.watch();
