@@ -61,7 +61,7 @@ impl Relay {
             gate: nobody,
             own: Some(config.own),
             abdicate,
-            backup: Arc::new(|| Err(BackupError::NotFounded)),
+            backup: Arc::new(|| Err(BackupError::NoMaster)),
             levels: config.levels,
         };
         // Nobody passes anything on to a node that is no master.
