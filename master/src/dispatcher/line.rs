@@ -14,7 +14,10 @@ pub(super) enum Line {
     Link(quinn::Connection),
     /// Ended by this token alone: a simulation breaks the streams themselves.
     #[cfg(feature = "simulation")]
-    Memory { ended: tokio_util::sync::CancellationToken, packets: Arc<AtomicU64> },
+    Memory {
+        ended: tokio_util::sync::CancellationToken,
+        packets: Arc<AtomicU64>,
+    },
 }
 
 impl Line {

@@ -4,8 +4,8 @@
 //! so that hash maps, `select!`, uuids and every clock follow the seed without the code under
 //! simulation knowing. Outside of a run nothing is answered, and the system is asked.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// 2026-01-01, where wall clocks begin: seconds since 1970.
