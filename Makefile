@@ -8,8 +8,12 @@ JOBS ?= 2
 # For each fuzz target.
 FUZZ_SECONDS ?= 600
 ARGS ?=
+# How many, or which one, `make soak` simulates.
+SEEDS ?= 2000
+FROM ?= 1
+SEED ?=
 
-.PHONY: run test test-vm bench fuzz verify fix build lint deny
+.PHONY: run test test-vm bench fuzz soak verify fix build lint deny
 
 run: build
 	@$(ROOT) $$(cat target/bramble-path) up $(ARGS)
@@ -40,6 +44,12 @@ bench: build
 fuzz:
 	@cross/prerequisites.sh fuzz
 	JOBS=$(JOBS) tests/fuzz/run.sh $(FUZZ_SECONDS)
+
+# Clusters on a virtual clock (tests/simulation): many seeds, or one with its trace.
+soak:
+	@cross/prerequisites.sh test
+	cargo test --locked -j $(JOBS) -p bramble-simulation --test simulation -- \
+		$(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS) --from $(FROM))
 
 # Read-only; what CI checks.
 verify: FUZZ_SECONDS = 30

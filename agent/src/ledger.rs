@@ -5,6 +5,8 @@
 //! decides anything: what to write is the reconciler's business.
 
 mod record;
+#[cfg(feature = "simulation")]
+pub mod simulated;
 mod writer;
 
 pub use record::{Change, Contents, TaskFacts};
@@ -65,8 +67,15 @@ pub enum LedgerError {
 
 /// A handle to the ledger's thread. The database closes when it is dropped.
 pub struct Ledger {
-    requests: Option<SyncSender<Request>>,
+    requests: Option<Requests>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// The way to whoever writes.
+enum Requests {
+    Thread(SyncSender<Request>),
+    #[cfg(feature = "simulation")]
+    Task(tokio::sync::mpsc::UnboundedSender<Request>),
 }
 
 impl Ledger {
@@ -83,7 +92,8 @@ impl Ledger {
             .name("ledger".into())
             .spawn(move || writer.serve(&incoming))
             .map_err(LedgerError::Thread)?;
-        Ok((Ledger { requests: Some(requests), thread: Some(thread) }, contents))
+        let requests = Some(Requests::Thread(requests));
+        Ok((Ledger { requests, thread: Some(thread) }, contents))
     }
 
     /// Write changes together; they are durable when this resolves.
@@ -111,7 +121,11 @@ impl Ledger {
 
     fn send(&self, request: Request) -> Result<(), LedgerError> {
         let requests = self.requests.as_ref().ok_or(LedgerError::Closed)?;
-        requests.send(request).map_err(|_| LedgerError::Closed)
+        match requests {
+            Requests::Thread(requests) => requests.send(request).map_err(|_| LedgerError::Closed),
+            #[cfg(feature = "simulation")]
+            Requests::Task(requests) => requests.send(request).map_err(|_| LedgerError::Closed),
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 //! Owns the connection and nothing that must outlive it: a new session sends again whatever is
 //! not acknowledged. Without a master it waits and dials; nothing else of the agent waits for it.
 
+#[cfg(feature = "simulation")]
+pub mod simulated;
 mod speak;
 
 use crate::reconciler::Reconciling;

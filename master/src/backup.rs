@@ -50,6 +50,8 @@ pub enum BackupError {
     DataKey(#[from] VaultError),
     #[error("the cluster's own keys")]
     OwnKeys(#[from] AuthorityRoomError),
+    #[error("this node is no master: run `bramble backup` on one")]
+    NoMaster,
     #[error("the cluster is not founded yet")]
     NotFounded,
     #[error("the cluster's data key changed meanwhile: try again")]

@@ -63,7 +63,7 @@ impl Relay {
             gate: nobody,
             own: Some(config.own),
             abdicate,
-            backup: Arc::new(|| Err(BackupError::NotFounded)),
+            backup: Arc::new(|| Err(BackupError::NoMaster)),
             levels: config.levels,
             administration: None,
             roster: None,

@@ -60,7 +60,7 @@ fn a_leader_that_abdicates_leads_again_and_no_task_notices() {
 fn log_levels_change_for_a_while() {
     let node = Node::start();
     let levels = || node.get("/logging");
-    assert_eq!((&levels()["ROOT"], &levels()["openraft"]), (&json!("info"), &json!("warn")));
+    assert_eq!((&levels()["ROOT"], &levels()["openraft"]), (&json!("info"), &json!("off")));
     node.get("/v2/info");
     assert!(!node.log().contains("path=\"/v2/info\""), "debug lines are left out");
     let body = r#"{"logger":"bramble_master","level":"debug","durationSeconds":3}"#;

@@ -47,6 +47,8 @@ pub(super) fn remove_node(
     state.agents.remove(&agent_id);
     state.away.remove(&agent_id);
     state.agent_settings.remove(&agent_id);
+    state.draining.remove(&agent_id);
+    state.arrived.remove(&agent_id);
     // Nobody is left to remove the data.
     state.given_up.remove(&agent_id);
     Ok(events)

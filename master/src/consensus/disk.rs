@@ -65,7 +65,8 @@ struct SharedDiskError(Arc<DiskError>);
 /// Changes that take effect together or not at all, also across a crash.
 #[derive(Default)]
 pub(super) struct Changes {
-    batch: sled::Batch,
+    /// Keys with their new values, in order; `None` removes one.
+    pub changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     too_large: Option<usize>,
 }
 
@@ -74,11 +75,22 @@ impl Changes {
         if value.len() > VALUE_BYTES_MAX {
             self.too_large = Some(value.len());
         }
-        self.batch.insert(key, value);
+        self.changes.push((key.to_vec(), Some(value)));
     }
 
     pub fn remove(&mut self, key: &[u8]) {
-        self.batch.remove(key);
+        self.changes.push((key.to_vec(), None));
+    }
+
+    fn into_batch(self) -> sled::Batch {
+        let mut batch = sled::Batch::default();
+        for (key, value) in self.changes {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        batch
     }
 }
 
@@ -91,10 +103,19 @@ struct Waiting {
     syncing: bool,
 }
 
+/// What the map lies on.
+enum Medium {
+    Sled {
+        db: sled::Db,
+        /// Second descriptor of sled's file.
+        file: File,
+    },
+    #[cfg(feature = "simulation")]
+    Memory(Arc<super::simulated::Platter>),
+}
+
 pub(super) struct Disk {
-    db: sled::Db,
-    /// Second descriptor of sled's file.
-    file: File,
+    medium: Medium,
     waiting: Mutex<Waiting>,
     failed: OnceLock<Arc<DiskError>>,
     #[cfg(test)]
@@ -106,6 +127,10 @@ pub(super) struct Disk {
 impl Disk {
     /// Open or create the store in `dir`.
     pub fn open(dir: &Path) -> Result<Self, DiskError> {
+        #[cfg(feature = "simulation")]
+        if let Some(platter) = super::simulated::platter(dir) {
+            return Ok(Self::on(Medium::Memory(platter)));
+        }
         let db = sled::Config::new()
             .path(dir)
             .cache_capacity(CACHE_BYTES)
@@ -124,16 +149,19 @@ impl Disk {
             opened(path)?.sync_all().map_err(DiskError::Sync)?;
         }
         file.sync_data().map_err(DiskError::Sync)?;
-        Ok(Self {
-            db,
-            file,
+        Ok(Self::on(Medium::Sled { db, file }))
+    }
+
+    fn on(medium: Medium) -> Self {
+        Self {
+            medium,
             waiting: Mutex::default(),
             failed: OnceLock::new(),
             #[cfg(test)]
             fail_syncs: Default::default(),
             #[cfg(test)]
             syncs: Default::default(),
-        })
+        }
     }
 
     /// Apply `changes`. They are readable at once and durable after the next sync.
@@ -142,16 +170,29 @@ impl Disk {
         if let Some(bytes) = changes.too_large {
             return Err(DiskError::ValueTooLarge { bytes });
         }
-        self.db.apply_batch(changes.batch).map_err(|e| {
-            let error = Arc::new(DiskError::Write(e));
-            DiskError::FailedEarlier(self.failed.get_or_init(|| error).clone())
-        })
+        match &self.medium {
+            Medium::Sled { db, .. } => db.apply_batch(changes.into_batch()).map_err(|e| {
+                let error = Arc::new(DiskError::Write(e));
+                DiskError::FailedEarlier(self.failed.get_or_init(|| error).clone())
+            }),
+            #[cfg(feature = "simulation")]
+            Medium::Memory(platter) => {
+                platter.write(changes.changes);
+                Ok(())
+            }
+        }
     }
 
     /// The value of `key`.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
         self.check()?;
-        Ok(self.db.get(key).map_err(DiskError::Read)?.map(|v| v.to_vec()))
+        match &self.medium {
+            Medium::Sled { db, .. } => {
+                Ok(db.get(key).map_err(DiskError::Read)?.map(|v| v.to_vec()))
+            }
+            #[cfg(feature = "simulation")]
+            Medium::Memory(platter) => Ok(platter.get(key)),
+        }
     }
 
     /// Keys and values from `from` up to but not including `to`, in key order.
@@ -160,9 +201,18 @@ impl Disk {
         from: &[u8],
         to: &[u8],
     ) -> impl DoubleEndedIterator<Item = Result<(Vec<u8>, Vec<u8>), DiskError>> + use<> {
-        self.db
-            .range(from..to)
-            .map(|kv| kv.map(|(k, v)| (k.to_vec(), v.to_vec())).map_err(DiskError::Read))
+        match &self.medium {
+            Medium::Sled { db, .. } => {
+                let pairs = db
+                    .range(from..to)
+                    .map(|kv| kv.map(|(k, v)| (k.to_vec(), v.to_vec())).map_err(DiskError::Read));
+                #[cfg(feature = "simulation")]
+                let pairs = super::simulated::Pairs::Real(pairs);
+                pairs
+            }
+            #[cfg(feature = "simulation")]
+            Medium::Memory(platter) => super::simulated::Pairs::Memory(platter.scan(from, to)),
+        }
     }
 
     /// Call `done` once everything written before is on the disk, or with the reason it is not.
@@ -172,6 +222,10 @@ impl Disk {
         self: &Arc<Self>,
         done: impl FnOnce(Result<(), Arc<DiskError>>) + Send + 'static,
     ) {
+        #[cfg(feature = "simulation")]
+        if let Medium::Memory(platter) = &self.medium {
+            return platter.sync_then(Box::new(move || done(Ok(()))));
+        }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.calls.push(Box::new(done));
         if !waiting.syncing {
@@ -224,8 +278,14 @@ impl Disk {
                 return Err(DiskError::Sync(io::Error::from(io::ErrorKind::StorageFull)));
             }
         }
-        self.db.flush().map_err(DiskError::Flush)?;
-        self.file.sync_data().map_err(DiskError::Sync)
+        match &self.medium {
+            Medium::Sled { db, file } => {
+                db.flush().map_err(DiskError::Flush)?;
+                file.sync_data().map_err(DiskError::Sync)
+            }
+            #[cfg(feature = "simulation")]
+            Medium::Memory(_) => Ok(()),
+        }
     }
 
     fn check(&self) -> Result<(), DiskError> {
@@ -240,7 +300,11 @@ impl Drop for Disk {
     fn drop(&mut self) {
         if self.failed.get().is_some() {
             // sled's own drop would fsync once more and panic if that fails: leak it instead.
-            std::mem::forget(self.db.clone());
+            match &self.medium {
+                Medium::Sled { db, .. } => std::mem::forget(db.clone()),
+                #[cfg(feature = "simulation")]
+                Medium::Memory(_) => {}
+            }
         }
     }
 }

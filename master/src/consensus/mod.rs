@@ -16,6 +16,7 @@
 //! before that and only fails proposals until there is room.
 
 mod abdicate;
+mod blocking;
 mod disk;
 mod engine;
 mod error;
@@ -29,6 +30,8 @@ mod profile;
 mod proof;
 mod proposer;
 mod record;
+#[cfg(feature = "simulation")]
+pub mod simulated;
 mod snapshot;
 mod space;
 mod state_machine;

@@ -63,6 +63,8 @@ impl Profile {
     /// openraft's configuration for this timing.
     pub(super) fn config(self, snapshot_every: u64) -> Result<Arc<Config>, ConsensusError> {
         let (heartbeat, election_min, election_max) = self.timing_ms();
+        #[cfg(feature = "simulation")]
+        let (election_min, election_max) = super::simulated::pinned(election_min, election_max);
         let config = Config {
             cluster_name: "bramble".to_string(),
             heartbeat_interval: heartbeat,

@@ -1,6 +1,7 @@
 //! openraft's state machine: the only caller of `core::machine::apply`, the only writer of the
 //! store. Persists nothing but snapshots; what came after the last one is applied again at start.
 
+use super::blocking::{self, SnapshotFile};
 use super::snapshot::{Contents, SnapshotError, Snapshots};
 use super::types::{
     Batch, Entry, LogId, Outcomes, SnapshotMeta, StorageError, StorageIoError, StoredMembership,
@@ -14,7 +15,6 @@ use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine, Snapshot};
 use openraft::{AnyError, EntryPayload, OptionalSend};
 use std::io::SeekFrom;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 /// The signature of `core::machine::apply`.
@@ -124,15 +124,15 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         }
     }
 
-    async fn begin_receiving_snapshot(&mut self) -> Result<Box<File>, StorageError> {
+    async fn begin_receiving_snapshot(&mut self) -> Result<Box<SnapshotFile>, StorageError> {
         let file = self.snapshots.create_received().map_err(|e| writing(None, &e))?;
-        Ok(Box::new(File::from_std(file)))
+        Ok(Box::new(SnapshotFile::from_std(file)))
     }
 
     async fn install_snapshot(
         &mut self,
         meta: &SnapshotMeta,
-        mut snapshot: Box<File>,
+        mut snapshot: Box<SnapshotFile>,
     ) -> Result<(), StorageError> {
         let mut bytes = Vec::new();
         let read = async {
@@ -162,7 +162,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let Some((meta, path)) = self.snapshots.newest() else {
             return Ok(None);
         };
-        let file = File::open(&path).await.map_err(|e| {
+        let file = SnapshotFile::open(&path).await.map_err(|e| {
             StorageIoError::read_snapshot(Some(meta.signature()), AnyError::new(&e))
         })?;
         Ok(Some(Snapshot { meta, snapshot: Box::new(file) }))
@@ -180,7 +180,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError> {
         let (meta, snapshots) = (self.meta.clone(), self.snapshots.clone());
         if let Some(contents) = self.contents.take() {
-            let written = tokio::task::spawn_blocking(move || {
+            let written = blocking::run(move || {
                 let bytes = contents.encode()?;
                 drop(contents);
                 snapshots.write(&meta, &bytes)
@@ -191,7 +191,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
                 .map_err(|e| writing(Some(&self.meta), &e))?;
         }
         let opened = match self.snapshots.newest() {
-            Some((_, path)) => File::open(path).await,
+            Some((_, path)) => SnapshotFile::open(path).await,
             None => Err(std::io::ErrorKind::NotFound.into()),
         };
         let file = opened.map_err(|e| {

@@ -25,7 +25,7 @@ openraft::declare_raft_types!(
         R = Outcomes,
         NodeId = RaftId,
         Node = Peer,
-        SnapshotData = tokio::fs::File,
+        SnapshotData = super::blocking::SnapshotFile,
 );
 
 pub(super) type Raft = openraft::Raft<TypeConfig>;

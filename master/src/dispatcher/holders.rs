@@ -15,7 +15,8 @@ pub(super) fn of(
     let agents = dispatcher.holders.of(reference, digest, asking);
     let seen_at = |agent_id: &AgentId| {
         let sessions = dispatcher.sessions();
-        sessions.get(agent_id).map(|session| canonical(session.connection.remote_address()))
+        let connection = sessions.get(agent_id).and_then(|session| session.line.connection());
+        connection.map(|connection| canonical(connection.remote_address()))
     };
     let near = seen_at(asking).is_some_and(|address| address.ip().is_loopback());
     let located: Vec<(NodeId, SocketAddr)> = agents

@@ -151,7 +151,11 @@ impl Dispatcher {
                 false
             }
             Verdict::Gone => true,
-            Verdict::UnseenFromHere => silent >= UNSEEN_AFTER,
+            Verdict::UnseenFromHere => {
+                // An answer may come at once, where nobody could be asked: not in circles.
+                of.vouched_until = Some(Instant::now() + LOOK_EVERY);
+                silent >= UNSEEN_AFTER
+            }
         };
         if gone {
             // First: a session that stands says that its agent is here.

@@ -8,8 +8,11 @@ mod assignments;
 mod holders;
 mod inquiry;
 mod lease;
+mod line;
 mod liveness;
 mod session;
+#[cfg(feature = "simulation")]
+mod simulated;
 
 use crate::authority::Authority;
 use crate::callers::Callers;
@@ -25,15 +28,20 @@ use bramble_core::model::{Agent, AgentId, NodeId, NodeRole};
 use bramble_protocol::message::{StreamReply, StreamRequest, ToAgent};
 use bramble_protocol::net::{self as frame, Directory, Endpoint, Farewell, FrameError, Link};
 use lease::Prover;
-use quinn::ConnectionError;
+use line::Line;
 use session::Down;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
+/// Codes with which the master closes a connection.
+const TURNED_AWAY: u32 = 1;
+const REPLACED: u32 = 2;
+const NOT_LEADING: u32 = 3;
 /// Longest wait for an agent to take the word that this master does not lead.
 const NOT_LEADING_MAX: Duration = Duration::from_secs(2);
 
@@ -92,13 +100,13 @@ pub struct Dispatcher {
 
 struct Session {
     number: u64,
-    connection: quinn::Connection,
+    line: Line,
 }
 
 impl Session {
     /// Packets received on it so far.
     fn packets(&self) -> u64 {
-        self.connection.stats().udp_rx.datagrams
+        self.line.packets()
     }
 }
 
@@ -156,7 +164,7 @@ impl Dispatcher {
     /// End every session: this master leads no more, and its agents shall look for who does.
     pub fn dismiss(&self) {
         for session in self.sessions().values() {
-            session.connection.close(3u32.into(), b"this master does not lead any more");
+            session.line.close(NOT_LEADING, "this master does not lead any more");
         }
     }
 
@@ -171,59 +179,74 @@ impl Dispatcher {
 
     /// End the session of one agent.
     pub fn end(&self, agent_id: &AgentId, farewell: Farewell) {
-        if let Some(session) = self.sessions().get(agent_id) {
-            farewell.close(&session.connection);
+        if let Some(link) = self.sessions().get(agent_id).and_then(|s| s.line.connection()) {
+            farewell.close(link);
         }
     }
 
     /// Say who leads instead of this master.
     async fn turn_away(&self, connection: &quinn::Connection) -> Result<(), DispatchError> {
         let (mut send, _receive) = connection.accept_bi().await?;
-        let leader = self.leadership.borrow().leader.clone();
-        let masters = self.directory.gossip_of_masters();
-        frame::write_frame(&mut send, &ToAgent::NotLeading { leader, masters }).await?;
+        frame::write_frame(&mut send, &self.who_leads()).await?;
         // The agent closes once it has read this; closing first could overtake it.
         let _ = send.finish();
         connection.closed().await;
         Ok(())
     }
 
+    fn who_leads(&self) -> ToAgent {
+        let leader = self.leadership.borrow().leader.clone();
+        ToAgent::NotLeading { leader, masters: self.directory.gossip_of_masters() }
+    }
+
     /// Serve one agent's link until it ends. A newer session of the same agent ends the older.
     pub async fn serve(&self, link: Link) {
+        let line = Line::Link(link.connection.clone());
         if !self.leadership.borrow().here {
             let told = tokio::time::timeout(NOT_LEADING_MAX, self.turn_away(&link.connection));
             if !matches!(told.await, Ok(Ok(()))) {
-                link.connection.close(3u32.into(), b"this master does not lead");
+                line.close(NOT_LEADING, "this master does not lead");
             }
             return;
         }
-        let agent_id = match self.admitted(&link) {
+        let peer = link.peer.as_ref().map(|peer| &peer.node_id);
+        let accepted = async { Ok(link.connection.accept_bi().await?) };
+        self.hold(peer, line, accepted).await;
+    }
+
+    /// Hold a session of `peer` on the streams that `accepted` gives, until it ends.
+    async fn hold<S: AsyncWrite + Unpin, R: AsyncRead + Unpin>(
+        &self,
+        peer: Option<&NodeId>,
+        line: Line,
+        accepted: impl Future<Output = Result<(S, R), DispatchError>>,
+    ) {
+        let agent_id = match self.admitted(peer) {
             Ok(agent_id) => agent_id,
             Err(error) => {
                 tracing::warn!(%error, "an agent was turned away");
-                link.connection.close(1u32.into(), error.to_string().as_bytes());
+                line.close(TURNED_AWAY, &error.to_string());
                 return;
             }
         };
-        let opened = session::open(self, &agent_id, &link.connection).await;
-        let opened = match opened {
+        let opened = match session::open(self, &agent_id, &line, accepted).await {
             Ok(opened) => opened,
             Err(error) => {
                 tracing::warn!(%agent_id, %error, "an agent was turned away");
-                turn_out(&link.connection, &error);
+                turn_out(&line, &error);
                 return;
             }
         };
-        let number = self.enter(&agent_id, &link.connection);
-        let ended = session::run(self, &agent_id, &link.connection, opened).await;
-        if let Some(ConnectionError::ApplicationClosed(_)) = link.connection.close_reason() {
+        let number = self.enter(&agent_id, &line);
+        let ended = session::run(self, &agent_id, &line, opened).await;
+        if line.was_left() {
             self.left().insert(agent_id.clone());
         }
         match ended {
             Ok(()) => tracing::info!(%agent_id, "an agent's session ended"),
             Err(error) => {
                 tracing::info!(%agent_id, %error, "an agent's session ended");
-                turn_out(&link.connection, &error);
+                turn_out(&line, &error);
             }
         }
         self.leave(&agent_id, number);
@@ -244,24 +267,24 @@ impl Dispatcher {
     }
 
     /// Who speaks, if the membership list has it as an agent.
-    fn admitted(&self, link: &Link) -> Result<AgentId, DispatchError> {
-        let peer = link.peer.as_ref().ok_or(DispatchError::Unidentified)?;
-        let role = self.store.read(|state| state.nodes.get(&peer.node_id).map(|node| node.role));
+    fn admitted(&self, peer: Option<&NodeId>) -> Result<AgentId, DispatchError> {
+        let node_id = peer.ok_or(DispatchError::Unidentified)?;
+        let role = self.store.read(|state| state.nodes.get(node_id).map(|node| node.role));
         match role {
-            None => Err(DispatchError::NotAdmitted(peer.node_id.clone())),
-            Some(NodeRole::Master) => Err(DispatchError::NotAnAgent(peer.node_id.clone())),
-            Some(NodeRole::Full | NodeRole::Agent) => Ok(peer.node_id.agent()),
+            None => Err(DispatchError::NotAdmitted(node_id.clone())),
+            Some(NodeRole::Master) => Err(DispatchError::NotAnAgent(node_id.clone())),
+            Some(NodeRole::Full | NodeRole::Agent) => Ok(node_id.agent()),
         }
     }
 
-    fn enter(&self, agent_id: &AgentId, connection: &quinn::Connection) -> u64 {
+    fn enter(&self, agent_id: &AgentId, line: &Line) -> u64 {
         let number = self.next_session.fetch_add(1, Ordering::Relaxed);
-        let session = Session { number, connection: connection.clone() };
+        let session = Session { number, line: line.clone() };
         self.left().remove(agent_id);
         let older = self.sessions().insert(agent_id.clone(), session);
         self.changed.send_modify(|n| *n += 1);
         if let Some(older) = older {
-            older.connection.close(2u32.into(), b"a newer session of this agent began");
+            older.line.close(REPLACED, "a newer session of this agent began");
         }
         number
     }
@@ -282,9 +305,9 @@ impl Dispatcher {
 
     /// Forget an agent's session: nothing is heard on it.
     fn drop_session(&self, agent_id: &AgentId) {
-        let session = self.sessions().get(agent_id).map(|s| (s.number, s.connection.clone()));
-        if let Some((number, connection)) = session {
-            connection.close(2u32.into(), b"nothing was heard of this agent");
+        let session = self.sessions().get(agent_id).map(|s| (s.number, s.line.clone()));
+        if let Some((number, line)) = session {
+            line.close(REPLACED, "nothing was heard of this agent");
             self.leave(agent_id, number);
         }
     }
@@ -297,7 +320,7 @@ impl Dispatcher {
         let connection = self
             .sessions()
             .get(&agent_id)
-            .map(|session| session.connection.clone())
+            .and_then(|session| session.line.connection().cloned())
             .ok_or_else(|| StreamError::AgentAway(agent_id.clone()))?;
         let failed = |what: &dyn std::fmt::Display| StreamError::Failed(what.to_string());
         let (mut send, mut receive) = connection.open_bi().await.map_err(|e| failed(&e))?;
@@ -311,10 +334,10 @@ impl Dispatcher {
     }
 }
 
-fn turn_out(connection: &quinn::Connection, error: &DispatchError) {
-    match error {
-        DispatchError::Cloned => Farewell::Cloned.close(connection),
-        error => connection.close(1u32.into(), error.to_string().as_bytes()),
+fn turn_out(line: &Line, error: &DispatchError) {
+    match (error, line.connection()) {
+        (DispatchError::Cloned, Some(connection)) => Farewell::Cloned.close(connection),
+        (error, _) => line.close(TURNED_AWAY, &error.to_string()),
     }
 }
 

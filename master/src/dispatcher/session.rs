@@ -2,13 +2,14 @@
 //! follows the state.
 
 use super::assignments::Told;
+use super::line::Line;
 use super::{DispatchError, Dispatcher, holders, lease};
 use bramble_core::command::Command;
 use bramble_core::model::{Agent, AgentId, NodeId, NodeRole, State, VolumeId};
 use bramble_protocol::message::{StatusKey, ToAgent, ToMaster};
 use bramble_protocol::net as frame;
-use quinn::{Connection, RecvStream, SendStream};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
 /// Frames waiting to go down besides assignment sets (acknowledgements, resync requests).
@@ -26,27 +27,30 @@ pub(super) enum Down {
 }
 
 /// A session whose agent has said who it is.
-pub(super) struct Opened {
-    send: SendStream,
-    receive: RecvStream,
+pub(super) struct Opened<S, R> {
+    send: S,
+    receive: R,
     agent: Agent,
 }
 
 /// Hear who speaks. Nothing of an earlier session is touched before it may.
-pub(super) async fn open(
+pub(super) async fn open<S, R: AsyncRead + Unpin>(
     dispatcher: &Dispatcher,
     agent_id: &AgentId,
-    connection: &Connection,
-) -> Result<Opened, DispatchError> {
+    line: &Line,
+    accepted: impl Future<Output = Result<(S, R), DispatchError>>,
+) -> Result<Opened<S, R>, DispatchError> {
     let said = async {
-        let (send, mut receive) = connection.accept_bi().await?;
+        let (send, mut receive) = accepted.await?;
         let (agent, life) = hello(agent_id, &mut receive).await?;
         Ok::<_, DispatchError>((Opened { send, receive, agent }, life))
     };
     let (opened, life) =
         tokio::time::timeout(HELLO_MAX, said).await.map_err(|_| DispatchError::NoHelloInTime)??;
     let node_id = NodeId::new(agent_id.as_str());
-    if !dispatcher.callers.is_the_one(&node_id, life, connection).await {
+    if let Some(link) = line.connection()
+        && !dispatcher.callers.is_the_one(&node_id, life, link).await
+    {
         return Err(DispatchError::Cloned);
     }
     if let Some(other) = dispatcher.namesake(&opened.agent) {
@@ -55,32 +59,39 @@ pub(super) async fn open(
     Ok(opened)
 }
 
-pub(super) async fn run(
+pub(super) async fn run<S: AsyncWrite + Unpin, R: AsyncRead + Unpin>(
     dispatcher: &Dispatcher,
     agent_id: &AgentId,
-    connection: &Connection,
-    opened: Opened,
+    line: &Line,
+    opened: Opened<S, R>,
 ) -> Result<(), DispatchError> {
     let Opened { mut send, receive, agent } = opened;
     tracing::info!(%agent_id, name = %agent.name, "an agent's session began");
     let floor = dispatcher.propose.propose(Command::RegisterAgent { agent }).await?.index;
     dispatcher.offers.open(agent_id, floor);
     frame::write_frame(&mut send, &ToAgent::Welcome).await?;
-    let present = dispatcher.present_ca().unwrap_or_default();
-    let issuer = if frame::issued_by(connection, &present) { present } else { Vec::new() };
+    let issuer = issuer(dispatcher, line);
     let (outbox, inbox) = mpsc::channel(OUTBOX_FRAMES_MAX);
     let (asks, asked) = mpsc::channel(LEASES_MAX);
     tokio::select! {
         () = lease::grant(dispatcher, agent_id, asked, outbox.clone()) => Ok(()),
         ended = listen(dispatcher, agent_id, receive, outbox, asks) => ended,
         ended = tell(dispatcher, agent_id, send, inbox, issuer) => ended,
-        closed = connection.closed() => Err(closed.into()),
+        closed = line.closed() => Err(closed),
     }
+}
+
+/// The authority that certified this link, as far as it is the present one; else nothing, and
+/// the agent is certified anew. What is no link has no certificate to replace.
+fn issuer(dispatcher: &Dispatcher, line: &Line) -> Vec<u8> {
+    let present = dispatcher.present_ca().unwrap_or_default();
+    let current = line.connection().is_none_or(|link| frame::issued_by(link, &present));
+    if current { present } else { Vec::new() }
 }
 
 async fn hello(
     agent_id: &AgentId,
-    receive: &mut RecvStream,
+    receive: &mut (impl AsyncRead + Unpin),
 ) -> Result<(Agent, u64), DispatchError> {
     let Some(ToMaster::Hello { agent, life }) = frame::read_frame(receive).await? else {
         return Err(DispatchError::NoHello);
@@ -96,7 +107,7 @@ async fn hello(
 async fn listen(
     dispatcher: &Dispatcher,
     agent_id: &AgentId,
-    mut receive: RecvStream,
+    mut receive: impl AsyncRead + Unpin,
     outbox: mpsc::Sender<Down>,
     asks: mpsc::Sender<u64>,
 ) -> Result<(), DispatchError> {
@@ -147,7 +158,7 @@ async fn listen(
 async fn tell(
     dispatcher: &Dispatcher,
     agent_id: &AgentId,
-    mut send: SendStream,
+    mut send: impl AsyncWrite + Unpin,
     mut inbox: mpsc::Receiver<Down>,
     mut issuer: Vec<u8>,
 ) -> Result<(), DispatchError> {

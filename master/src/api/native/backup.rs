@@ -7,9 +7,10 @@ use crate::api::reply::{self, Reply};
 use http::StatusCode;
 
 /// `GET backup`. It holds every key in the clear (the client seals it), so the socket's file mode
-/// is the only proof that is good enough.
+/// is the only proof that is good enough: not what another node says of its client's socket, since
+/// an agent would only have to say so to own the cluster.
 pub(in crate::api) async fn backup(call: &Call) -> Result<Reply, ApiError> {
-    if !matches!(call.peer, Peer::Unix) {
+    if !matches!(call.peer, Peer::Unix) || call.aim.is_some() {
         return Err(ApiError::SocketOnly);
     }
     let source = call.api().backup.clone();

@@ -18,6 +18,8 @@ pub(super) fn is_of_node(target: &Route, method: &Method) -> bool {
         Route::Config | Route::Logging => true,
         // Files of one node, under whose address tasks fetch them.
         Route::Artifact(_) => true,
+        // Every key of the cluster: it never leaves the node it is asked of.
+        Route::Backup => true,
         // What may be done with a path is the same everywhere.
         _ => *method == Method::OPTIONS,
     }
@@ -55,6 +57,7 @@ mod tests {
             ("GET", "/v2/events", false),
             ("GET", "/v1/bramble/status", false),
             ("GET", "/v1/bramble/token", false),
+            ("GET", "/v1/bramble/backup", true),
             ("POST", "/v1/bramble/images", false),
             ("GET", "/v1/bramble/tasks/t/logs", false),
             ("POST", "/v1/bramble/tasks/t/exec", false),

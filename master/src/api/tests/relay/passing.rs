@@ -128,10 +128,12 @@ async fn only_nodes_say_for_whom_they_ask() {
     assert_ne!(list.header("x-marathon-via"), "");
 
     type Row<'a> = (&'a [(&'a str, &'a str)], &'a str, u16);
-    let rows: [Row<'_>; 5] = [
+    let rows: [Row<'_>; 6] = [
         (&far, "/v1/bramble/token", 403),
         (&far, "/v2/apps", 200),
         (&[("X-Bramble-Peer", "unix"), ("X-Bramble-Aim", "leader")], "/v1/bramble/token", 200),
+        // Every key of the cluster: no node's word is good enough for it.
+        (&[("X-Bramble-Peer", "unix"), ("X-Bramble-Aim", "leader")], "/v1/bramble/backup", 403),
         (&[("X-Bramble-Peer", "unix")], "/v2/apps", 404),
         (&[], "/v2/apps", 404),
     ];

@@ -1,0 +1,29 @@
+//! A session over any pair of byte streams, for the simulation.
+
+use super::{SessionError, speak};
+use crate::images::Exchange;
+use crate::reconciler::Reconciling;
+use bramble_core::model::Agent;
+use bramble_protocol::net::Directory;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Greet the leader and speak with it until the stream ends. `welcomed` is called in between.
+///
+/// # Errors
+/// Why the session ended; it always does.
+pub async fn converse(
+    agent: &Agent,
+    reconciling: &Reconciling,
+    directory: &Directory,
+    mut send: impl AsyncWrite + Unpin,
+    mut receive: impl AsyncRead + Unpin,
+    welcomed: impl FnOnce(),
+) -> Result<(), SessionError> {
+    speak::greet(agent, &mut send, &mut receive).await?;
+    welcomed();
+    reconciling.led(true).await;
+    // Nobody has images here.
+    let images = Exchange::default();
+    let heard = speak::Heard { reconciling, directory, images: &images };
+    speak::speak(agent, heard, send, receive).await
+}
