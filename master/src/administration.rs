@@ -9,9 +9,9 @@ use crate::propose::{Propose, ProposeError};
 use crate::store::Store;
 use bramble_core::autopilot::{Change, Standing};
 use bramble_core::command::{Command, Rejection};
-use bramble_core::model::{Node, NodeId, NodeRole};
+use bramble_core::model::{NodeId, NodeRole, State};
 use bramble_protocol::native::RemovedNode;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -55,10 +55,24 @@ impl Administration {
     /// # Errors
     /// There is no such node, it is the last master, or nobody can decide now.
     pub async fn remove(&self, name: &str) -> Result<RemovedNode, AdministrationError> {
-        let node_id = self.find(name)?.id;
-        if node_id == self.own && self.leadership.borrow().here {
-            self.hand_over().await?;
+        let node_id = self.find(name)?;
+        if node_id != self.own {
+            return self.remove_other(node_id).await;
         }
+        let removed = async {
+            if self.leadership.borrow().here {
+                self.hand_over().await?;
+            }
+            self.remove_other(node_id).await
+        };
+        let removed = removed.await;
+        if removed.is_err() {
+            self.membership.stand_again();
+        }
+        removed
+    }
+
+    async fn remove_other(&self, node_id: NodeId) -> Result<RemovedNode, AdministrationError> {
         let leader = self.leadership.borrow().leader.clone();
         let leader = leader.ok_or(AdministrationError::NoLeader)?;
         if leader == self.own {
@@ -81,11 +95,13 @@ impl Administration {
             // It would have to be the one to take its own word for it.
             return Err(AdministrationError::NoLeader);
         }
-        let (node, tasks) = self.store.read(|state| {
+        let (known, master, tasks) = self.store.read(|state| {
             let tasks = state.tasks_on(&node_id.agent()).count() as u64;
-            (state.nodes.get(node_id).cloned(), tasks)
+            let node = state.nodes.get(node_id);
+            let master = node.is_some_and(|node| node.role != NodeRole::Agent);
+            (names(state).remove(node_id), master, tasks)
         });
-        let node = node.ok_or_else(|| AdministrationError::Unknown(node_id.to_string()))?;
+        let name = known.ok_or_else(|| AdministrationError::Unknown(node_id.to_string()))?;
         let (token, sealed) = self.authority.new_token().await?;
         let join_secret_sha256 = token.secret_sha256();
         let command = Command::RemoveNode {
@@ -94,9 +110,8 @@ impl Administration {
             sealed: Some(sealed),
         };
         self.propose.propose(command).await?;
-        tracing::warn!(%node_id, name = %node.name, tasks, "a node was removed from the cluster");
-        let master = node.role != NodeRole::Agent;
-        Ok(RemovedNode { id: node_id.to_string(), name: node.name, master, tasks })
+        tracing::warn!(%node_id, %name, tasks, "a node was removed from the cluster");
+        Ok(RemovedNode { id: node_id.to_string(), name, master, tasks })
     }
 
     /// Draw another join token; whoever leads makes it the cluster's.
@@ -120,34 +135,28 @@ impl Administration {
         }
     }
 
-    fn find(&self, name: &str) -> Result<Node, AdministrationError> {
-        self.store.read(|state| {
-            if let Some(node) = state.nodes.get(&NodeId::new(name)) {
-                return Ok(node.clone());
-            }
-            // The name of an agent is the one it last said; that of its admission may be older.
-            let named_so = |node: &&Node| {
-                let agent = state.agents.get(&node.id.agent());
-                agent.map_or(node.name.as_str(), |agent| agent.name.as_str()) == name
-            };
-            let begun = |node: &&Node| node.id.as_str().starts_with(name);
-            let named: Vec<&Node> = state.nodes.values().filter(named_so).collect();
-            let found = match named.is_empty() {
-                true => state.nodes.values().filter(begun).collect(),
-                false => named,
-            };
-            match found.as_slice() {
-                [] => Err(AdministrationError::Unknown(name.into())),
-                [one] => Ok((*one).clone()),
-                several => Err(AdministrationError::Ambiguous {
-                    name: name.into(),
-                    candidates: several.iter().map(|node| node.id.to_string()).collect(),
-                }),
-            }
-        })
+    fn find(&self, name: &str) -> Result<NodeId, AdministrationError> {
+        let names = self.store.read(names);
+        if names.contains_key(&NodeId::new(name)) {
+            return Ok(NodeId::new(name));
+        }
+        let named = names.iter().filter(|(_, known)| *known == name).map(|(id, _)| id);
+        let mut found: Vec<&NodeId> = named.collect();
+        if found.is_empty() {
+            found = names.keys().filter(|id| id.as_str().starts_with(name)).collect();
+        }
+        match found.as_slice() {
+            [] => Err(AdministrationError::Unknown(name.into())),
+            [one] => Ok((*one).clone()),
+            several => Err(AdministrationError::Ambiguous {
+                name: name.into(),
+                candidates: several.iter().map(|id| id.to_string()).collect(),
+            }),
+        }
     }
 
-    /// Give this leader's vote to others, so that one of them leads and can remove it.
+    /// Let another voter lead, or the learner where there is no other voter, so that it can remove
+    /// this one.
     async fn hand_over(&self) -> Result<(), AdministrationError> {
         let masters = self
             .store
@@ -156,21 +165,14 @@ impl Administration {
             let last = ProposeError::Rejected(Rejection::LastMaster(self.own.clone()));
             return Err(last.into());
         }
+        if self.membership.hand_over(OTHER_LEADER_MAX).await {
+            return Ok(());
+        }
         let members = self.membership.members();
-        let of = |standing| {
-            let others = members.iter().filter(|m| m.id != self.own && m.standing == standing);
-            others.map(|m| m.id.clone()).collect::<BTreeSet<NodeId>>()
-        };
-        let mut voters = of(Standing::Voter);
-        // An even rest is as good as one fewer, so a learner takes the place where there is one.
-        if voters.len() % 2 == 0 {
-            voters.extend(of(Standing::Learner).into_iter().next());
-        }
-        if voters.is_empty() {
-            return Err(AdministrationError::NoHeir);
-        }
-        tracing::warn!(?voters, "this leader gives up its vote: it is to be removed");
-        let changed = self.membership.change(Change::SetVoters(voters)).await;
+        let learner = members.iter().find(|m| m.id != self.own && m.standing == Standing::Learner);
+        let heir = BTreeSet::from([learner.ok_or(AdministrationError::NoHeir)?.id.clone()]);
+        tracing::warn!(?heir, "this leader gives up its vote: it is to be removed");
+        let changed = self.membership.change(Change::SetVoters(heir)).await;
         changed.map_err(|error| AdministrationError::Refused(error.to_string()))?;
         let mut leadership = self.leadership.clone();
         let other = leadership
@@ -180,4 +182,13 @@ impl Administration {
             _ => Err(AdministrationError::NoLeader),
         }
     }
+}
+
+/// Every node that can be removed, with the name it last said: that of its admission may be
+/// older, and a restored cluster knows agents that were never admitted to it.
+fn names(state: &State) -> BTreeMap<NodeId, String> {
+    let agents = state.agents.values();
+    let said = agents.map(|agent| (NodeId::new(agent.id.as_str()), agent.name.clone()));
+    let admitted = state.nodes.values().map(|node| (node.id.clone(), node.name.clone()));
+    admitted.chain(said).collect()
 }

@@ -39,6 +39,8 @@ pub enum AuthorityRoomError {
     TokenForm,
     #[error("node {0} is no member of the cluster")]
     NoMember(NodeId),
+    #[error("no other master can be asked to keep a copy of the new data key")]
+    NoPeers,
     #[error("too few masters keep a copy of the new data key: {copies} of {masters}")]
     TooFewCopies { copies: usize, masters: usize },
     #[error("writing down the cluster's authority")]
@@ -52,8 +54,8 @@ pub struct Authority {
     pub vault: Arc<Vault>,
     /// Where this node founded the cluster: what it then wrote to its disk.
     pub founding: Option<Founding>,
-    /// Whom copies of a new data key are asked of.
-    pub peers: Arc<Peers>,
+    /// Whom copies of a new data key are asked of; none where the keys are never replaced.
+    pub peers: Option<Arc<Peers>>,
 }
 
 impl Authority {

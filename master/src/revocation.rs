@@ -39,7 +39,7 @@ impl Revocation {
                 self.store.read(|state| state.removed.keys().cloned().collect());
             let told = *verdict.borrow_and_update() == Some(Farewell::Removed);
             if removed.contains(&self.own) || told {
-                self.consensus.retire();
+                self.consensus.abstain(true);
             }
             for node in removed.difference(&ended) {
                 self.callers.end(node, Farewell::Removed);

@@ -14,6 +14,7 @@ impl Authority {
     /// Too few masters answered, this one cannot open what is sealed, or the log refuses: nothing
     /// has changed then, and it can be done again.
     pub(crate) async fn replace_keys(&self) -> Result<(), AuthorityRoomError> {
+        let peers = self.peers.as_ref().ok_or(AuthorityRoomError::NoPeers)?;
         let drawn = self.vault.draw()?;
         let (own, masters, resealed) = self.store.read(|state| {
             let members = state.nodes.values().filter(|node| node.role != NodeRole::Agent);
@@ -27,8 +28,8 @@ impl Authority {
         let replaces = own.ok_or(AuthorityRoomError::NotYet)?;
         let secrets = resealed?;
         // Before anything is sealed for good: were the leader to be lost, they can open it.
-        let mut copies = self.peers.collect_copies(&self.store, &drawn.id, &drawn.bytes).await;
-        copies.insert(self.peers.own().clone(), self.vault.copy(&drawn.id, &drawn.bytes)?);
+        let mut copies = peers.collect_copies(&self.store, &drawn.id, &drawn.bytes).await;
+        copies.insert(peers.own().clone(), self.vault.copy(&drawn.id, &drawn.bytes)?);
         if copies.len() * 2 <= masters {
             return Err(AuthorityRoomError::TooFewCopies { copies: copies.len(), masters });
         }

@@ -133,7 +133,7 @@ impl Master {
             propose: propose.clone(),
             vault: vault.clone(),
             founding: config.keys.founding.take(),
-            peers: peers.clone(),
+            peers: Some(peers.clone()),
         });
         let dispatcher = Dispatcher::new(
             store.clone(),
@@ -143,9 +143,8 @@ impl Master {
             consensus.clone(),
             leadership.clone(),
             directory.clone(),
-            callers.clone(),
-            authority.clone(),
         );
+        let dispatcher = dispatcher.certifying_with(authority.clone(), callers.clone());
         let dispatcher = Arc::new(dispatcher.looking_with(config.endpoint.clone(), own.clone()));
         let membership: Arc<dyn Membership> = Arc::new(Members(consensus.clone()));
         let administration = Arc::new(Administration {

@@ -9,5 +9,6 @@ mod clocks;
 mod cluster;
 mod forming;
 mod leaders;
+mod membership;
 mod setup;
 mod verdict;

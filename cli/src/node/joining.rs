@@ -56,8 +56,6 @@ pub async fn keys(
         }
         return Ok(Keys::load_or_make(&config.data_dir, role)?);
     };
-    std::fs::create_dir_all(&directory)
-        .with_context(|| format!("making {}", directory.display()))?;
     let key = NodeKey::load_or_create(&Identity::key_path(&directory))?;
     let (identity, name) = admitted(config, role, finder, token, key, signals).await?;
     // Before the certificate, whose presence says that the node is admitted.

@@ -26,11 +26,15 @@ use bramble_master::founding;
 use bramble_master::masters::Distant;
 use bramble_master::relay::{Relay, RelayConfig};
 use bramble_master::server::{Master, MasterConfig};
-use bramble_protocol::net::{Alpn, Announcement, Directory, Endpoint, Farewell, Link, Links};
+use bramble_protocol::net::{
+    Alpn, Announcement, Directory, Endpoint, EndpointOptions, Farewell, Identity, Link, Links,
+    NodeKey, Port,
+};
 use finder::Finder;
 use levels::Levels;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -63,7 +67,8 @@ pub async fn run(mut config: NodeConfig, role: NodeRole, levels: Arc<Levels>) ->
     let api = api_config(&config)?;
     let listeners = api::bind(&api).await?;
     let http = listeners.http();
-    let endpoint = Arc::new(Endpoint::bind(config.quic, None)?);
+    let port = Port::take(config.quic)?;
+    let endpoint = Arc::new(endpoint(port, &config.data_dir)?);
     let quic = endpoint.local_addr().context("reading the cluster port")?;
     let directory = Arc::new(Directory::default());
     let seen_file = config.data_dir.join("masters-seen");
@@ -160,6 +165,17 @@ pub async fn run(mut config: NodeConfig, role: NodeRole, levels: Arc<Levels>) ->
     }
     endpoint.close().await;
     ended.map(|()| 0)
+}
+
+/// Speak QUIC on the port, as who has this node's key; the first start makes one.
+fn endpoint(port: Port, data_dir: &Path) -> Result<Endpoint> {
+    let directory = founding::identity_dir(data_dir);
+    std::fs::create_dir_all(&directory)
+        .with_context(|| format!("making {}", directory.display()))?;
+    let key = NodeKey::load_or_create(&Identity::key_path(&directory))?;
+    let options =
+        EndpointOptions { link_seed: Some(key.link_seed()), ..EndpointOptions::default() };
+    Ok(Endpoint::at(port, None, options)?)
 }
 
 /// Resolves once the cluster has said that another machine is this node.

@@ -15,10 +15,14 @@ pub(super) fn remove_node(
     digest: &str,
     sealed: Option<&SealedToken>,
 ) -> Result<Vec<Event>, Rejection> {
-    let Some(node) = state.nodes.get(node_id).cloned() else {
+    let agent_id = node_id.agent();
+    let node = state.nodes.get(node_id);
+    // A restored cluster knows agents that were never admitted to it.
+    let name = node.map(|n| &n.name).or(state.agents.get(&agent_id).map(|agent| &agent.name));
+    let Some(name) = name.cloned() else {
         return Err(Rejection::NodeUnknown(node_id.clone()));
     };
-    let is_master = node.role != NodeRole::Agent;
+    let is_master = node.is_some_and(|node| node.role != NodeRole::Agent);
     let masters = state.nodes.values().filter(|other| other.role != NodeRole::Agent);
     if is_master && masters.count() < 2 {
         return Err(Rejection::LastMaster(node_id.clone()));
@@ -33,8 +37,7 @@ pub(super) fn remove_node(
     if let Some(cluster) = state.cluster.as_mut().filter(|_| is_master) {
         cluster.rotation_due = true;
     }
-    events.push(Event::NodeRemoved { node_id: node_id.clone(), name: node.name });
-    let agent_id = node_id.agent();
+    events.push(Event::NodeRemoved { node_id: node_id.clone(), name });
     let theirs = |i: &&Instance| {
         let placed = i.task.as_ref().is_some_and(|task| task.agent_id == agent_id);
         placed || i.reservation.as_ref().is_some_and(|r| r.agent_id == agent_id)

@@ -3,7 +3,7 @@
 use super::Consensus;
 use super::profile::Profile;
 use super::types::{Peer, Raft, raft_id};
-use crate::membership::{ChangeFuture, Member, Membership, MembershipError};
+use crate::membership::{ChangeFuture, HandOver, Member, Membership, MembershipError};
 use bramble_core::autopilot::{Change, Standing};
 use openraft::{ChangeMembers, ServerState};
 use std::collections::BTreeSet;
@@ -43,6 +43,14 @@ impl Membership for Members {
             Member { id: peer.id.clone(), standing, lag }
         };
         membership.nodes().map(member).collect()
+    }
+
+    fn hand_over(&self, most: Duration) -> HandOver<'_> {
+        Box::pin(self.0.leave(most))
+    }
+
+    fn stand_again(&self) {
+        self.0.abstain(false);
     }
 
     fn change(&self, change: Change) -> ChangeFuture<'_> {

@@ -85,7 +85,8 @@ pub struct Dispatcher {
     leadership: watch::Receiver<Leadership>,
     directory: Arc<Directory>,
     callers: Arc<Callers>,
-    authority: Arc<Authority>,
+    /// What agents are certified anew by.
+    authority: Option<Arc<Authority>>,
     /// What agents are looked for with.
     endpoint: Option<Arc<Endpoint>>,
     /// The node of this master, whose agent needs no watching: it would die with it.
@@ -119,8 +120,6 @@ impl Dispatcher {
         proof: Arc<dyn Proof>,
         leadership: watch::Receiver<Leadership>,
         directory: Arc<Directory>,
-        callers: Arc<Callers>,
-        authority: Arc<Authority>,
     ) -> Self {
         let (sessions, next_session) = (Mutex::default(), AtomicU64::new(1));
         Self {
@@ -132,8 +131,8 @@ impl Dispatcher {
             prover: Prover::new(proof),
             leadership,
             directory,
-            callers,
-            authority,
+            callers: Arc::default(),
+            authority: None,
             endpoint: None,
             own: None,
             sessions,
@@ -141,6 +140,12 @@ impl Dispatcher {
             next_session,
             changed: watch::Sender::new(0),
         }
+    }
+
+    /// Share the book of who speaks to this master, and certify agents anew.
+    pub fn certifying_with(mut self, authority: Arc<Authority>, callers: Arc<Callers>) -> Self {
+        (self.authority, self.callers) = (Some(authority), callers);
+        self
     }
 
     /// Look for silent agents with this endpoint, as the master of node `own`.
@@ -174,7 +179,8 @@ impl Dispatcher {
 
     fn certify(&self, agent_id: &AgentId) -> Result<(Vec<u8>, Vec<u8>), String> {
         let node_id = NodeId::new(agent_id.as_str());
-        self.authority.certify(&node_id).map_err(|error| error.to_string())
+        let authority = self.authority.as_ref().ok_or("no authority is here")?;
+        authority.certify(&node_id).map_err(|error| error.to_string())
     }
 
     /// End the session of one agent.

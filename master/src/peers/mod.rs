@@ -85,6 +85,7 @@ impl PeerLink for Peers {
                 RaftRequest::Append(_) => "append",
                 RaftRequest::Vote(_) => "vote",
                 RaftRequest::Snapshot(_) => "snapshot",
+                RaftRequest::PreVote(_) => "pre-vote",
             };
             match self.ask(peer, &PeerRequest::Raft(request)).await {
                 Ok(PeerReply::Raft(reply)) => Ok::<RaftReply, _>(reply),

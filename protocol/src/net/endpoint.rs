@@ -7,6 +7,7 @@ use super::certificate::{CertificateError, Peer, peer_of};
 use super::durable::write_private;
 use super::farewell::Farewell;
 use super::identity::{Identity, IdentityError};
+use super::port::Port;
 use super::tls::{self, Believed, SERVER_NAME, TlsError, Trust};
 use super::transport;
 use bramble_core::model::NodeId;
@@ -53,6 +54,8 @@ pub enum EndpointError {
         #[source]
         source: io::Error,
     },
+    #[error("speaking QUIC on the socket")]
+    Socket(#[source] io::Error),
     #[error("setting up TLS")]
     Tls(#[source] TlsError),
     #[error("renewing this node's certificate")]
@@ -152,11 +155,13 @@ pub struct Link {
 pub struct EndpointOptions {
     /// Let the kernel split large sends (GSO). Some network cards do it wrong (quinn #2399).
     pub segmentation_offload: bool,
+    /// What the node has of its former life to end the links of that; see [`NodeKey::link_seed`].
+    pub link_seed: Option<[u8; 32]>,
 }
 
 impl Default for EndpointOptions {
     fn default() -> Self {
-        EndpointOptions { segmentation_offload: true }
+        EndpointOptions { segmentation_offload: true, link_seed: None }
     }
 }
 
@@ -205,12 +210,21 @@ impl Endpoint {
         identity: Option<Identity>,
         options: EndpointOptions,
     ) -> Result<Endpoint, EndpointError> {
-        let quic = transport::socket(addr)
-            .and_then(|socket| {
-                let runtime = Arc::new(quinn::TokioRuntime);
-                quinn::Endpoint::new(transport::endpoint_config(), None, socket, runtime)
-            })
-            .map_err(|source| EndpointError::Bind { addr, source })?;
+        Endpoint::at(Port::take(addr)?, identity, options)
+    }
+
+    /// Like [`Endpoint::bind_with`], at a port that was taken before.
+    ///
+    /// # Errors
+    /// When the socket or the identity is unusable.
+    pub fn at(
+        port: Port,
+        identity: Option<Identity>,
+        options: EndpointOptions,
+    ) -> Result<Endpoint, EndpointError> {
+        let config = transport::endpoint_config(options.link_seed.as_ref());
+        let quic = quinn::Endpoint::new(config, None, port.0, Arc::new(quinn::TokioRuntime))
+            .map_err(EndpointError::Socket)?;
         let (sender, ready) = mpsc::channel(READY_LINKS_MAX);
         let acceptor = tokio::spawn(answer_all(quic.clone(), sender));
         let endpoint = Endpoint {

@@ -87,6 +87,16 @@ pub struct NodeKey {
 }
 
 impl NodeKey {
+    /// What this node, and nobody else, ends the links of its former lives with; see
+    /// [`super::EndpointOptions::link_seed`].
+    pub fn link_seed(&self) -> [u8; 32] {
+        Sha256::new()
+            .chain_update(b"links of a former life")
+            .chain_update(&self.pkcs8)
+            .finalize()
+            .into()
+    }
+
     /// Read the key at `path`, or make one and save it there first.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ mod frame;
 mod identity;
 mod join;
 mod links;
+mod port;
 mod probe;
 mod seal;
 mod tls;
@@ -36,6 +37,7 @@ pub use join::{
     join,
 };
 pub use links::{LinkError, Links};
+pub use port::Port;
 pub use probe::{Probed, probe};
 pub use seal::{SealError, SealingKey};
 pub use token::{JoinToken, TokenError};

@@ -4,7 +4,7 @@ use super::Memory;
 use crate::administration::Administration;
 use crate::authority::Authority;
 use crate::consensus::Leadership;
-use crate::membership::{ChangeFuture, Member, Membership};
+use crate::membership::{ChangeFuture, HandOver, Member, Membership};
 use crate::peers::Peers;
 use crate::roster::Roster;
 use crate::store::Store;
@@ -13,6 +13,7 @@ use bramble_core::autopilot::{Change, Standing};
 use bramble_core::model::NodeId;
 use bramble_protocol::net::{Directory, Endpoint, Links, NodeKey};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
 pub(super) struct Rooms {
@@ -30,6 +31,12 @@ impl Membership for Alone {
     fn known(&self) -> Vec<Member> {
         self.members()
     }
+
+    fn hand_over(&self, _most: Duration) -> HandOver<'_> {
+        Box::pin(async { false })
+    }
+
+    fn stand_again(&self) {}
 
     fn change(&self, _change: Change) -> ChangeFuture<'_> {
         Box::pin(async { Ok(()) })
@@ -58,7 +65,7 @@ impl Rooms {
             propose: memory.clone(),
             vault: vault.clone(),
             founding: None,
-            peers: peers.clone(),
+            peers: Some(peers.clone()),
         });
         let administration = Arc::new(Administration {
             own: own.clone(),

@@ -298,3 +298,28 @@ async fn a_master_is_believed_by_its_key_after_the_ca_was_replaced() {
     let at = master.local_addr().expect("bound");
     again.connect(at, Alpn::Raft, None).await.expect("the pins were kept");
 }
+
+#[tokio::test]
+async fn the_links_of_a_killed_process_end_when_it_is_back() {
+    let ca = ca();
+    let identity = identity(&ca, NodeRole::Master);
+    let seed = Some(identity.key.link_seed());
+    let options = EndpointOptions { link_seed: seed, ..EndpointOptions::default() };
+    let life = tokio::runtime::Runtime::new().expect("a runtime");
+    let first = {
+        let _there = life.enter();
+        Endpoint::bind_with(ANY_PORT.into(), Some(identity.clone()), options).expect("binds")
+    };
+    let at = addr(&first);
+    let (agent, _) = endpoint(&ca, NodeRole::Agent);
+    let link = agent.connect(at, Alpn::Agent, None).await.expect("connects");
+    // Its tasks are gone without a word, as with a signal that cannot be caught.
+    life.shutdown_background();
+    drop(first);
+    let again = Endpoint::bind_with(at, Some(identity), options).expect("binds again");
+    let (mut send, _receive) = link.connection.open_bi().await.expect("nothing is known yet");
+    write_frame(&mut send, &"anyone there?".to_string()).await.expect("is queued");
+    // A silence that is long enough would be a timeout.
+    assert_eq!(link.connection.closed().await, ConnectionError::Reset);
+    assert!(agent.connect(addr(&again), Alpn::Agent, None).await.is_ok());
+}
