@@ -23,7 +23,7 @@ pub enum Command {
     /// Replace the join secret: its digest, and the token for masters to show.
     RotateToken {
         join_secret_sha256: String,
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         sealed: Option<SealedToken>,
     },
     /// An agent (re)appeared with these resources.

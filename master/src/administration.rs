@@ -9,8 +9,9 @@ use crate::propose::{Propose, ProposeError};
 use crate::store::Store;
 use bramble_core::autopilot::{Change, Standing};
 use bramble_core::command::{Command, Rejection};
-use bramble_core::model::{NodeId, NodeRole, State};
+use bramble_core::model::{NodeId, NodeRole, Removed, State};
 use bramble_protocol::native::RemovedNode;
+use bramble_protocol::net::{Farewell, LinkError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +56,11 @@ impl Administration {
     /// # Errors
     /// There is no such node, it is the last master, or nobody can decide now.
     pub async fn remove(&self, name: &str) -> Result<RemovedNode, AdministrationError> {
-        let node_id = self.find(name)?;
+        let node_id = match (self.find(name), self.removed(name)) {
+            // Its answer may have been lost with the node that was to pass it on.
+            (Err(AdministrationError::Unknown(_)), Some(removed)) => return Ok(removed),
+            (found, _) => found?,
+        };
         if node_id != self.own {
             return self.remove_other(node_id).await;
         }
@@ -78,12 +83,29 @@ impl Administration {
         if leader == self.own {
             return self.remove_here(&node_id).await;
         }
-        match self.peers.ask(&leader, &PeerRequest::Remove { node_id }).await {
+        let (name, master, tasks) = self.about(&node_id);
+        let request = PeerRequest::Remove { node_id: node_id.clone() };
+        match self.peers.ask(&leader, &request).await {
+            // The leader has ended its links with this node before it could answer.
+            Err(LinkError::Farewell { farewell: Farewell::Removed, .. }) if node_id == self.own => {
+                let name = name.unwrap_or_default();
+                Ok(RemovedNode { id: node_id.to_string(), name, master, tasks })
+            }
             Ok(PeerReply::Removed(removed)) => Ok(removed),
             Ok(PeerReply::Refused(reason)) => Err(AdministrationError::Refused(reason)),
             Ok(_) => Err(AdministrationError::Refused("it answered something else".into())),
             Err(error) => Err(AdministrationError::Refused(error.to_string())),
         }
+    }
+
+    /// A node's name if it is known, whether it is a master, and how many tasks it has.
+    fn about(&self, node_id: &NodeId) -> (Option<String>, bool, u64) {
+        self.store.read(|state| {
+            let tasks = state.tasks_on(&node_id.agent()).count() as u64;
+            let node = state.nodes.get(node_id);
+            let master = node.is_some_and(|node| node.role != NodeRole::Agent);
+            (names(state).remove(node_id), master, tasks)
+        })
     }
 
     /// Remove a node as the leader.
@@ -95,12 +117,7 @@ impl Administration {
             // It would have to be the one to take its own word for it.
             return Err(AdministrationError::NoLeader);
         }
-        let (known, master, tasks) = self.store.read(|state| {
-            let tasks = state.tasks_on(&node_id.agent()).count() as u64;
-            let node = state.nodes.get(node_id);
-            let master = node.is_some_and(|node| node.role != NodeRole::Agent);
-            (names(state).remove(node_id), master, tasks)
-        });
+        let (known, master, tasks) = self.about(node_id);
         let name = known.ok_or_else(|| AdministrationError::Unknown(node_id.to_string()))?;
         let (token, sealed) = self.authority.new_token().await?;
         let join_secret_sha256 = token.secret_sha256();
@@ -133,6 +150,19 @@ impl Administration {
             Ok(_) => Err(AdministrationError::Refused("it answered something else".into())),
             Err(error) => Err(AdministrationError::Refused(error.to_string())),
         }
+    }
+
+    /// What was removed before under this name or id.
+    fn removed(&self, name: &str) -> Option<RemovedNode> {
+        self.store.read(|state| {
+            let (id, removed) = state
+                .removed
+                .iter()
+                .filter(|(id, removed)| id.as_str() == name || removed.name == name)
+                .max_by_key(|(_, removed)| removed.at)?;
+            let Removed { name, master, .. } = removed.clone();
+            Some(RemovedNode { id: id.to_string(), name, master, tasks: 0 })
+        })
     }
 
     fn find(&self, name: &str) -> Result<NodeId, AdministrationError> {

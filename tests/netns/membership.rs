@@ -19,7 +19,7 @@ impl Cluster {
     /// What a node says to whoever sits at it.
     fn status(&self, host: usize) -> String {
         let output = self.lab.node(host).bramble(&["status"]);
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     }
 
     /// Wait until a node's log has this.
@@ -45,20 +45,21 @@ fn a_removed_agent_stops_and_its_tasks_go_elsewhere() {
     }
     let mut cluster = Cluster::form(1, 2);
     let removed = cluster.lab.named("agent1");
-    let app = sleeping("moved", "77101", 6);
-    let spread = app.replacen('{', r#"{"constraints":[["hostname","GROUP_BY"]],"#, 1);
+    // So few to a host that all three are needed.
+    let app = sleeping("moved", "77101", 5);
+    let spread = app.replacen('{', r#"{"constraints":[["hostname","MAX_PER","2"]],"#, 1);
     cluster.write(&[0], "POST", "/v2/apps", &spread);
-    let found = cluster.until_sleep("77101", 6);
+    let found = cluster.until_sleep("77101", 5);
     assert!(found.contains_key(&removed), "{found:?}");
     let before = cluster.token();
 
     // Any node takes it, the removed one's neighbour as well.
     let said = cluster.told(2, &["rm-node", "agent1", "--yes"]);
     assert!(said.contains("agent1") && said.contains("token"), "{said}");
-    cluster.awaited("all tasks elsewhere, and none where they were", || {
+    cluster.awaited("as many as two hosts may have, and none where they were", || {
         let found = cluster.sleepers("77101");
         let elsewhere: usize = found.values().map(Vec::len).sum();
-        (elsewhere == 6 && !found.contains_key(&removed)).then_some(())
+        (elsewhere == 4 && !found.contains_key(&removed)).then_some(())
     });
     cluster.awaited("a word to who sits there", || {
         cluster.status(removed).contains("removed from the cluster").then_some(())

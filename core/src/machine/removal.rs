@@ -5,7 +5,8 @@ use super::membership::rotate_token;
 use crate::command::Rejection;
 use crate::event::Event;
 use crate::model::{
-    Instance, InstanceId, NewKeys, NodeId, NodeRole, PREVIOUS_MAX, REMOVED_MAX, SealedToken, State,
+    Instance, InstanceId, NewKeys, NodeId, NodeRole, PREVIOUS_MAX, REMOVED_MAX, Removed,
+    SealedToken, State,
 };
 
 /// Put a node out: its membership, its copy of the data key, its agent with all that ran there.
@@ -29,7 +30,8 @@ pub(super) fn remove_node(
     }
     let mut events = rotate_token(state, digest, sealed)?;
     state.nodes.remove(node_id);
-    state.removed.insert(node_id.clone(), state.now);
+    let removed = Removed { name: name.clone(), master: is_master, at: state.now };
+    state.removed.insert(node_id.clone(), removed);
     forget_oldest(state);
     if let Some(key) = &mut state.data_key {
         key.copies.remove(node_id);
@@ -59,7 +61,7 @@ pub(super) fn remove_node(
 
 fn forget_oldest(state: &mut State) {
     while state.removed.len() > REMOVED_MAX as usize {
-        let oldest = state.removed.iter().min_by_key(|(id, at)| (**at, (*id).clone()));
+        let oldest = state.removed.iter().min_by_key(|(id, removed)| (removed.at, (*id).clone()));
         let Some(oldest) = oldest.map(|(id, _)| id.clone()) else { return };
         state.removed.remove(&oldest);
     }

@@ -55,7 +55,8 @@ fn a_removed_node_is_no_member_and_the_token_is_another() {
         let removed = Event::NodeRemoved { node_id: NodeId::new(id), name: format!("pi-{id}") };
         assert_eq!(events, [Event::TokenRotated, removed]);
         assert!(!state.nodes.contains_key(&NodeId::new(id)));
-        assert_eq!(state.removed, [(NodeId::new(id), Time(5))].into());
+        let known = Removed { name: format!("pi-{id}"), master: due, at: Time(5) };
+        assert_eq!(state.removed, [(NodeId::new(id), known)].into());
         let cluster = state.cluster.as_ref().expect("founded");
         assert_eq!(cluster.rotation_due, due, "{id}");
         assert_eq!(cluster.join_secret_sha256, "new");
@@ -121,7 +122,8 @@ fn everything_of_its_agent_goes_with_it() {
 fn the_removed_are_forgotten_oldest_first() {
     let mut state = three();
     for n in 0..REMOVED_MAX {
-        state.removed.insert(NodeId::new(format!("n{n}")), Time(u64::from(n) + 1));
+        let removed = Removed { name: "x".into(), master: false, at: Time(u64::from(n) + 1) };
+        state.removed.insert(NodeId::new(format!("n{n}")), removed);
     }
     state.now = Time(1 << 40);
     remove(&mut state, "c").expect("removed");

@@ -48,6 +48,16 @@ pub struct Cluster {
     pub rotation_due: bool,
 }
 
+/// A node that was put out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// As it was last called.
+    pub name: String,
+    /// Whether it was a master.
+    pub master: bool,
+    pub at: Time,
+}
+
 /// Earlier CAs kept. A node that slept through more joins again.
 pub const PREVIOUS_MAX: u32 = 8;
 /// Removed nodes remembered, the latest. An older one is still no member, which is all that

@@ -260,14 +260,15 @@ impl Dispatcher {
 
     /// Another agent of this name that is connected now.
     fn namesake(&self, agent: &Agent) -> Option<AgentId> {
-        let sessions = self.sessions();
+        // Taken before the state is: whoever holds one of the two locks waits for no other.
+        let connected: BTreeSet<AgentId> = self.sessions().keys().cloned().collect();
         self.store.read(|state| {
             // One that has this name already keeps it: the other is at fault.
             if state.agents.get(&agent.id).is_some_and(|known| known.name == agent.name) {
                 return None;
             }
             let mut others = state.agents.values().filter(|other| other.name == agent.name);
-            let other = others.find(|o| o.id != agent.id && sessions.contains_key(&o.id));
+            let other = others.find(|o| o.id != agent.id && connected.contains(&o.id));
             other.map(|other| other.id.clone())
         })
     }

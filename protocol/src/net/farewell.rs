@@ -31,6 +31,18 @@ impl Farewell {
         }
     }
 
+    /// The words, and what a person at the node can do about it.
+    pub fn told(self) -> String {
+        let advice = match self {
+            Farewell::Removed => {
+                "to let it in again, run `bramble reset-identity` here and join with the present \
+                 token"
+            }
+            Farewell::Cloned => "give it an identity of its own with `bramble reset-identity`",
+        };
+        format!("{}; {advice}", self.reason())
+    }
+
     /// End a link with this verdict.
     pub fn close(self, connection: &Connection) {
         connection.close(VarInt::from_u32(self.code()), self.reason().as_bytes());

@@ -28,20 +28,10 @@ pub(in crate::api) fn status(call: &Call) -> Result<Reply, ApiError> {
         pods: state.pods().count() as u64,
         tasks: active(state).count() as u64,
         deployments: state.deployments.len() as u64,
-        verdict: verdict.map(|farewell| format!("{}; {}", farewell.reason(), advice(farewell))),
+        verdict: verdict.map(|farewell| farewell.told()),
         clones: call.api().callers.cloned(|id| name_of(state, id)),
     });
     Ok(reply::json(StatusCode::OK, &answer))
-}
-
-/// What a person can do about it.
-fn advice(farewell: Farewell) -> &'static str {
-    match farewell {
-        Farewell::Removed => {
-            "to let it in again, run `bramble reset-identity` here and join with the present token"
-        }
-        Farewell::Cloned => "give it an identity of its own with `bramble reset-identity`",
-    }
 }
 
 fn name_of(state: &State, id: &NodeId) -> String {
