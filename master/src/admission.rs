@@ -6,6 +6,7 @@ use crate::authority::Authority;
 use crate::consensus::Leadership;
 use crate::peers::{PeerReply, PeerRequest, Peers};
 use crate::propose::{Propose, ProposeError};
+use crate::provisional::Provisional;
 use crate::store::Store;
 use bramble_core::command::Command;
 use bramble_core::model::{Node, NodeId};
@@ -21,6 +22,8 @@ pub struct Admission {
     pub authority: Arc<Authority>,
     pub peers: Arc<Peers>,
     pub leadership: watch::Receiver<Leadership>,
+    /// Whether the cluster could still be given up: no more, once another node is let in.
+    pub provisional: Arc<Provisional>,
 }
 
 impl Admission {
@@ -56,6 +59,10 @@ impl Admission {
         let certificate = authority
             .issue(&node.public_key, &node.id, node.role)
             .map_err(|error| Refusal::Never(error.to_string()))?;
+        self.provisional.settle().map_err(|error| {
+            tracing::error!(%error, "a node is not admitted: the founding cannot be settled");
+            Refusal::NotNow(error.to_string())
+        })?;
         tracing::info!(node_id = %node.id, name = %node.name, role = ?node.role,
             "a node is admitted");
         match self.propose.propose(Command::AdmitNode { node }).await {

@@ -16,9 +16,11 @@ use crate::offers::OfferBook;
 use crate::peers::Peers;
 use crate::peers::answer::Answering;
 use crate::propose::{Propose, ProposeError};
+use crate::provisional::Provisional;
 use crate::store::Store;
 use crate::vault::Vault;
 use bramble_core::command::{Command, Rejection};
+use bramble_core::model::NodeId;
 use bramble_protocol::net::{Alpn, Endpoint, JoinToken, Link, Links, answer_join};
 use bramble_protocol::rest::event::EventBody;
 use std::path::PathBuf;
@@ -74,6 +76,7 @@ pub struct Master {
     dispatcher: Arc<Dispatcher>,
     authority: Arc<Authority>,
     answering: Arc<Answering>,
+    provisional: Arc<Provisional>,
     /// The way of other nodes' requests into the API.
     relay: mpsc::Sender<Relayed>,
     stop: CancellationToken,
@@ -130,6 +133,7 @@ impl Master {
             vault: vault.clone(),
             founding: config.keys.founding.take(),
         });
+        let provisional = Arc::new(Provisional::of(&config.data_dir));
         let admission = Arc::new(Admission {
             own: own.clone(),
             store: store.clone(),
@@ -137,6 +141,7 @@ impl Master {
             authority: authority.clone(),
             peers: peers.clone(),
             leadership: leadership.clone(),
+            provisional: provisional.clone(),
         });
         let answering = Arc::new(Answering {
             store: store.clone(),
@@ -170,6 +175,7 @@ impl Master {
             tokio::spawn(events::relay(hub.clone(), store.events(), stop.clone())),
             tokio::spawn(leading.run(stop.clone())),
             tokio::spawn(consensus.clone().watch_weather(stop.clone())),
+            tokio::spawn(provisional.clone().watch(store.clone(), stop.clone())),
             tokio::spawn(make_known(peers, config.endpoint, answering.clone(), stop.clone())),
         ];
         let led = consensus.clone();
@@ -200,7 +206,16 @@ impl Master {
         let api = api::serve(api, config.api, config.listeners, relayed, stop.clone());
         let api = tokio::spawn(api);
         let running = Mutex::new(Some(Running { api, tasks }));
-        Ok(Master { consensus, dispatcher, authority, answering, relay, stop, running })
+        Ok(Master {
+            consensus,
+            dispatcher,
+            authority,
+            answering,
+            provisional,
+            relay,
+            stop,
+            running,
+        })
     }
 
     /// Answer a link that somebody dialled, until it ends.
@@ -238,6 +253,16 @@ impl Master {
     /// The join token, once this master has it.
     pub fn token(&self) -> Option<JoinToken> {
         self.authority.token().ok()
+    }
+
+    /// Whether the cluster could still be given up for another one.
+    pub fn provisional(&self) -> &Provisional {
+        &self.provisional
+    }
+
+    /// Whether a node belongs to the cluster, as far as this master has heard.
+    pub fn knows(&self, node_id: &NodeId) -> bool {
+        self.answering.store.read(|state| state.nodes.contains_key(node_id))
     }
 
     /// Resolves with the reason when the master cannot go on and the process should restart.

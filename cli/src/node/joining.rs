@@ -2,6 +2,7 @@
 
 use super::EndSignals;
 use super::finder::Finder;
+use super::waiting::Waiting;
 use crate::config::NodeConfig;
 use anyhow::{Context, Result, bail};
 use bramble_core::model::NodeRole;
@@ -24,15 +25,7 @@ pub async fn keys(
 ) -> Result<Keys> {
     let directory = founding::identity_dir(&config.data_dir);
     if let Some(known) = Identity::load(&directory)? {
-        let own = peer_of(&known.certificate)?.role;
-        if own != role {
-            bail!(
-                "{} is that of a node that was made by `bramble {}`: run that with it, or give \
-                another --data-dir",
-                config.data_dir.display(),
-                verb(own)
-            );
-        }
+        check_role(config, &known, role)?;
         if config.token.is_some() {
             tracing::info!("this node belongs to its cluster already: the token is not needed");
         }
@@ -53,9 +46,26 @@ pub async fn keys(
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("making {}", directory.display()))?;
     let key = NodeKey::load_or_create(&Identity::key_path(&directory))?;
-    let identity = admitted(config, role, finder, token, key, signals).await?;
+    let identity = admitted(config, role, finder, token, key, signals, false).await?;
     identity.save(&directory)?;
     Ok(Keys::joined(identity)?)
+}
+
+/// Whether a node was made in the role in which it is to run now.
+///
+/// # Errors
+/// It was not.
+pub fn check_role(config: &NodeConfig, known: &Identity, role: NodeRole) -> Result<()> {
+    let own = peer_of(&known.certificate)?.role;
+    if own != role {
+        bail!(
+            "{} is that of a node that was made by `bramble {}`: run that with it, or give \
+            another --data-dir",
+            config.data_dir.display(),
+            verb(own)
+        );
+    }
+    Ok(())
 }
 
 /// The verb that runs a node in a role.
@@ -68,16 +78,17 @@ fn verb(role: NodeRole) -> &'static str {
 }
 
 /// Ask one candidate after the other until the cluster has decided.
-async fn admitted(
+pub async fn admitted(
     config: &NodeConfig,
     role: NodeRole,
     finder: &Finder,
     token: &JoinToken,
     key: NodeKey,
     signals: &mut EndSignals,
+    may_found: bool,
 ) -> Result<Identity> {
     let mut changes = finder.directory().changes();
-    let mut told = false;
+    let mut waiting = Waiting::begin();
     loop {
         changes.mark_unchanged();
         let known = finder.directory().masters();
@@ -94,20 +105,21 @@ async fn admitted(
                     bail!("the cluster refuses this node: {reason}")
                 }
                 Err(error) => {
+                    if matches!(error, JoinError::NotNow { .. }) {
+                        finder.met();
+                    }
                     let error: &dyn std::error::Error = &error;
                     tracing::info!(%address, error, "not joined here");
                 }
             }
         }
-        if !told && known.is_empty() {
-            told = true;
-            if !finder.listens() {
+        finder.asked_all();
+        // Who may found need not be let in, and says himself what he waits for.
+        if !may_found {
+            if known.is_empty() && !finder.listens() {
                 bail!("no master is known and mDNS does not work here: give --join HOST:PORT");
             }
-            tracing::info!(
-                "waiting for a node of the cluster to be heard by mDNS; \
-                --join HOST:PORT names one"
-            );
+            waiting.say(known.is_empty());
         }
         tokio::select! {
             changed = changes.changed() => if changed.is_err() {

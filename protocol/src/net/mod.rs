@@ -9,6 +9,7 @@ mod directory;
 mod discovery;
 mod durable;
 mod endpoint;
+mod founding;
 mod frame;
 mod identity;
 mod join;
@@ -23,10 +24,12 @@ pub use authority::{AuthorityError, ClusterCa};
 pub use certificate::{CertificateError, Peer, cluster_id_of, peer_of};
 pub use directory::Directory;
 pub use discovery::{
-    Announced, Announcement, Browse, Discovery, DiscoveryError, Found, SERVICE_TYPE,
+    Announced, Announcement, Browse, Candidate, Candidates, Discovery, DiscoveryError, Found,
+    SERVICE_TYPE,
 };
 pub use durable::{DurableError, write_private};
 pub use endpoint::{Alpn, Endpoint, EndpointError, EndpointOptions, Link};
+pub use founding::{FoundingFile, FoundingFileError};
 pub use frame::{FrameError, read_frame, read_frame_within, write_frame};
 pub use identity::{Identity, IdentityError, NodeKey, node_id_of};
 pub use join::{Admit, AdmitFuture, JoinError, Joined, Refusal, answer_join, join};
