@@ -3,7 +3,7 @@
 //! Eight nodes have 40,320 orders. What differs is where the founder stands and what happens to it:
 //! first, last and in a drawn order with gaps; killed right after founding; given the file twice.
 
-use crate::cluster::{ASK, Cluster, hosts};
+use crate::cluster::{Cluster, hosts};
 use bramble_tests::lab::can_set_up;
 use bramble_tests::{bramble, eventually};
 use nix::sys::signal::Signal;
@@ -86,7 +86,8 @@ impl Founding {
     }
 
     fn has_an_api(&self, host: usize) -> bool {
-        self.cluster.lab.node(host).ask("GET", "/ping", None, ASK).is_ok()
+        // Its port is taken from the beginning, and asking there would wait as the node does.
+        self.says(host, "the API answers")
     }
 
     /// Wait until every host says the same of one cluster, with all hosts in it.
@@ -103,6 +104,7 @@ impl Founding {
         println!("{} hosts are one cluster after {:?}", all.len(), self.start.elapsed());
         for host in all {
             assert_eq!(self.cluster_of(host).as_deref(), Some(self.id.as_str()), "host {host}");
+            assert!(self.has_an_api(host));
         }
     }
 }
@@ -187,6 +189,7 @@ fn eight_nodes_outlive_a_founder_that_dies_right_after_founding() {
         for host in (0..8).filter(|host| *host != founder) {
             assert!(!eight.has_an_api(host), "host {host} has a cluster of its own");
         }
+        std::thread::sleep(Duration::from_millis(100));
     }
     eight.start_again_with(founder, &file);
     eight.until_one_cluster();
@@ -257,4 +260,24 @@ fn founders_that_could_not_hear_each_other_become_one_cluster_once_they_do() {
     two.cluster.lab.unite();
     two.until_one_cluster();
     assert!((0..2).any(|host| two.says(host, "is given up")));
+}
+
+#[test]
+fn a_node_that_waits_for_another_founder_founds_when_that_is_gone() {
+    if !can_set_up("a founder that is gone") {
+        return;
+    }
+    let mut two = Founding::new(2);
+    (0..2).for_each(|host| drop(two.start_with_file(host)));
+    let waits = two
+        .cluster
+        .awaited("one that waits", || (0..2).find(|host| two.says(*host, "comes first")));
+    assert_eq!(two.foundings(), 0);
+    // Not even a goodbye is heard.
+    two.cluster.lab.power_off(1 - waits);
+    two.cluster.awaited("a cluster of the other", || two.cluster_of(waits));
+    two.cluster.lab.boot(1 - waits);
+    two.start_with_file(1 - waits);
+    two.until_one_cluster();
+    assert_eq!(two.foundings(), 1);
 }

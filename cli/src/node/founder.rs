@@ -195,3 +195,6 @@ pub fn retire(standing: Option<Announced>) {
         drop(standing);
     });
 }
+
+#[cfg(test)]
+mod tests;
