@@ -10,6 +10,8 @@ cd "$(dirname "$0")/../.."
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 work=$target/vagrant
 lab=$PWD/tests/lab
+# An emulated machine on two busy cores, with grub in front.
+up_seconds_max=240
 mkdir -p "$work"
 
 # Nothing of the user's is used or changed, and nobody is asked for news.
@@ -84,19 +86,22 @@ CONF
 
 # A master is told; agents are in its list. TCG takes its time.
 up() {
-    local api=http://192.168.57.90:8080 began
-    vagrant box add --force --name bramble "$1"
+    local api=http://192.168.57.90:8080 began machine
+    vagrant --no-tty box add --force --name bramble "$1"
     began=$SECONDS
-    # An agent first: it has to wait for who founds.
-    vagrant up a1
-    vagrant up m1
+    # An agent first: it has to wait for who founds. A machine without an address is waited for by
+    # Vagrant for many minutes.
+    for machine in a1 m1; do
+        timeout "$up_seconds_max" vagrant --no-tty up "$machine" ||
+            fail "$machine did not come up within $up_seconds_max s"
+    done
     echo "vagrant: two machines started after $((SECONDS - began)) s"
     timeout 240 sh -c "until curl -sf -m 5 $api/v1/bramble/agents | grep -q '\"a1\"'; do sleep 1; done" ||
         fail "m1 does not know a1 after $((SECONDS - began)) s; see $work"
     echo "vagrant: m1 and a1 are one cluster after $((SECONDS - began)) s"
     curl -sf -m 5 "$api/v1/bramble/agents"
     echo
-    vagrant destroy -f
+    vagrant --no-tty destroy -f
 }
 
 case ${1:-} in
