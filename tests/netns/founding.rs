@@ -238,9 +238,9 @@ fn a_founder_whose_card_was_written_anew_joins_what_it_founded() {
     let data = three.cluster.lab.node(0).data_dir();
     std::fs::remove_dir_all(data).expect("removed");
     // As long as it counts as there, another machine of its name would be refused.
-    three.cluster.awaited("word that it is gone", || {
-        (three.cluster.connected(1) == Some(2)).then_some(())
-    });
+    three
+        .cluster
+        .awaited("word that it is gone", || (three.cluster.connected(1) == Some(2)).then_some(()));
     three.cluster.lab.boot(0);
     let file = three.start_with_file(0);
     let joined = || (three.cluster_of(0)? == three.id && !file.exists()).then_some(());

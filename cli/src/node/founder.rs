@@ -20,7 +20,7 @@ use bramble_master::founding::{self, Keys};
 use bramble_master::provisional::Provisional;
 use bramble_master::server::Master;
 use bramble_protocol::net::{
-    Announced, Candidate, FoundingFile, Identity, JoinToken, NodeKey, cluster_id_of,
+    Announced, Contender, FoundingFile, Identity, JoinToken, NodeKey, cluster_id_of,
 };
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -117,7 +117,7 @@ impl Founder {
         port: u16,
         signals: &mut EndSignals,
     ) -> Result<(Keys, Option<Announced>)> {
-        let own = Candidate {
+        let own = Contender {
             cluster: self.cluster_id.clone().unwrap_or_default(),
             node_id: self.key.node_id(),
             founded: self.founded,

@@ -5,7 +5,7 @@
 
 mod candidacy;
 
-pub use candidacy::{Candidate, Candidates};
+pub use candidacy::{Contender, Contenders};
 
 use super::certificate::{role_from_text, role_text};
 use bramble_core::model::{NodeId, NodeRole};

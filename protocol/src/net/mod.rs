@@ -24,7 +24,7 @@ pub use authority::{AuthorityError, ClusterCa};
 pub use certificate::{CertificateError, Peer, cluster_id_of, peer_of};
 pub use directory::Directory;
 pub use discovery::{
-    Announced, Announcement, Browse, Candidate, Candidates, Discovery, DiscoveryError, Found,
+    Announced, Announcement, Browse, Contender, Contenders, Discovery, DiscoveryError, Found,
     SERVICE_TYPE,
 };
 pub use durable::{DurableError, write_private};

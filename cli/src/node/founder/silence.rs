@@ -2,7 +2,7 @@
 
 use crate::node::agent::is_container_link;
 use crate::node::finder::Finder;
-use bramble_protocol::net::{Announced, Candidate, Candidates};
+use bramble_protocol::net::{Announced, Contender, Contenders};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::{AddressFamily, SockaddrLike};
@@ -55,7 +55,7 @@ impl Silence {
 
 /// Resolves once nobody but this node was heard for long enough, with its candidacy, where mDNS
 /// works.
-pub async fn heard(finder: &Finder, own: &Candidate, port: u16) -> Option<Announced> {
+pub async fn heard(finder: &Finder, own: &Contender, port: u16) -> Option<Announced> {
     let (standing, mut candidates) = stand(finder, own, port).await;
     let (mut silence, mut report) = (Silence::default(), Report::default());
     let mut doubted = Instant::now();
@@ -81,9 +81,9 @@ pub async fn heard(finder: &Finder, own: &Candidate, port: u16) -> Option<Announ
 /// Let others know that this node stands to found, and listen for those who do.
 async fn stand(
     finder: &Finder,
-    own: &Candidate,
+    own: &Contender,
     port: u16,
-) -> (Option<Announced>, Option<Candidates>) {
+) -> (Option<Announced>, Option<Contenders>) {
     let Some(discovery) = finder.discovery() else { return (None, None) };
     let standing = match discovery.stand(own, port).await {
         Ok(standing) => Some(standing),
@@ -102,7 +102,7 @@ async fn stand(
     (standing, candidates)
 }
 
-fn look(finder: &Finder, own: &Candidate, stands: bool, candidates: Option<&Candidates>) -> Heard {
+fn look(finder: &Finder, own: &Contender, stands: bool, candidates: Option<&Contenders>) -> Heard {
     let is_other = |id| id != own.node_id;
     let network = Network::now();
     let said = finder.discovery().is_some_and(|discovery| discovery.said().borrow().is_some());

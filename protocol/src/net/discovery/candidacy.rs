@@ -13,14 +13,14 @@ use tokio::sync::watch;
 const CANDIDACY_TYPE: &str = "_bramble-found._udp.local.";
 /// Longest wait for a candidate that is asked whether it is still there.
 const DOUBT_MAX: Duration = Duration::from_secs(3);
-/// Candidates kept. There should be one; this only bounds what strangers may announce.
+/// Contenders kept. There should be one; this only bounds what strangers may announce.
 const CANDIDATES_MAX: usize = 64;
 /// What the property `founded` says of a node that has founded, but was seen by nobody yet.
 const YES: &str = "yes";
 
 /// A node that would found a cluster, or has founded one that nobody has joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
+pub struct Contender {
     pub cluster: String,
     pub node_id: NodeId,
     /// Whether it has founded already.
@@ -28,18 +28,18 @@ pub struct Candidate {
 }
 
 /// The candidates that can be heard.
-pub struct Candidates {
+pub struct Contenders {
     daemon: ServiceDaemon,
     events: Receiver<ServiceEvent>,
     /// By the names of their announcements.
-    standing: BTreeMap<String, Candidate>,
+    standing: BTreeMap<String, Contender>,
 }
 
-impl Candidate {
+impl Contender {
     /// Whether this one founds and `other` does not: who has founded comes first, then the
     /// smaller id. Never both ways.
-    pub fn precedes(&self, other: &Candidate) -> bool {
-        let rank = |one: &Candidate| (!one.founded, one.node_id.clone());
+    pub fn precedes(&self, other: &Contender) -> bool {
+        let rank = |one: &Contender| (!one.founded, one.node_id.clone());
         rank(self) < rank(other)
     }
 }
@@ -53,7 +53,7 @@ impl Discovery {
     ///
     /// # Errors
     /// When the text does not fit a DNS record or the daemon is gone.
-    pub async fn stand(&self, own: &Candidate, port: u16) -> Result<Announced, DiscoveryError> {
+    pub async fn stand(&self, own: &Contender, port: u16) -> Result<Announced, DiscoveryError> {
         let name = id_digits(&own.node_id).to_string();
         let failed = |source| DiscoveryError::Announce { name: name.clone(), source };
         let host = format!("bramble-{name}.local.");
@@ -74,14 +74,14 @@ impl Discovery {
     ///
     /// # Errors
     /// When the daemon is gone.
-    pub async fn candidates(&self) -> Result<Candidates, DiscoveryError> {
+    pub async fn candidates(&self) -> Result<Contenders, DiscoveryError> {
         let events =
             again(|| self.daemon.browse(CANDIDACY_TYPE)).await.map_err(DiscoveryError::Browse)?;
-        Ok(Candidates { daemon: self.daemon.clone(), events, standing: BTreeMap::new() })
+        Ok(Contenders { daemon: self.daemon.clone(), events, standing: BTreeMap::new() })
     }
 }
 
-impl Candidates {
+impl Contenders {
     /// Wait until something is heard; never returns once discovery has stopped. May be dropped
     /// while it waits.
     pub async fn changed(&mut self) {
@@ -108,7 +108,7 @@ impl Candidates {
     }
 
     /// The candidate that founds in the place of `own`, if one is heard.
-    pub fn ahead_of(&self, own: &Candidate) -> Option<&Candidate> {
+    pub fn ahead_of(&self, own: &Contender) -> Option<&Contender> {
         let rivals = self.standing.values().filter(|other| other.cluster == own.cluster);
         rivals.filter(|other| other.node_id != own.node_id).find(|other| other.precedes(own))
     }
@@ -123,8 +123,8 @@ impl Candidates {
 }
 
 /// Believe nothing that is incomplete.
-fn read(service: &ResolvedService) -> Option<Candidate> {
-    Some(Candidate {
+fn read(service: &ResolvedService) -> Option<Contender> {
+    Some(Contender {
         cluster: service.get_property_val_str("cluster")?.to_string(),
         node_id: NodeId::new(service.get_property_val_str("id")?),
         founded: service.get_property_val_str("founded") == Some(YES),
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn of_two_candidates_exactly_one_founds() {
-        let stand = |id: &str, founded| Candidate {
+        let stand = |id: &str, founded| Contender {
             cluster: "c".into(),
             node_id: NodeId::new(id),
             founded,

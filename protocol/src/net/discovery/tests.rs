@@ -97,7 +97,7 @@ fn candidates_are_heard_until_they_go_and_are_no_nodes() {
     on_a_host(commands, || async {
         let (one, two) = (Discovery::start(|_| false).await, Discovery::start(|_| false).await);
         let (one, two) = (one.expect("starts"), two.expect("starts"));
-        let stand = |id: &str| Candidate {
+        let stand = |id: &str| Contender {
             cluster: "c1".into(),
             node_id: NodeId::new(id.repeat(32)),
             founded: false,
@@ -114,7 +114,7 @@ fn candidates_are_heard_until_they_go_and_are_no_nodes() {
         });
         heard.await.expect("heard in time");
         assert_eq!(candidates.ahead_of(&later), Some(&own));
-        let foreign = Candidate { cluster: "c2".into(), ..later.clone() };
+        let foreign = Contender { cluster: "c2".into(), ..later.clone() };
         for other in [&own, &stand("aa"), &foreign] {
             assert_eq!(candidates.ahead_of(other), None, "{other:?}");
         }
