@@ -12,6 +12,8 @@ ARGS ?=
 SEEDS ?= 2000
 FROM ?= 1
 SEED ?=
+# A box for the Vagrant lab.
+BOX ?=
 
 .PHONY: run test test-vm bench fuzz soak verify fix build lint deny
 
@@ -32,10 +34,13 @@ test:
 	cargo build --locked -j $(JOBS) -p bramble
 	CARGO_BUILD_JOBS=$(JOBS) tests/run-as-root.sh cargo test --locked --workspace
 
+# BOX=FILE: with machines of that box, too.
 test-vm:
 	@cross/prerequisites.sh vm
+	@cross/prerequisites.sh lab
 	cargo build --locked -j $(JOBS) -p bramble
 	tests/vm/run.sh
+	tests/vm/vagrant.sh $(BOX)
 
 bench: build
 	@cross/prerequisites.sh bench

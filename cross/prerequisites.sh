@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install what this machine lacks for a purpose: run | test | fuzz | vm | bench.
+# Install what this machine lacks for a purpose: run | test | fuzz | vm | lab | bench.
 # Debian, Ubuntu and Raspberry Pi OS; elsewhere it says exactly what is missing.
 set -euo pipefail
 
@@ -63,6 +63,15 @@ vm)
     need cpio cpio "packs the guest's initramfs"
     need /sbin/depmod kmod "finds the guest's modules"
     ;;
+lab)
+    need vagrant vagrant "reads the lab's Vagrantfile"
+    need /usr/share/doc/vagrant-libvirt vagrant-libvirt "Vagrant's way to QEMU"
+    need /usr/sbin/libvirtd libvirt-daemon-system "runs the lab's machines"
+    need virsh libvirt-clients "clears away what a broken run left"
+    need dnsmasq dnsmasq-base "gives the lab's machines addresses"
+    need qemu-system-x86_64 qemu-system-x86 "runs the lab's machines"
+    need qemu-img qemu-utils "the disks of the lab's machines"
+    ;;
 esac
 [[ ${#packages[@]} -eq 0 ]] && exit 0
 
@@ -89,11 +98,22 @@ echo "Installing: ${packages[*]}"
 # Debian starts the services it installs, and nobody asked for a registry or a load balancer open
 # to the network: masked they cannot start, and afterwards they are the owner's to enable.
 quiet_services=()
-for service in docker-registry haproxy; do
+for service in docker-registry haproxy libvirt-daemon-system; do
     if [[ " ${packages[*]} " == *" $service "* && -d /run/systemd/system ]]; then
-        quiet_services+=("$service.service")
+        case $service in
+        # A bridge and rules of its own in this machine's network, for a lab that has its own.
+        libvirt-daemon-system) quiet_services+=(libvirtd.service libvirtd.socket) ;;
+        *) quiet_services+=("$service.service") ;;
+        esac
     fi
 done
+# Without systemd, this is what Debian's packages ask before they start anything.
+policy=/usr/sbin/policy-rc.d
+if [[ " ${packages[*]} " == *" libvirt-daemon-system "* && ! -d /run/systemd/system &&
+    ! -e $policy ]]; then
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" install -m 755 /dev/stdin "$policy"
+    trap '"${as_root[@]}" rm -f "$policy"' EXIT
+fi
 if [[ ${#quiet_services[@]} -gt 0 ]]; then
     "${as_root[@]}" systemctl mask --quiet "${quiet_services[@]}"
     trap '"${as_root[@]}" systemctl unmask --quiet "${quiet_services[@]}"' EXIT

@@ -34,6 +34,9 @@ pub struct NodeArgs {
     /// Join token, as `bramble token` prints it on a node of the cluster; needed once
     #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
+    /// Founding file, as `bramble cluster new` makes it, for exactly one node; removed once used
+    #[arg(long, value_name = "FILE")]
+    founding: Option<String>,
     /// A node of the cluster, where multicast does not reach one
     #[arg(long, value_name = "HOST:PORT")]
     join: Option<String>,
@@ -85,13 +88,14 @@ pub struct NodeArgs {
 }
 
 const DATA_DIR: &str = "/var/lib/bramble";
-const KEYS: [(&str, &str); 20] = [
+const KEYS: [(&str, &str); 21] = [
     ("data-dir", DATA_DIR),
     ("run-dir", RUN_DIR),
     ("http", "0.0.0.0:8080"),
     ("quic", "0.0.0.0:7443"),
     ("name", ""),
     ("token", ""),
+    ("founding", ""),
     ("join", ""),
     ("attributes", ""),
     ("resources", ""),
@@ -128,6 +132,7 @@ pub struct NodeConfig {
     /// Nobody chose the name: it is the host's.
     pub default_name: bool,
     pub token: Option<JoinToken>,
+    pub founding: Option<PathBuf>,
     pub join: Option<String>,
     pub attributes: BTreeMap<String, String>,
     pub resources: ResourceOverrides,
@@ -155,6 +160,7 @@ impl NodeArgs {
             "quic" => self.quic.clone(),
             "name" => self.name.clone(),
             "token" => self.token.clone(),
+            "founding" => self.founding.clone(),
             "join" => self.join.clone(),
             "attributes" => self.attributes.clone(),
             "resources" => self.resources.clone(),
@@ -248,6 +254,7 @@ impl Settings {
             name: self.name()?,
             default_name: self.get("name").is_empty(),
             token: self.token()?,
+            founding: (!self.get("founding").is_empty()).then(|| self.get("founding").into()),
             join: (!self.get("join").is_empty()).then(|| self.get("join").to_string()),
             attributes: self.read("attributes", parse_attributes)?,
             resources: self.read("resources", parse_resources)?,

@@ -6,6 +6,7 @@ use crate::authority::Authority;
 use crate::consensus::Leadership;
 use crate::peers::{PeerReply, PeerRequest, Peers};
 use crate::propose::{Propose, ProposeError};
+use crate::provisional::Provisional;
 use crate::store::Store;
 use bramble_core::command::Command;
 use bramble_core::model::{Node, NodeId, Time};
@@ -25,6 +26,8 @@ pub struct Admission {
     pub leadership: watch::Receiver<Leadership>,
     /// Nodes that are connected to this master, as agents or masters.
     pub connected: Connected,
+    /// Whether the cluster could still be given up: no more, once another node is let in.
+    pub provisional: Arc<Provisional>,
 }
 
 /// Names the nodes that are connected now.
@@ -90,6 +93,10 @@ impl Admission {
         let certificate = authority
             .issue(&node.public_key, &node.id, node.role)
             .map_err(|error| Refusal::Never(error.to_string()))?;
+        self.provisional.settle().map_err(|error| {
+            tracing::error!(%error, "a node is not admitted: the founding cannot be settled");
+            Refusal::NotNow(error.to_string())
+        })?;
         let name = node.name.clone();
         tracing::info!(node_id = %node.id, %name, role = ?node.role, note, "a node is admitted");
         match self.propose.propose(Command::AdmitNode { node }).await {

@@ -26,6 +26,7 @@ pub mod offers;
 pub mod peers;
 pub mod proof;
 pub mod propose;
+pub mod provisional;
 pub mod queue_view;
 pub mod relay;
 mod revocation;

@@ -20,6 +20,7 @@ use crate::offers::OfferBook;
 use crate::peers::Peers;
 use crate::peers::answer::Answering;
 use crate::propose::{Propose, ProposeError};
+use crate::provisional::Provisional;
 use crate::revocation::Revocation;
 use crate::roster::Roster;
 use crate::store::Store;
@@ -87,6 +88,7 @@ pub struct Master {
     authority: Arc<Authority>,
     answering: Arc<Answering>,
     callers: Arc<Callers>,
+    provisional: Arc<Provisional>,
     /// The way of other nodes' requests into the API.
     relay: mpsc::Sender<Relayed>,
     stop: CancellationToken,
@@ -172,6 +174,7 @@ impl Master {
             dispatcher: dispatcher.clone(),
             links: config.links.clone(),
         };
+        let provisional = Arc::new(Provisional::of(&config.data_dir));
         let admission = Arc::new(Admission {
             own: own.clone(),
             store: store.clone(),
@@ -180,6 +183,7 @@ impl Master {
             peers: peers.clone(),
             leadership: leadership.clone(),
             connected: connected(dispatcher.clone(), peers.clone()),
+            provisional: provisional.clone(),
         });
         let answering = Arc::new(Answering {
             store: store.clone(),
@@ -226,6 +230,7 @@ impl Master {
             tokio::spawn(revocation.run(stop.clone())),
             tokio::spawn(certification.run(stop.clone())),
             tokio::spawn(consensus.clone().watch_weather(stop.clone())),
+            tokio::spawn(provisional.clone().watch(store.clone(), stop.clone())),
             tokio::spawn(make_known(peers, config.endpoint, answering.clone(), stop.clone())),
         ];
         let led = consensus.clone();
@@ -260,7 +265,17 @@ impl Master {
         let api = api::serve(api, config.api, config.listeners, relayed, stop.clone());
         let api = tokio::spawn(api);
         let running = Mutex::new(Some(Running { api, tasks }));
-        Ok(Master { consensus, dispatcher, authority, answering, callers, relay, stop, running })
+        Ok(Master {
+            consensus,
+            dispatcher,
+            authority,
+            answering,
+            callers,
+            provisional,
+            relay,
+            stop,
+            running,
+        })
     }
 
     /// Answer a link that somebody dialled, until it ends.
@@ -330,6 +345,16 @@ impl Master {
     /// The join token, once this master has it.
     pub fn token(&self) -> Option<JoinToken> {
         self.authority.token().ok()
+    }
+
+    /// Whether the cluster could still be given up for another one.
+    pub fn provisional(&self) -> &Provisional {
+        &self.provisional
+    }
+
+    /// Whether a node belongs to the cluster, as far as this master has heard.
+    pub fn knows(&self, node_id: &NodeId) -> bool {
+        self.answering.store.read(|state| state.nodes.contains_key(node_id))
     }
 
     /// Resolves with the reason when the master cannot go on and the process should restart.

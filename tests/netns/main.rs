@@ -8,6 +8,7 @@ mod blackout;
 mod clocks;
 mod cluster;
 mod forming;
+mod founding;
 mod leaders;
 mod membership;
 mod setup;

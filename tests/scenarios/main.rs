@@ -13,6 +13,7 @@ mod containers;
 mod drain;
 mod events;
 mod fetch;
+mod founding;
 mod golden;
 mod groups;
 mod hello;

@@ -2,6 +2,7 @@
 
 use super::EndSignals;
 use super::finder::Finder;
+use super::waiting::Waiting;
 use crate::config::NodeConfig;
 use anyhow::{Context, Result, bail};
 use bramble_core::model::NodeRole;
@@ -30,15 +31,7 @@ pub async fn keys(
 ) -> Result<Keys> {
     let directory = founding::identity_dir(&config.data_dir);
     if let Some(known) = Identity::load(&directory)? {
-        let own = peer_of(&known.certificate)?.role;
-        if own != role {
-            bail!(
-                "{} is that of a node that was made by `bramble {}`: run that with it, or give \
-                another --data-dir",
-                config.data_dir.display(),
-                verb(own)
-            );
-        }
+        check_role(config, &known, role)?;
         if config.token.is_some() {
             tracing::info!("this node belongs to its cluster already: the token is not needed");
         }
@@ -57,20 +50,42 @@ pub async fn keys(
         return Ok(Keys::load_or_make(&config.data_dir, role)?);
     };
     let key = NodeKey::load_or_create(&Identity::key_path(&directory))?;
-    let (identity, name) = admitted(config, role, finder, token, key, signals).await?;
-    // Before the certificate, whose presence says that the node is admitted.
-    if name != config.name {
-        write_private(&directory.join(NAME_FILE), name.as_bytes())
-            .context("writing down the name of this node")?;
-    }
+    let identity = admitted(config, role, finder, token, key, signals, false).await?;
     identity.save(&directory)?;
     Ok(Keys::joined(identity)?)
+}
+
+/// Write the name down that the cluster gave; before the certificate, whose presence says that the
+/// node is admitted.
+fn keep_name(config: &NodeConfig, name: &str) -> Result<()> {
+    if name == config.name {
+        return Ok(());
+    }
+    let path = founding::identity_dir(&config.data_dir).join(NAME_FILE);
+    write_private(&path, name.as_bytes()).context("writing down the name of this node")
 }
 
 /// The name that the cluster gave this node, where nobody chose one.
 pub fn given_name(data_dir: &Path) -> Option<String> {
     let path = founding::identity_dir(data_dir).join(NAME_FILE);
     std::fs::read_to_string(path).ok().filter(|name| !name.is_empty())
+}
+
+/// Whether a node was made in the role in which it is to run now.
+///
+/// # Errors
+/// It was not.
+pub fn check_role(config: &NodeConfig, known: &Identity, role: NodeRole) -> Result<()> {
+    let own = peer_of(&known.certificate)?.role;
+    if own != role {
+        bail!(
+            "{} is that of a node that was made by `bramble {}`: run that with it, or give \
+            another --data-dir",
+            config.data_dir.display(),
+            verb(own)
+        );
+    }
+    Ok(())
 }
 
 /// The verb that runs a node in a role.
@@ -83,16 +98,17 @@ fn verb(role: NodeRole) -> &'static str {
 }
 
 /// Ask one candidate after the other until the cluster has decided.
-async fn admitted(
+pub async fn admitted(
     config: &NodeConfig,
     role: NodeRole,
     finder: &Finder,
     token: &JoinToken,
     key: NodeKey,
     signals: &mut EndSignals,
-) -> Result<(Identity, String)> {
+    may_found: bool,
+) -> Result<Identity> {
     let mut changes = finder.directory().changes();
-    let mut told = false;
+    let mut waiting = Waiting::begin();
     let default_name = config.default_name;
     let applicant = Applicant { key: &key, name: &config.name, default_name, role };
     loop {
@@ -107,7 +123,8 @@ async fn admitted(
                         tracing::warn!("{note}");
                     }
                     let identity = Identity::new(key.clone(), joined.certificate, joined.ca)?;
-                    return Ok((identity, joined.name));
+                    keep_name(config, &joined.name)?;
+                    return Ok(identity);
                 }
                 // A decision is final; anything else may be another cluster's node, or a node
                 // that is still starting.
@@ -115,20 +132,21 @@ async fn admitted(
                     bail!("the cluster refuses this node: {reason}")
                 }
                 Err(error) => {
+                    if matches!(error, JoinError::NotNow { .. }) {
+                        finder.met();
+                    }
                     let error: &dyn std::error::Error = &error;
                     tracing::info!(%address, error, "not joined here");
                 }
             }
         }
-        if !told && known.is_empty() {
-            told = true;
-            if !finder.listens() {
+        finder.asked_all();
+        // Who may found need not be let in, and says himself what he waits for.
+        if !may_found {
+            if known.is_empty() && !finder.listens() {
                 bail!("no master is known and mDNS does not work here: give --join HOST:PORT");
             }
-            tracing::info!(
-                "waiting for a node of the cluster to be heard by mDNS; \
-                --join HOST:PORT names one"
-            );
+            waiting.say(known.is_empty());
         }
         tokio::select! {
             changed = changes.changed() => if changed.is_err() {

@@ -4,12 +4,14 @@ mod agent;
 mod banner;
 mod down;
 mod finder;
+mod founder;
 mod joining;
 mod levels;
 mod offline;
 mod own;
 mod place;
 mod renewal;
+mod waiting;
 
 pub use down::run as down;
 pub use offline::{Restore, recover, restore};
@@ -31,6 +33,7 @@ use bramble_protocol::net::{
     NodeKey, Port,
 };
 use finder::Finder;
+use founder::Founder;
 use levels::Levels;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -72,8 +75,14 @@ pub async fn run(mut config: NodeConfig, role: NodeRole, levels: Arc<Levels>) ->
     let quic = endpoint.local_addr().context("reading the cluster port")?;
     let directory = Arc::new(Directory::default());
     let seen_file = config.data_dir.join("masters-seen");
-    let finder = Finder::start(config.join.as_deref(), &seen_file, directory.clone()).await?;
-    let keys = joining::keys(&config, role, &finder, &mut signals).await?;
+    let founder = founder::prepare(&config, role)?;
+    let cluster = founder.as_ref().and_then(Founder::cluster_id);
+    let finder =
+        Finder::start(config.join.as_deref(), &seen_file, directory.clone(), cluster).await?;
+    let (keys, standing) = match founder {
+        Some(founder) => founder.keys(&config, role, &finder, quic.port(), &mut signals).await?,
+        None => (joining::keys(&config, role, &finder, &mut signals).await?, None),
+    };
     if config.default_name
         && let Some(given) = joining::given_name(&config.data_dir)
     {
@@ -138,7 +147,9 @@ pub async fn run(mut config: NodeConfig, role: NodeRole, levels: Arc<Levels>) ->
         })),
         _ => None,
     };
+    founder::use_up(&config, &announcement.cluster);
     let announced = finder.announce(announcement).await;
+    founder::retire(standing);
     crate::output::tell(&banner::up(&config, role, http, master.as_deref()));
 
     let failed = async {
@@ -147,10 +158,23 @@ pub async fn run(mut config: NodeConfig, role: NodeRole, levels: Arc<Levels>) ->
             None => std::future::pending().await,
         }
     };
+    let outvoted = async {
+        match &master {
+            Some(master) => founder::outvoted(master, &finder, &own).await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut anew = false;
     let ended = tokio::select! {
         () = signals.received() => Ok(()),
         reason = failed => Err(anyhow::anyhow!("the replicated log stopped: {reason}")),
         () = cloned(&endpoint) => Err(renewal::mark_cloned(&config.data_dir)),
+        other = outvoted => {
+            tracing::warn!(%other, "the cluster exists already, and nobody has joined this node's \
+                founding of it: this node begins anew, to join");
+            anew = true;
+            Ok(())
+        }
     };
     drop(announced);
     if let Some(relay) = relay {
@@ -164,6 +188,9 @@ pub async fn run(mut config: NodeConfig, role: NodeRole, levels: Arc<Levels>) ->
         master.stop().await;
     }
     endpoint.close().await;
+    if anew {
+        return Err(founder::begin_anew());
+    }
     ended.map(|()| 0)
 }
 

@@ -10,6 +10,7 @@ mod discovery;
 mod durable;
 mod endpoint;
 mod farewell;
+mod founding;
 mod frame;
 mod identity;
 mod join;
@@ -25,11 +26,13 @@ pub use authority::{AuthorityError, ClusterCa};
 pub use certificate::{CertificateError, Peer, cluster_id_of, peer_of};
 pub use directory::Directory;
 pub use discovery::{
-    Announced, Announcement, Browse, Discovery, DiscoveryError, Found, SERVICE_TYPE,
+    Announced, Announcement, Browse, Contender, Contenders, Discovery, DiscoveryError, Found,
+    SERVICE_TYPE,
 };
 pub use durable::{DurableError, write_private};
 pub use endpoint::{Alpn, Endpoint, EndpointError, EndpointOptions, Link, issued_by};
 pub use farewell::Farewell;
+pub use founding::{FoundingFile, FoundingFileError};
 pub use frame::{FrameError, read_frame, read_frame_within, write_frame};
 pub use identity::{Identity, IdentityError, NodeKey, node_id_of};
 pub use join::{
