@@ -82,9 +82,10 @@ impl Admission {
                 Some(note)
             }
             Some(other) => {
-                return Err(Refusal::Never(format!(
+                // For now: it may be this very machine before it was set up anew.
+                return Err(Refusal::NotNow(format!(
                     "a node named {} is connected already ({}), and constraints by hostname could \
-                    not tell the two apart: give this one another --name",
+                    not tell the two apart: give this one another --name, or stop that one",
                     node.name, other.id
                 )));
             }

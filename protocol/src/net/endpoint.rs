@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -177,6 +177,8 @@ pub struct Endpoint {
     verdict: watch::Sender<Option<Farewell>>,
     /// Besides the CA of the identity.
     believed: RwLock<Believed>,
+    /// Held while others are believed and written down.
+    pinning: std::sync::Mutex<()>,
     /// Where a renewed identity is kept.
     directory: OnceLock<PathBuf>,
 }
@@ -236,6 +238,7 @@ impl Endpoint {
             life: rand::random::<u64>().max(1),
             verdict: watch::Sender::new(None),
             believed: RwLock::default(),
+            pinning: std::sync::Mutex::default(),
             directory: OnceLock::new(),
         };
         if let Some(identity) = identity {
@@ -283,6 +286,8 @@ impl Endpoint {
     /// # Errors
     /// When the identity is unusable.
     pub fn pin(&self, masters: BTreeSet<NodeId>) -> Result<(), EndpointError> {
+        // Master and agent of a node are both told.
+        let _one_at_a_time = self.pinning.lock().unwrap_or_else(PoisonError::into_inner);
         let text: String = masters.iter().map(|id| format!("{id}\n")).collect();
         let cas = self.believed.read().expect("no holder of this lock panics").cas.clone();
         if self.believe(Believed { cas, pinned: masters })?
