@@ -129,6 +129,8 @@ pub struct NodeConfig {
     pub http: SocketAddr,
     pub quic: SocketAddr,
     pub name: String,
+    /// Nobody chose the name: it is the host's.
+    pub default_name: bool,
     pub token: Option<JoinToken>,
     pub founding: Option<PathBuf>,
     pub join: Option<String>,
@@ -250,6 +252,7 @@ impl Settings {
             http: self.parsed("http", "ADDRESS:PORT, for example 0.0.0.0:8080")?,
             quic: self.parsed("quic", "ADDRESS:PORT, for example 0.0.0.0:7443")?,
             name: self.name()?,
+            default_name: self.get("name").is_empty(),
             token: self.token()?,
             founding: (!self.get("founding").is_empty()).then(|| self.get("founding").into()),
             join: (!self.get("join").is_empty()).then(|| self.get("join").to_string()),

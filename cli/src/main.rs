@@ -45,6 +45,8 @@ enum Command {
     Cluster(cluster::ClusterVerb),
     /// Stop this node's apps, and the node if it runs
     Down(NodeArgs),
+    /// Forget which node this machine is, for one with a copied disk; images and volumes stay
+    ResetIdentity(node::ResetArgs),
     /// Make this node, which must not run and be empty, the cluster of a backup
     ///
     /// It becomes the only master, with the apps, secrets and settings of the backup. Agents return
@@ -118,6 +120,10 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Down(args) => {
             let Some(config) = node_config(&args, &common)? else { return Ok(0) };
             client(node::down(config))
+        }
+        Command::ResetIdentity(args) => {
+            let Some(config) = node_config(&args.node, &common)? else { return Ok(0) };
+            client(node::reset_identity(config, args.yes))
         }
         Command::Restore(args) => {
             let Some(config) = node_config(&args.node, &common)? else { return Ok(0) };

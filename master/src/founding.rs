@@ -156,6 +156,8 @@ impl Founding {
             founded_at: Time(0),
             authority: None,
             join_token: None,
+            previous: Vec::new(),
+            rotation_due: false,
         }
     }
 

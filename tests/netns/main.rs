@@ -10,5 +10,6 @@ mod cluster;
 mod forming;
 mod founding;
 mod leaders;
+mod membership;
 mod setup;
 mod verdict;

@@ -19,11 +19,12 @@ pub async fn converse(
     mut receive: impl AsyncRead + Unpin,
     welcomed: impl FnOnce(),
 ) -> Result<(), SessionError> {
-    speak::greet(agent, &mut send, &mut receive).await?;
+    // Nobody tells processes apart here.
+    speak::greet(agent, 0, &mut send, &mut receive).await?;
     welcomed();
     reconciling.led(true).await;
     // Nobody has images here.
     let images = Exchange::default();
-    let heard = speak::Heard { reconciling, directory, images: &images };
+    let heard = speak::Heard { reconciling, directory, images: &images, endpoint: None };
     speak::speak(agent, heard, send, receive).await
 }

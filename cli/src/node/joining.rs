@@ -7,11 +7,17 @@ use crate::config::NodeConfig;
 use anyhow::{Context, Result, bail};
 use bramble_core::model::NodeRole;
 use bramble_master::founding::{self, Keys};
-use bramble_protocol::net::{Identity, JoinError, JoinToken, NodeKey, join, peer_of};
+use bramble_protocol::net::{
+    Applicant, Identity, JoinError, JoinToken, NodeKey, join, peer_of, write_private,
+};
+use std::path::Path;
 use std::time::Duration;
 
 /// Pause before a candidate that did not answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// File beside the identity with the name that the cluster gave.
+const NAME_FILE: &str = "name";
 
 /// Read this node's keys, or get some in `role`.
 ///
@@ -43,10 +49,9 @@ pub async fn keys(
         }
         return Ok(Keys::load_or_make(&config.data_dir, role)?);
     };
-    std::fs::create_dir_all(&directory)
-        .with_context(|| format!("making {}", directory.display()))?;
     let key = NodeKey::load_or_create(&Identity::key_path(&directory))?;
-    let identity = admitted(config, role, finder, token, key, signals, false).await?;
+    let (identity, name) = admitted(config, role, finder, token, key, signals, false).await?;
+    keep_name(config, &name)?;
     identity.save(&directory)?;
     Ok(Keys::joined(identity)?)
 }
@@ -68,6 +73,22 @@ pub fn check_role(config: &NodeConfig, known: &Identity, role: NodeRole) -> Resu
     Ok(())
 }
 
+/// Write down the name that the cluster gave this node. Before the certificate, whose presence
+/// says that the node is admitted.
+pub fn keep_name(config: &NodeConfig, name: &str) -> Result<()> {
+    if name != config.name {
+        let path = founding::identity_dir(&config.data_dir).join(NAME_FILE);
+        write_private(&path, name.as_bytes()).context("writing down the name of this node")?;
+    }
+    Ok(())
+}
+
+/// The name that the cluster gave this node, where nobody chose one.
+pub fn given_name(data_dir: &Path) -> Option<String> {
+    let path = founding::identity_dir(data_dir).join(NAME_FILE);
+    std::fs::read_to_string(path).ok().filter(|name| !name.is_empty())
+}
+
 /// The verb that runs a node in a role.
 fn verb(role: NodeRole) -> &'static str {
     match role {
@@ -86,18 +107,24 @@ pub async fn admitted(
     key: NodeKey,
     signals: &mut EndSignals,
     may_found: bool,
-) -> Result<Identity> {
+) -> Result<(Identity, String)> {
     let mut changes = finder.directory().changes();
     let mut waiting = Waiting::begin();
+    let default_name = config.default_name;
+    let applicant = Applicant { key: &key, name: &config.name, default_name, role };
     loop {
         changes.mark_unchanged();
         let known = finder.directory().masters();
         for (_, address) in &known {
-            match join(*address, token, &key, &config.name, role).await {
+            match join(*address, token, applicant).await {
                 Ok(joined) => {
                     finder.directory().seed(*address);
                     tracing::info!(%address, cluster = %joined.cluster_id, "joined");
-                    return Ok(Identity::new(key, joined.certificate, joined.ca)?);
+                    if let Some(note) = &joined.note {
+                        tracing::warn!("{note}");
+                    }
+                    let identity = Identity::new(key.clone(), joined.certificate, joined.ca)?;
+                    return Ok((identity, joined.name));
                 }
                 // A decision is final; anything else may be another cluster's node, or a node
                 // that is still starting.

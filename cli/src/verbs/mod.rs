@@ -8,6 +8,7 @@ mod drain;
 mod exec;
 mod images;
 mod logs;
+mod members;
 pub mod passphrase;
 mod pods;
 mod rollouts;
@@ -91,8 +92,12 @@ pub enum Verb {
     Secret(secret::SecretArgs),
     /// List and remove persistent volumes
     Volume(volumes::VolumeArgs),
-    /// Print the token other machines join with
-    Token,
+    /// List masters: who votes, who leads, when each was last heard
+    Masters,
+    /// Remove a node from the cluster: it is refused from now on, its tasks run elsewhere
+    RmNode(members::RemoveArgs),
+    /// Print the token other machines join with, or make a new one
+    Token(members::TokenArgs),
     /// Write all that makes this cluster into one file, sealed with a passphrase
     ///
     /// Definitions, versions, deployments, secrets, and the keys of the cluster. Not images, not the
@@ -125,7 +130,9 @@ pub async fn run(common: &Common, verb: Verb) -> Result<u8> {
         Verb::Status => status::run(&client, common).await,
         Verb::Secret(args) => secret::run(&client, common, args).await,
         Verb::Volume(args) => volumes::run(&client, common, args).await,
-        Verb::Token => status::token(&client, common).await,
+        Verb::Masters => members::masters(&client, common).await,
+        Verb::RmNode(args) => members::remove(&client, common, args).await,
+        Verb::Token(args) => members::token(&client, common, args).await,
         Verb::Backup(args) => backup::run(&client, common, args).await,
     }
 }

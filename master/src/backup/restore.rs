@@ -124,6 +124,7 @@ mod tests {
                 propose: consensus.clone(),
                 vault: vault.clone(),
                 founding,
+                peers: None,
             };
             let authority = Arc::new(authority);
             Master { consensus, store, vault, authority, identity, cluster_id }
