@@ -137,6 +137,22 @@ mod tests {
             self.consensus.propose(Command::Found { cluster, founder }).await.expect("commits");
         }
 
+        /// Wait until the state holds the authority.
+        async fn provide(&self) {
+            let mut changes = self.store.watch();
+            let there =
+                |state: &State| state.cluster.as_ref().is_some_and(|c| c.authority.is_some());
+            let provided = async {
+                while !self.store.read(there) {
+                    changes.changed().await.expect("the store lives");
+                }
+            };
+            tokio::select! {
+                () = self.authority.provide(CancellationToken::new()) => {}
+                () = provided => {}
+            }
+        }
+
         async fn backup(&self) -> Vec<u8> {
             let backups = Backups {
                 consensus: self.consensus.clone(),
@@ -154,7 +170,7 @@ mod tests {
         old.found().await;
         let without_secrets = old.backup().await;
         old.vault.put("db", &Secret::new(b"open sesame".to_vec())).await.expect("puts");
-        old.authority.provide(CancellationToken::new()).await;
+        old.provide().await;
         let plain = old.backup().await;
         let old_token = old.authority.token().expect("opens");
         let old_ca = old.authority.ca().expect("opens").certificate().to_vec();

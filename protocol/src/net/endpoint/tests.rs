@@ -314,7 +314,8 @@ async fn the_links_of_a_killed_process_end_when_it_is_back() {
     let (agent, _) = endpoint(&ca, NodeRole::Agent);
     let link = agent.connect(at, Alpn::Agent, None).await.expect("connects");
     // Its tasks are gone without a word, as with a signal that cannot be caught.
-    life.shutdown_background();
+    let over = std::thread::spawn(move || life.shutdown_timeout(Duration::from_secs(10)));
+    over.join().expect("is over");
     drop(first);
     let again = Endpoint::bind_with(at, Some(identity), options).expect("binds again");
     let (mut send, _receive) = link.connection.open_bi().await.expect("nothing is known yet");
