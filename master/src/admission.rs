@@ -24,10 +24,10 @@ pub struct Admission {
     pub authority: Arc<Authority>,
     pub peers: Arc<Peers>,
     pub leadership: watch::Receiver<Leadership>,
-    /// Nodes that are connected to this master, as agents or masters.
-    pub connected: Connected,
     /// Whether the cluster could still be given up: no more, once another node is let in.
     pub provisional: Arc<Provisional>,
+    /// Nodes that are connected to this master, as agents or masters.
+    pub connected: Connected,
 }
 
 /// Names the nodes that are connected now.

@@ -87,8 +87,8 @@ pub struct Master {
     dispatcher: Arc<Dispatcher>,
     authority: Arc<Authority>,
     answering: Arc<Answering>,
-    callers: Arc<Callers>,
     provisional: Arc<Provisional>,
+    callers: Arc<Callers>,
     /// The way of other nodes' requests into the API.
     relay: mpsc::Sender<Relayed>,
     stop: CancellationToken,
@@ -158,6 +158,7 @@ impl Master {
             peers: peers.clone(),
             leadership: leadership.clone(),
         });
+        let provisional = Arc::new(Provisional::of(&config.data_dir));
         let roster = Arc::new(Roster {
             own: own.clone(),
             membership: membership.clone(),
@@ -174,7 +175,6 @@ impl Master {
             dispatcher: dispatcher.clone(),
             links: config.links.clone(),
         };
-        let provisional = Arc::new(Provisional::of(&config.data_dir));
         let admission = Arc::new(Admission {
             own: own.clone(),
             store: store.clone(),
@@ -182,8 +182,8 @@ impl Master {
             authority: authority.clone(),
             peers: peers.clone(),
             leadership: leadership.clone(),
-            connected: connected(dispatcher.clone(), peers.clone()),
             provisional: provisional.clone(),
+            connected: connected(dispatcher.clone(), peers.clone()),
         });
         let answering = Arc::new(Answering {
             store: store.clone(),
@@ -270,8 +270,8 @@ impl Master {
             dispatcher,
             authority,
             answering,
-            callers,
             provisional,
+            callers,
             relay,
             stop,
             running,

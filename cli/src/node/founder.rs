@@ -131,7 +131,8 @@ impl Founder {
         let (token, key, may) = (&self.token, self.key.clone(), self.can_found);
         tokio::select! {
             joined = joining::admitted(config, role, finder, token, key, signals, may) => {
-                let identity = joined?;
+                let (identity, name) = joined?;
+                joining::keep_name(config, &name)?;
                 if self.founded {
                     tracing::warn!("the cluster exists already: this node's own founding of it, \
                         which nobody had joined, is given up");

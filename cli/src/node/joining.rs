@@ -50,25 +50,10 @@ pub async fn keys(
         return Ok(Keys::load_or_make(&config.data_dir, role)?);
     };
     let key = NodeKey::load_or_create(&Identity::key_path(&directory))?;
-    let identity = admitted(config, role, finder, token, key, signals, false).await?;
+    let (identity, name) = admitted(config, role, finder, token, key, signals, false).await?;
+    keep_name(config, &name)?;
     identity.save(&directory)?;
     Ok(Keys::joined(identity)?)
-}
-
-/// Write the name down that the cluster gave; before the certificate, whose presence says that the
-/// node is admitted.
-fn keep_name(config: &NodeConfig, name: &str) -> Result<()> {
-    if name == config.name {
-        return Ok(());
-    }
-    let path = founding::identity_dir(&config.data_dir).join(NAME_FILE);
-    write_private(&path, name.as_bytes()).context("writing down the name of this node")
-}
-
-/// The name that the cluster gave this node, where nobody chose one.
-pub fn given_name(data_dir: &Path) -> Option<String> {
-    let path = founding::identity_dir(data_dir).join(NAME_FILE);
-    std::fs::read_to_string(path).ok().filter(|name| !name.is_empty())
 }
 
 /// Whether a node was made in the role in which it is to run now.
@@ -86,6 +71,22 @@ pub fn check_role(config: &NodeConfig, known: &Identity, role: NodeRole) -> Resu
         );
     }
     Ok(())
+}
+
+/// Write down the name that the cluster gave this node. Before the certificate, whose presence
+/// says that the node is admitted.
+pub fn keep_name(config: &NodeConfig, name: &str) -> Result<()> {
+    if name != config.name {
+        let path = founding::identity_dir(&config.data_dir).join(NAME_FILE);
+        write_private(&path, name.as_bytes()).context("writing down the name of this node")?;
+    }
+    Ok(())
+}
+
+/// The name that the cluster gave this node, where nobody chose one.
+pub fn given_name(data_dir: &Path) -> Option<String> {
+    let path = founding::identity_dir(data_dir).join(NAME_FILE);
+    std::fs::read_to_string(path).ok().filter(|name| !name.is_empty())
 }
 
 /// The verb that runs a node in a role.
@@ -106,7 +107,7 @@ pub async fn admitted(
     key: NodeKey,
     signals: &mut EndSignals,
     may_found: bool,
-) -> Result<Identity> {
+) -> Result<(Identity, String)> {
     let mut changes = finder.directory().changes();
     let mut waiting = Waiting::begin();
     let default_name = config.default_name;
@@ -123,8 +124,7 @@ pub async fn admitted(
                         tracing::warn!("{note}");
                     }
                     let identity = Identity::new(key.clone(), joined.certificate, joined.ca)?;
-                    keep_name(config, &joined.name)?;
-                    return Ok(identity);
+                    return Ok((identity, joined.name));
                 }
                 // A decision is final; anything else may be another cluster's node, or a node
                 // that is still starting.
