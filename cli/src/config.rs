@@ -84,7 +84,8 @@ pub struct NodeArgs {
     pub print_config: bool,
 }
 
-const DATA_DIR: &str = "/var/lib/bramble";
+/// Default of `--data-dir`.
+pub const DATA_DIR: &str = "/var/lib/bramble";
 const KEYS: [(&str, &str); 20] = [
     ("data-dir", DATA_DIR),
     ("run-dir", RUN_DIR),

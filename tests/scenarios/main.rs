@@ -31,5 +31,6 @@ mod secrets;
 mod strategies;
 mod surface;
 mod survival;
+mod uninstall;
 mod verbs;
 mod why;

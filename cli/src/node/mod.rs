@@ -9,9 +9,11 @@ mod levels;
 mod offline;
 mod own;
 mod place;
+mod uninstall;
 
 pub use down::run as down;
 pub use offline::{Restore, recover, restore};
+pub use uninstall::{Uninstall, run as uninstall};
 
 use crate::config::NodeConfig;
 use agent::AgentPart;
