@@ -86,7 +86,7 @@ pub struct NodeArgs {
 
 /// Default of `--data-dir`.
 pub const DATA_DIR: &str = "/var/lib/bramble";
-const KEYS: [(&str, &str); 20] = [
+const KEYS: [(&str, &str); 21] = [
     ("data-dir", DATA_DIR),
     ("run-dir", RUN_DIR),
     ("http", "0.0.0.0:8080"),
@@ -109,6 +109,8 @@ const KEYS: [(&str, &str); 20] = [
     ("rebalance", "true"),
     // A reboot must not cost a vote.
     ("voter-grace", "20s"),
+    // Elsewhere where a node runs inside something that hides the machine's own, and in tests.
+    ("sysfs", "/sys"),
 ];
 /// Settings whose values nobody is shown.
 const HIDDEN: [&str; 1] = ["token"];
@@ -141,6 +143,7 @@ pub struct NodeConfig {
     pub agent_timeout: Duration,
     pub rebalance: bool,
     pub voter_grace: Duration,
+    pub sysfs: PathBuf,
     /// Every setting with its origin, as `--print-config --json` shows it.
     pub settings: serde_json::Value,
 }
@@ -260,6 +263,7 @@ impl Settings {
             agent_timeout: self.read("agent-timeout", parse_time)?,
             rebalance: self.parsed("rebalance", "true or false")?,
             voter_grace: self.read("voter-grace", parse_time)?,
+            sysfs: PathBuf::from(self.get("sysfs")),
             settings: self.json(),
             data_dir,
         })

@@ -10,6 +10,7 @@ mod bad_input;
 mod checks;
 mod clock;
 mod containers;
+mod devices;
 mod drain;
 mod events;
 mod fetch;

@@ -54,6 +54,7 @@ fn launch(image: bool) -> Launch {
         resolv_conf: None,
         hostname: "box".into(),
         secrets: ExecutorSecrets::default(),
+        devices: vec![],
         allow_host_volumes: false,
         allow_privileged: false,
     }

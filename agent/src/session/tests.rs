@@ -44,8 +44,15 @@ impl Leader {
         let speaking = tokio::spawn(async move {
             let (receive, send) = split(theirs);
             let directory = Directory::default();
-            let heard = Heard { reconciling: &reconciling, directory: &directory, images: &images };
-            speak(&record(), heard, send, receive).await
+            let (bare, (_, hardware)) = (record(), watch::channel(Arc::default()));
+            let heard = Heard {
+                reconciling: &reconciling,
+                directory: &directory,
+                images: &images,
+                hardware: &hardware,
+                bare: &bare,
+            };
+            speak(&bare, heard, send, receive).await
         });
         Leader { send, receive, speaking }
     }
