@@ -19,6 +19,7 @@ fn device(key: &str, ids: &[&str], shared: bool) -> OfferedDevice {
 
 fn with_devices(id: &str, instances: u32, devices: &str) -> App {
     let mut app = app(id, instances);
+    app.port_definitions.clear();
     app.labels.insert(LABEL_DEVICES.into(), devices.into());
     app
 }
@@ -88,7 +89,7 @@ fn a_device_has_one_task_and_what_is_shared_has_many() {
     let held = |key: &str| HeldDevice { key: key.into(), shared: false };
     for devices in [vec![held("stick")], vec![], vec![held("a"), held("b")]] {
         let (instance_id, agent_id) = (id.clone(), AgentId::new("n1"));
-        let placed = Placed { instance_id, agent_id, ports: vec![31_050], devices };
+        let placed = Placed { instance_id, agent_id, ports: vec![], devices };
         let events = bench.must(Command::Assign { assignments: vec![placed] });
         let reason = RefusedAssignment::DeviceTaken;
         assert!(matches!(&events[0], Event::AssignmentRefused { reason: r, .. } if *r == reason));
