@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install what this machine lacks for a purpose: run | test | fuzz | vm | lab | bench.
+# Install what this machine lacks for a purpose: run | test | fuzz | vm | lab | bench | cross-TARGET.
 # Debian, Ubuntu and Raspberry Pi OS; elsewhere it says exactly what is missing.
 set -euo pipefail
 
@@ -29,6 +29,18 @@ pkg-config --exists libseccomp 2>/dev/null || {
     packages+=(libseccomp-dev)
     missing_for_others+=("  libseccomp-dev: compiles the system call filter")
 }
+# compiler_for TARGET GNU-NAME DEBIAN-NAME: what builds for a machine that is not like this one.
+compiler_for() {
+    [[ $(uname -m) == "$1"* || ${CROSS_WITH:-debian} != debian ]] && return
+    # Not by the name of its program: rustup's and an older one have the same.
+    [[ $(dpkg-query -W -f '${db:Status-Abbrev}' rustc-web 2>/dev/null) == ii* ]] || {
+        packages+=(rustc-web)
+        missing_for_others+=("  rustc-web: Debian's compiler, with a standard library for each architecture")
+    }
+    need "$2-gcc" "gcc-${2//_/-}" "links for $1"
+    need "/usr/$2/lib/libc.a" "libc6-dev-$3-cross" "the C library of $1"
+}
+
 case $purpose in
 test | bench)
     need busybox busybox-static "test images"
@@ -62,6 +74,16 @@ vm)
     need qemu-system-x86_64 qemu-system-x86 "boots the guest"
     need cpio cpio "packs the guest's initramfs"
     need /sbin/depmod kmod "finds the guest's modules"
+    need qemu-aarch64-static qemu-user-static "runs programs of another architecture"
+    ;;&
+vm | cross-aarch64)
+    compiler_for aarch64 aarch64-linux-gnu arm64
+    ;;
+cross-armv7)
+    compiler_for armv7 arm-linux-gnueabihf armhf
+    ;;
+cross-x86_64)
+    compiler_for x86_64 x86_64-linux-gnu amd64
     ;;
 lab)
     need vagrant vagrant "reads the lab's Vagrantfile"
@@ -119,7 +141,7 @@ if [[ ${#quiet_services[@]} -gt 0 ]]; then
     trap '"${as_root[@]}" systemctl unmask --quiet "${quiet_services[@]}"' EXIT
 fi
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-    apt-get install -y -q --no-install-recommends "${packages[@]}"
+    apt-get install -y -q --no-install-recommends --no-remove "${packages[@]}"
 if [[ ${#quiet_services[@]} -gt 0 ]]; then
     "${as_root[@]}" systemctl unmask --quiet "${quiet_services[@]}"
     trap - EXIT

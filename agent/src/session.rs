@@ -7,6 +7,7 @@
 pub mod simulated;
 mod speak;
 
+use crate::hardware::Hardware;
 use crate::reconciler::Reconciling;
 use crate::streams::Streams;
 use bramble_core::model::{Agent, NodeId};
@@ -19,6 +20,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -56,6 +58,8 @@ pub enum SessionError {
     OutOfTurn,
     #[error("the leader ended the session")]
     Ended,
+    #[error("the agent has other attributes by now, and says hello anew")]
+    Changed,
     #[error("nothing was heard of the leader for {} s", SILENCE_MAX.as_secs())]
     Silent,
     #[error("the connection was lost")]
@@ -68,7 +72,9 @@ pub enum SessionError {
 
 /// What a session speaks for.
 pub(crate) struct Speaker {
+    /// Without what its hardware says of itself.
     pub agent: Agent,
+    pub hardware: watch::Receiver<Arc<Hardware>>,
     pub reconciling: Reconciling,
     pub streams: Arc<Streams>,
     /// Where masters are looked up, and what is heard of them is noted.
@@ -188,19 +194,20 @@ async fn session(
         Some(farewell) => SessionError::Farewell(farewell),
         None => error,
     };
+    let agent = speak::with_hardware(&speaker.agent, &speaker.hardware.borrow());
     let opened = connection.0.open_bi().await.map_err(SessionError::Open);
     let (mut send, mut receive) = opened.map_err(told)?;
-    let greeted = speak::greet(&speaker.agent, endpoint.life(), &mut send, &mut receive).await;
+    let greeted = speak::greet(&agent, endpoint.life(), &mut send, &mut receive).await;
     greeted.map_err(told)?;
     *welcomed = true;
     endpoint.judged(None);
     speaker.reconciling.led(true).await;
     tracing::info!(%address, "session with the leader");
-    let Speaker { agent, reconciling, directory, streams } = speaker;
+    let Speaker { agent: bare, reconciling, directory, streams, hardware } = speaker;
     let (images, endpoint) = (streams.images.exchange(), Some(endpoint));
-    let heard = speak::Heard { reconciling, directory, images, endpoint };
+    let heard = speak::Heard { reconciling, directory, images, endpoint, hardware, bare };
     let ended = tokio::select! {
-        ended = speak::speak(agent, heard, send, receive) => ended,
+        ended = speak::speak(&agent, heard, send, receive) => ended,
         lost = serve_streams(&connection.0, streams) => Err(SessionError::Lost(lost)),
         () = silence(&connection.0) => Err(SessionError::Silent),
     };

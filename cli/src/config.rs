@@ -87,8 +87,9 @@ pub struct NodeArgs {
     pub print_config: bool,
 }
 
-const DATA_DIR: &str = "/var/lib/bramble";
-const KEYS: [(&str, &str); 21] = [
+/// Default of `--data-dir`.
+pub const DATA_DIR: &str = "/var/lib/bramble";
+const KEYS: [(&str, &str); 22] = [
     ("data-dir", DATA_DIR),
     ("run-dir", RUN_DIR),
     ("http", "0.0.0.0:8080"),
@@ -112,6 +113,8 @@ const KEYS: [(&str, &str); 21] = [
     ("rebalance", "true"),
     // A reboot must not cost a vote.
     ("voter-grace", "20s"),
+    // Elsewhere where a node runs inside something that hides the machine's own, and in tests.
+    ("sysfs", "/sys"),
 ];
 /// Settings whose values nobody is shown.
 const HIDDEN: [&str; 1] = ["token"];
@@ -147,6 +150,7 @@ pub struct NodeConfig {
     pub agent_timeout: Duration,
     pub rebalance: bool,
     pub voter_grace: Duration,
+    pub sysfs: PathBuf,
     /// Every setting with its origin, as `--print-config --json` shows it.
     pub settings: serde_json::Value,
 }
@@ -269,6 +273,7 @@ impl Settings {
             agent_timeout: self.read("agent-timeout", parse_time)?,
             rebalance: self.parsed("rebalance", "true or false")?,
             voter_grace: self.read("voter-grace", parse_time)?,
+            sysfs: PathBuf::from(self.get("sysfs")),
             settings: self.json(),
             data_dir,
         })

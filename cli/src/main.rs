@@ -56,6 +56,11 @@ enum Command {
     ///
     /// What only the lost masters had taken is lost. They must be wiped before they join again.
     Recover(RecoverArgs),
+    /// Stop this node and its apps, and remove all that bramble made on this machine
+    ///
+    /// Containers, cgroups, the bridge and its nftables table, the run and data directories (log,
+    /// keys, images, volumes), and a unit in /etc/systemd/system. The program itself stays.
+    Uninstall(UninstallArgs),
     #[command(flatten)]
     Client(Verb),
 }
@@ -79,6 +84,18 @@ struct RecoverArgs {
     /// No other master of this cluster will ever run again with its data
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+#[derive(Args, Debug)]
+struct UninstallArgs {
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    /// Leave the data directory: `bramble up` makes this the same node again
+    #[arg(long)]
+    keep_data: bool,
     #[command(flatten)]
     node: NodeArgs,
 }
@@ -134,6 +151,11 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Recover(args) => {
             let Some(config) = node_config(&args.node, &common)? else { return Ok(0) };
             client(node::recover(config, args.yes, common.json))
+        }
+        Command::Uninstall(args) => {
+            let Some(config) = node_config(&args.node, &common)? else { return Ok(0) };
+            let asked = node::Uninstall { yes: args.yes, keep_data: args.keep_data };
+            client(node::uninstall(config, asked, common.json))
         }
         Command::Client(verb) => client(verbs::run(&common, verb)),
     }

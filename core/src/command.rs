@@ -141,6 +141,9 @@ pub struct Placed {
     pub instance_id: InstanceId,
     pub agent_id: AgentId,
     pub ports: Vec<u16>,
+    /// One for each device that the app asks for, in that order.
+    #[serde(default)]
+    pub devices: Vec<HeldDevice>,
 }
 
 /// Why a command changed nothing.

@@ -169,4 +169,6 @@ pub enum RefusedAssignment {
     NotReserved,
     /// The agent is drained.
     AgentDraining,
+    /// Another task holds a device of it, or it is no answer to what the app asks for.
+    DeviceTaken,
 }

@@ -79,6 +79,50 @@ pub struct AgentView {
     /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<String>,
+    /// How it does; absent while the master that answers has heard nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardware: Option<HardwareView>,
+    /// Devices that tasks can ask for by the label `BRAMBLE_DEVICES`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<DeviceView>,
+}
+
+/// Readings of an agent's machine; what it has no sensor for is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HardwareView {
+    /// Whole degrees Celsius.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<i32>,
+    /// `never`, `earlier` (since the machine started) or `now`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undervoltage: Option<String>,
+    /// The same: whether it runs slower than it could, for heat or voltage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttled: Option<String>,
+    /// Percent of its memory card's life that is used, as the card estimates it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_wear: Option<u8>,
+    /// GiB written to its disks since it started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written_gib: Option<u64>,
+    /// Bytes of a memory page.
+    pub page_size: u64,
+    /// Whether tasks are kept within their memory; else the kernel runs without its controller.
+    pub memory_limits: bool,
+}
+
+/// A device of an agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeviceView {
+    /// What it may be called.
+    pub ids: Vec<String>,
+    /// Whether several tasks may have it at once.
+    pub shared: bool,
+    /// Tasks that have it.
+    #[serde(default)]
+    pub tasks: Vec<String>,
 }
 
 /// Answer of `GET`, `POST` and `DELETE /v1/bramble/agents/{agent}/drain`.

@@ -2,6 +2,7 @@
 
 use super::SessionError;
 use crate::clock::uptime_ms;
+use crate::hardware::Hardware;
 use crate::images::{Attending, Exchange, Inquiry};
 use crate::offers::Offers;
 use crate::reconciler::{Followed, Reconciling};
@@ -50,6 +51,18 @@ pub(super) struct Heard<'a> {
     pub images: &'a Exchange,
     /// Where what it shows and believes is kept; none in tests of the conversation.
     pub endpoint: Option<&'a Endpoint>,
+    pub hardware: &'a watch::Receiver<Arc<Hardware>>,
+    /// The agent without what its hardware says.
+    pub bare: &'a Agent,
+}
+
+/// The agent's record with what its hardware says of itself. What users said stands above it.
+pub(super) fn with_hardware(agent: &Agent, hardware: &Hardware) -> Agent {
+    let mut agent = agent.clone();
+    for (name, value) in hardware.attributes() {
+        agent.attributes.entry(name).or_insert(value);
+    }
+    agent
 }
 
 /// Speak until the stream ends or a set cannot be taken.
@@ -72,7 +85,7 @@ async fn listen(
     mut receive: impl AsyncRead + Unpin,
     resync: mpsc::Sender<()>,
 ) -> Result<(), SessionError> {
-    let Heard { reconciling, directory, images, endpoint } = heard;
+    let Heard { reconciling, directory, images, endpoint, .. } = heard;
     while let Some(said) = read_frame(&mut receive).await? {
         match said {
             ToAgent::Welcome | ToAgent::NotLeading { .. } => return Err(SessionError::OutOfTurn),
@@ -126,6 +139,7 @@ async fn tell(
     mut resyncs: mpsc::Receiver<()>,
 ) -> Result<(), SessionError> {
     let Heard { reconciling, images, .. } = heard;
+    let mut hardware = heard.hardware.clone();
     let mut statuses = reconciling.outbox.watch();
     let mut held = reconciling.held.clone();
     let mut offers = Offers::new(agent.clone());
@@ -155,6 +169,12 @@ async fn tell(
         }
         told_removed = gone;
         of_images.say(&mut send).await?;
+        let seen = hardware.borrow_and_update().clone();
+        if with_hardware(heard.bare, &seen) != *agent {
+            // They are stored with the agent, and a hello is what stores it.
+            return Err(SessionError::Changed);
+        }
+        offers.look_at_hardware(seen);
         let offer = offers.next(&held.borrow_and_update());
         if let Some(offer) = offer {
             write_frame(&mut send, &ToMaster::Offer(offer)).await?;
@@ -171,6 +191,7 @@ async fn tell(
             Ok(()) = statuses.changed() => {}
             Ok(()) = held.changed() => {}
             Ok(()) = removed.changed() => {}
+            Ok(()) = hardware.changed() => {}
             () = of_images.changed() => {}
             Some(()) = resyncs.recv() => write_frame(&mut send, &ToMaster::Resync).await?,
             _ = looks.tick() => offers.look_at_ports(),

@@ -44,13 +44,16 @@ impl Leader {
         let speaking = tokio::spawn(async move {
             let (receive, send) = split(theirs);
             let directory = Directory::default();
+            let (bare, (_, hardware)) = (record(), watch::channel(Arc::default()));
             let heard = Heard {
                 reconciling: &reconciling,
                 directory: &directory,
                 images: &images,
                 endpoint: None,
+                hardware: &hardware,
+                bare: &bare,
             };
-            speak(&record(), heard, send, receive).await
+            speak(&bare, heard, send, receive).await
         });
         Leader { send, receive, speaking }
     }

@@ -11,11 +11,13 @@ mod offline;
 mod own;
 mod place;
 mod renewal;
+mod uninstall;
 mod waiting;
 
 pub use down::run as down;
 pub use offline::{Restore, recover, restore};
 pub use renewal::{ResetArgs, run as reset_identity};
+pub use uninstall::{Uninstall, run as uninstall};
 
 use crate::config::NodeConfig;
 use agent::AgentPart;

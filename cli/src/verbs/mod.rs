@@ -4,6 +4,7 @@ mod agents;
 mod apps;
 mod backup;
 mod deploy;
+mod doctor;
 mod drain;
 mod exec;
 mod images;
@@ -88,6 +89,9 @@ pub enum Verb {
     Undrain(drain::UndrainArgs),
     /// Show the cluster in a few lines
     Status,
+    /// Look for what is wrong with machines: supply, heat, worn cards, kernels; exit code 1 if
+    /// anything is
+    Doctor,
     /// Put, list and remove secrets
     Secret(secret::SecretArgs),
     /// List and remove persistent volumes
@@ -128,6 +132,7 @@ pub async fn run(common: &Common, verb: Verb) -> Result<u8> {
         Verb::Drain(args) => drain::drain(&client, common, args).await,
         Verb::Undrain(args) => drain::undrain(&client, common, args).await,
         Verb::Status => status::run(&client, common).await,
+        Verb::Doctor => doctor::run(&client, common).await,
         Verb::Secret(args) => secret::run(&client, common, args).await,
         Verb::Volume(args) => volumes::run(&client, common, args).await,
         Verb::Masters => members::masters(&client, common).await,

@@ -194,6 +194,10 @@ fn placed(state: &State, choices: &mut Choices<'_>) -> Placed {
         instance_id: instance(state, choices),
         agent_id: agent_id(choices),
         ports: choices.some(3, |choices| 31_000 + u16::from(choices.byte() % 8)),
+        devices: choices.some(2, |choices| HeldDevice {
+            key: format!("usb@{}", choices.byte() % 3),
+            shared: choices.byte() % 4 == 0,
+        }),
     }
 }
 

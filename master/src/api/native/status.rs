@@ -12,10 +12,10 @@ use http::StatusCode;
 pub(in crate::api) fn status(call: &Call) -> Result<Reply, ApiError> {
     let shared = &call.shared;
     let elected = shared.leads();
-    let connected = call.api().streams.connected();
     let own = call.api().roster.as_ref().map(|roster| &roster.own);
     let removed = call.api().store.read(|s| own.is_some_and(|own| s.removed.contains_key(own)));
     let verdict = (*call.api().verdict.borrow()).or(removed.then_some(Farewell::Removed));
+    let live = super::agents::Live::of(call);
     let answer = call.api().store.read(|state| Status {
         cluster: state.cluster.as_ref().map(|cluster| cluster.id.clone()),
         node: shared.hostname.clone(),
@@ -23,7 +23,7 @@ pub(in crate::api) fn status(call: &Call) -> Result<Reply, ApiError> {
         leader: elected.then(|| shared.address()),
         elected,
         uptime_seconds: shared.started.elapsed().as_secs(),
-        agents: super::agents::views(state, &connected),
+        agents: super::agents::views(state, &live),
         apps: state.only_apps().count() as u64,
         pods: state.pods().count() as u64,
         tasks: active(state).count() as u64,
