@@ -6,4 +6,5 @@
 //! directory that they cannot leave.
 
 pub mod extract;
+pub mod node;
 pub mod oci;
