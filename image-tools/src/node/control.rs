@@ -15,8 +15,12 @@ pub enum Request {
     Stage {
         path: String,
     },
-    /// Boot the spare slot, once.
-    Try,
+    /// Boot the spare slot, once. `alone`: nobody will confirm it from outside, so the node does
+    /// once its cluster sees it, and opens itself for tasks.
+    Try {
+        #[serde(default)]
+        alone: bool,
+    },
     /// Keep the running slot.
     Confirm,
     Reboot,
@@ -66,6 +70,7 @@ mod tests {
         for (text, request) in [
             (r#"{"verb":"slots"}"#, Request::Slots),
             (r#"{"verb":"stage","path":"/x"}"#, Request::Stage { path: "/x".into() }),
+            (r#"{"verb":"try","alone":true}"#, Request::Try { alone: true }),
             (r#"{"verb":"poweroff"}"#, Request::Poweroff),
         ] {
             assert_eq!(serde_json::to_string(&request).unwrap(), text);
