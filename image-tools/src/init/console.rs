@@ -16,7 +16,7 @@ pub fn say(text: &str) {
 
 /// As [`say`], of what others said.
 pub fn say_raw(text: &str) {
-    let line = format!("{text}\r\n");
+    let line = format!("{text}\n");
     let _ = std::io::stderr().write_all(line.as_bytes());
     for mut console in OTHERS.get().into_iter().flatten() {
         let _ = console.write_all(line.as_bytes());

@@ -63,18 +63,28 @@ fn parse(text: &str) -> Option<(&str, &str)> {
     (good(id) && good(hardware)).then_some((id, hardware))
 }
 
-/// What stays when a card moves from machine to machine is not in it.
+/// What only this machine says of itself: its serial numbers, or else its network cards. These
+/// alone would not do: a driver may take its time, and a machine would seem another at every start.
 fn hardware() -> String {
     let mut hash = Sha256::new();
-    for path in SERIALS {
-        hash.update(fs::read(path).unwrap_or_default());
+    let serials = SERIALS.map(|path| fs::read(path).unwrap_or_default());
+    let serials: Vec<_> = serials.into_iter().filter(|serial| is_given(serial)).collect();
+    for serial in &serials {
+        hash.update(serial);
         hash.update([0]);
     }
     // Cards on USB come and go.
-    for (_, address) in cards().into_iter().filter(|(path, _)| !path.contains("/usb")) {
+    let built_in = cards().into_iter().filter(|(path, _)| !path.contains("/usb"));
+    for (_, address) in built_in.filter(|_| serials.is_empty()) {
         hash.update(address);
     }
     hex(&hash.finalize()[..16])
+}
+
+/// Makers who give no number write zeros, or words.
+fn is_given(serial: &[u8]) -> bool {
+    let digits = serial.iter().filter(|byte| byte.is_ascii_digit());
+    digits.clone().any(|digit| *digit != b'0') && digits.count() >= 4
 }
 
 /// Network cards that are built in or plugged in: where each hangs, and its address.
@@ -136,5 +146,14 @@ mod tests {
         assert_ne!(random_id(), random_id());
         assert_eq!(random_id().len(), 32);
         assert_eq!(hardware(), hardware());
+        for (serial, given) in [
+            (&b"10000000abcdef01\0"[..], true),
+            (b"4c4c4544-0042-3510-8056-b4c04f4d3732\n", true),
+            (b"00000000-0000-0000-0000-000000000000\n", false),
+            (b"Not Specified\n", false),
+            (b"", false),
+        ] {
+            assert_eq!(is_given(serial), given, "{}", String::from_utf8_lossy(serial));
+        }
     }
 }

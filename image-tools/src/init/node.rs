@@ -43,6 +43,7 @@ const TROUBLE: u32 = 2;
 /// Kernel argument that puts all of bramble's log on the console.
 const LOG_ARGUMENT: &str = "bramble.log";
 const API_PORT: u16 = 8080;
+const NO_LEADER: &str = "running, but the cluster has no leader that it could reach";
 
 /// Run the node. Returns only where its loop cannot be made.
 pub fn run(disk: &str, slot: &str) -> i32 {
@@ -93,8 +94,8 @@ impl Node {
         tree::mount_all();
         let arguments = fs::read_to_string("/proc/cmdline").unwrap_or_default();
         let slots = Slots::open(disk, slot);
-        let text = fs::read_to_string(fat::path(CONFIG_FILE)).unwrap_or_default();
-        let (mut config, left_out) = NodeConfig::parse(&text);
+        let text = fs::read(fat::path(CONFIG_FILE)).unwrap_or_default();
+        let (mut config, left_out) = NodeConfig::parse(&String::from_utf8_lossy(&text));
         let mut complaints = Vec::new();
         let attached = data::attach(slots.disk());
         if let Err(error) = &attached {
@@ -401,11 +402,15 @@ impl Node {
         let trouble = self.services.trouble(bramble::NAME);
         let state = match (&self.cluster, trouble) {
             _ if !self.runs => "bramble does not run".to_string(),
+            (Some(cluster), _) if cluster.leader.is_none() => NO_LEADER.into(),
             (Some(_), _) => "running".into(),
             (None, Some((ends, lines))) if ends >= TROUBLE => {
                 complaints.push("bramble ends again and again; its last words:".into());
                 complaints.extend(lines.into_iter().map(|line| format!("  {line}")));
                 "bramble ends again and again".into()
+            }
+            (None, _) if matches!(self.config.token, Token::Given(_)) => {
+                "starting, or looking for its cluster".into()
             }
             (None, _) => "starting".into(),
         };

@@ -20,6 +20,8 @@ const ANSWER_BYTES_MAX: u64 = 4 << 20;
 const SETTLE: Duration = Duration::from_secs(3);
 /// Between two writes of the card, at least: a card bears ten thousand, not a million.
 const WRITE_EVERY: Duration = Duration::from_secs(60);
+/// A node that only starts is not written down before this: it is about to say something better.
+const START_MAX: Duration = Duration::from_secs(60);
 
 /// What bramble answers of its cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,7 +69,8 @@ pub fn ask() -> io::Result<Cluster> {
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
     let (head, body) = split(&answer).ok_or(io::ErrorKind::InvalidData)?;
     if !head.split_ascii_whitespace().nth(1).is_some_and(|code| code == "200") {
-        return Err(io::Error::other(head.lines().next().unwrap_or_default().to_string()));
+        // It runs, and can tell nothing of a cluster.
+        return Ok(Cluster::default());
     }
     let answer: Answer = serde_json::from_slice(body)?;
     let agents = answer.agents.len();
@@ -114,7 +117,9 @@ impl Status {
                 1 => "1 agent".to_string(),
                 count => format!("{count} agents"),
             };
-            lines.push(format!("bramble    {}, {agents}, led by {leader}", cluster.version));
+            if !cluster.version.is_empty() {
+                lines.push(format!("bramble    {}, {agents}, led by {leader}", cluster.version));
+            }
         }
         if self.addresses.is_empty() {
             lines.push("address    none yet".into());
@@ -145,12 +150,19 @@ pub struct Teller {
     written: String,
     changed: Instant,
     last_write: Option<Instant>,
+    start: Instant,
 }
 
 impl Teller {
     pub fn new() -> Self {
         let written = std::fs::read_to_string(fat::path(STATUS_FILE)).unwrap_or_default();
-        Self { told: String::new(), written, changed: Instant::now(), last_write: None }
+        Self {
+            told: String::new(),
+            written,
+            changed: Instant::now(),
+            last_write: None,
+            start: Instant::now(),
+        }
     }
 
     /// Tell what is new.
@@ -166,7 +178,8 @@ impl Teller {
             (self.told, self.changed) = (text, now);
         }
         let rested = self.last_write.is_none_or(|last| now - last >= WRITE_EVERY);
-        if self.told != self.written && now - self.changed >= SETTLE && rested {
+        let starts = status.cluster.is_none() && now - self.start < START_MAX;
+        if self.told != self.written && now - self.changed >= SETTLE && rested && !starts {
             self.write(now);
         }
     }

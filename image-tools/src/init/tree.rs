@@ -37,10 +37,11 @@ pub fn mount_all() {
             say(&format!("mounting {at}: {error}"));
         }
     }
-    for dir in ["/var/lib/bramble", "/var/log", "/var/tmp", "/var/run", "/run/log", "/run/net"] {
+    for dir in ["/var/lib/bramble", "/var/log", "/var/tmp", "/run/log", "/run/net"] {
         let _ = fs::create_dir_all(dir);
     }
     for (link, to) in [
+        ("/var/run", "/run"),
         ("/dev/fd", "/proc/self/fd"),
         ("/dev/stdin", "/proc/self/fd/0"),
         ("/dev/stdout", "/proc/self/fd/1"),

@@ -3,7 +3,7 @@
 //! It is this same program under another name (`/run/dhcp-event`): no shell is needed, and what is
 //! known of an interface stays in one form, a file per interface in `/run/net`.
 
-use super::super::console::say;
+use super::super::console::{self, say};
 use super::super::tree::{RESOLV_CONF, put};
 use super::{STATE_DIR, linklocal, netlink};
 use crate::node::layout::{BUSYBOX, ROOT_INIT};
@@ -91,6 +91,8 @@ pub fn client(interface: &str, hostname: &str) -> Vec<String> {
 pub fn event(event: &str) -> i32 {
     let variable = |name: &str| std::env::var(name).ok();
     let Some(interface) = variable("interface") else { return 1 };
+    // udhcpc's own output is nobody's.
+    console::open();
     let changed = match event {
         "deconfig" => netlink::up(&interface),
         "bound" | "renew" => bound(&interface, &parse(variable)),
