@@ -1,0 +1,46 @@
+//! The first file system of a node, in memory: its init, and modules for disks.
+
+use super::board::Board;
+use super::cpio::Archive;
+use super::error::{DiskError, Doing, at};
+use super::modules::{Modules, module_bytes};
+use crate::node::layout;
+use flate2::{Compression, GzBuilder};
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+/// Make it, packed as any kernel unpacks it.
+///
+/// # Errors
+/// A part cannot be read.
+pub fn make(
+    board: Board,
+    init: &Path,
+    modules: &Modules,
+    modules_directory: &Path,
+) -> Result<Vec<u8>, DiskError> {
+    let mut archive = Archive::default();
+    for directory in ["dev", "etc", "modules", "proc", "run", "sys"] {
+        archive.directory(directory);
+    }
+    archive.device("dev/console", 0o600, (5, 1));
+    archive.device("dev/null", 0o666, (1, 3));
+    let init = fs::read(init).doing(at("reading", init))?;
+    archive.file(layout::INIT_FILE, 0o755, &init);
+    let mut list = String::new();
+    for module in modules.closure(board.storage_modules().iter().copied()) {
+        let path = format!("modules/{}.ko", module.name());
+        archive.file(&path, 0o644, &module_bytes(&modules_directory.join(&module.path))?);
+        list += &format!("/{path}\n");
+    }
+    archive.file(layout::MODULES_FILE, 0o644, list.as_bytes());
+    Ok(gzip(&archive.finish()))
+}
+
+/// Pack without a date and a name.
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut packer = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
+    let written = packer.write_all(bytes).and_then(|()| packer.finish());
+    written.expect("memory takes all that is written")
+}
