@@ -13,7 +13,10 @@ pub enum Board {
     X86,
 }
 
-/// Loaded before there is a root: what disks, their partitions and file systems need.
+/// Loaded before there is a root: what its file systems need.
+const FILE_SYSTEMS: &[&str] =
+    &["nls_cp437", "nls_ascii", "nls_utf8", "vfat", "ext4", "loop", "squashfs"];
+/// Then, until the node's disk is there, what disks and their partitions need.
 const STORAGE: &[&str] = &[
     "virtio_pci",
     "virtio_mmio",
@@ -34,13 +37,6 @@ const STORAGE: &[&str] = &[
     "mmc_block",
     "sdhci_pci",
     "sdhci_acpi",
-    "nls_cp437",
-    "nls_ascii",
-    "nls_utf8",
-    "vfat",
-    "ext4",
-    "loop",
-    "squashfs",
 ];
 /// The Pi's card reader, USB, and what these wait for.
 const STORAGE_PI: &[&str] = &[
@@ -57,13 +53,6 @@ const STORAGE_PI: &[&str] = &[
     "usb_storage",
     "uas",
     "sd_mod",
-    "nls_cp437",
-    "nls_ascii",
-    "nls_utf8",
-    "vfat",
-    "ext4",
-    "loop",
-    "squashfs",
 ];
 
 /// Loaded once the root is there, whatever the hardware is: what containers and their networks are
@@ -189,6 +178,7 @@ pub struct Program {
 
 const PROGRAMS: &[Program] = &[
     Program { package: "nftables", path: "usr/sbin/nft" },
+    Program { package: "e2fsprogs", path: "usr/sbin/e2fsck" },
     Program { package: "dropbear-bin", path: "usr/sbin/dropbear" },
     Program { package: "dropbear-bin", path: "usr/bin/dropbearkey" },
 ];
@@ -239,6 +229,10 @@ impl Board {
         }
     }
 
+    pub fn file_system_modules(self) -> &'static [&'static str] {
+        FILE_SYSTEMS
+    }
+
     pub fn storage_modules(self) -> &'static [&'static str] {
         if self == Board::Pi { STORAGE_PI } else { STORAGE }
     }
@@ -251,7 +245,7 @@ impl Board {
     /// All that are in the image.
     pub fn modules(self) -> impl Iterator<Item = &'static str> {
         let own = if self == Board::Pi { ON_DEMAND_PI } else { ON_DEMAND_PC };
-        let lists = [self.storage_modules(), CONTAINERS, ON_DEMAND, own];
+        let lists = [FILE_SYSTEMS, self.storage_modules(), CONTAINERS, ON_DEMAND, own];
         lists.into_iter().flatten().copied()
     }
 

@@ -29,7 +29,13 @@ pub fn make(
     let init = fs::read(init).doing(at("reading", init))?;
     archive.file(layout::INIT_FILE, 0o755, &init);
     let mut list = String::new();
-    for module in modules.closure(board.storage_modules().iter().copied()) {
+    let always = board.file_system_modules();
+    let count = modules.closure(always.iter().copied()).len();
+    let all = always.iter().chain(board.storage_modules()).copied();
+    for (at, module) in modules.closure(all).into_iter().enumerate() {
+        if at == count {
+            list += &format!("{}\n", layout::MODULES_UNTIL_DISK);
+        }
         let path = format!("modules/{}.ko", module.name());
         archive.file(&path, 0o644, &module_bytes(&modules_directory.join(&module.path))?);
         list += &format!("/{path}\n");

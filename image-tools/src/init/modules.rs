@@ -3,16 +3,26 @@
 
 use super::console::say;
 use super::sys;
+use crate::node::layout::MODULES_UNTIL_DISK;
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Load the modules of a list of paths, in its order. Those that find no device, or that this
-/// kernel does not want, are no reason to stop.
-pub fn load_list(list: &Path) {
+/// Load the modules of a list of paths, in its order; those after its marked line only until the
+/// disk is `there`: every driver takes a moment. Those that find no device, or that this kernel
+/// does not want, are no reason to stop.
+pub fn load_list(list: &Path, there: impl Fn() -> bool) {
     let Ok(text) = fs::read_to_string(list) else { return };
+    let mut needed = true;
     for path in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if path == MODULES_UNTIL_DISK {
+            needed = false;
+            continue;
+        }
+        if !needed && there() {
+            return;
+        }
         if let Err(error) = load_file(Path::new(path)) {
             tell(path, &error);
         }

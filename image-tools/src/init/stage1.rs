@@ -43,7 +43,7 @@ fn boot() -> Result<Infallible, String> {
         mounted.map_err(|error| failed(at, &error))?;
     }
     console::open();
-    modules::load_list(&Path::new("/").join(MODULES_FILE));
+    modules::load_list(&Path::new("/").join(MODULES_FILE), || disk::find().is_some());
     let disk = wait_for_disk()?;
     mount_config(&disk);
     let slot = slot();
@@ -133,7 +133,7 @@ fn is_mounted(at: &str) -> bool {
 
 /// Move to the new root, freeing the initramfs: its memory would stay taken for ever.
 fn leave(disk: &Disk, slot: Slot) -> Result<Infallible, Box<dyn std::error::Error>> {
-    for at in ["/dev", "/proc", "/sys", "/run", BOOT_DIR] {
+    for at in [BOOT_DIR, "/dev", "/proc", "/sys", "/run"] {
         let to = format!("{NEW_ROOT}{at}");
         // The configuration may be missing; the kernel's own may not.
         if at == BOOT_DIR && !is_mounted(at) {

@@ -62,6 +62,8 @@ pub const SOCKET: &str = "/run/bramble-init.sock";
 /// it needs.
 pub const INIT_FILE: &str = "init";
 pub const MODULES_FILE: &str = "etc/modules-load";
+/// A line of that file: what follows is loaded until the disk is there, and no further.
+pub const MODULES_UNTIL_DISK: &str = "# until the disk is there";
 /// In the root: the same program, what it starts, and modules to load there by name, one a line.
 pub const ROOT_INIT: &str = "/sbin/bramble-init";
 pub const BRAMBLE: &str = "/usr/bin/bramble";
