@@ -8,6 +8,7 @@ mod drain;
 mod exec;
 mod images;
 mod logs;
+mod os;
 pub mod passphrase;
 mod pods;
 mod rollouts;
@@ -87,6 +88,8 @@ pub enum Verb {
     Undrain(drain::UndrainArgs),
     /// Show the cluster in a few lines
     Status,
+    /// Show and update the images that nodes were flashed with
+    Os(os::OsArgs),
     /// Put, list and remove secrets
     Secret(secret::SecretArgs),
     /// List and remove persistent volumes
@@ -121,6 +124,7 @@ pub async fn run(common: &Common, verb: Verb) -> Result<u8> {
         Verb::Images => images::list(&client, common).await,
         Verb::Agents(args) => agents::run(&client, common, args).await,
         Verb::Drain(args) => drain::drain(&client, common, args).await,
+        Verb::Os(args) => os::run(&client, common, args).await,
         Verb::Undrain(args) => drain::undrain(&client, common, args).await,
         Verb::Status => status::run(&client, common).await,
         Verb::Secret(args) => secret::run(&client, common, args).await,
