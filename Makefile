@@ -36,6 +36,7 @@ test-vm:
 	@cross/prerequisites.sh vm
 	cargo build --locked -j $(JOBS) -p bramble
 	tests/vm/run.sh
+	tests/vm/images.sh
 
 bench: build
 	@cross/prerequisites.sh bench

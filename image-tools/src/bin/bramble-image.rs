@@ -163,6 +163,9 @@ struct BuildArgs {
     /// Size of the disk, for example 4G; nodes use all of the card they are on anyway
     #[arg(long, value_parser = size)]
     size: Option<u64>,
+    /// What to call its version [default: bramble's, and a digest of what is in it]
+    #[arg(long, value_name = "VERSION")]
+    release: Option<String>,
     /// Where packages are kept between builds
     #[arg(long, value_name = "DIR", default_value = "target/images")]
     cache: PathBuf,
@@ -235,7 +238,7 @@ fn build(args: BuildArgs) -> Result<()> {
         pi_files: args.pi_files,
         preload: args.preload,
         size: args.size,
-        settings: None,
+        release: args.release,
         refresh: args.refresh,
     };
     let built = build::build(&order, &Progress::steps(build::STEPS))?;

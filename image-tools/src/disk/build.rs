@@ -45,8 +45,8 @@ pub struct Order {
     pub preload: Vec<PathBuf>,
     /// Of the whole disk. Bytes.
     pub size: Option<u64>,
-    /// `bramble.toml`, instead of the commented one.
-    pub settings: Option<String>,
+    /// What to call its version; without, a name that follows from what is in it.
+    pub release: Option<String>,
     /// Ask for new lists of packages first.
     pub refresh: bool,
 }
@@ -214,7 +214,8 @@ fn slot_of(order: &Order, parts: &Parts, work: &Work) -> Result<(Volume, String)
         digest.update(format!("{name} {version}\n"));
     }
     let digits = hex::encode(digest.finalize());
-    let version = format!("{}-{}", env!("CARGO_PKG_VERSION"), &digits[..VERSION_DIGITS]);
+    let own = || format!("{}-{}", env!("CARGO_PKG_VERSION"), &digits[..VERSION_DIGITS]);
+    let version = order.release.clone().unwrap_or_else(own);
     let tree = root::tree(&root::Parts {
         board,
         bramble: &order.bramble,
@@ -314,9 +315,7 @@ fn signature(board: Board) -> u32 {
 
 fn first_partition(order: &Order, parts: &Parts, work: &Work) -> Result<Volume, DiskError> {
     let mut first = Volume::new(layout::CONFIG_LABEL);
-    let settings = order.settings.clone().unwrap_or_else(|| config::TEMPLATE.into());
-    // Editors of every system show these ends of lines rightly.
-    first.add(layout::CONFIG_FILE, Content::Bytes(settings.into_bytes()));
+    first.add(layout::CONFIG_FILE, Content::Bytes(config::TEMPLATE.into()));
     match &parts.pi {
         Some(pi) => {
             pi.add_to_first(&mut first);
