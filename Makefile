@@ -37,6 +37,7 @@ test-vm:
 	cargo build --locked -j $(JOBS) -p bramble
 	tests/vm/run.sh
 	tests/vm/images.sh
+	tests/vm/powercuts.sh
 
 bench: build
 	@cross/prerequisites.sh bench
