@@ -14,7 +14,7 @@ use std::process::Command;
 
 /// Where firmware lies that is not free.
 const FIRMWARE_COMPONENT: &str = "non-free-firmware";
-/// Packages one program may draw in.
+/// Packages that programs may draw in.
 const CLOSURE_MAX: usize = 200;
 
 /// apt in its own root, for one architecture.
@@ -114,25 +114,23 @@ impl Apt {
         Ok(())
     }
 
-    /// What a package needs, itself first: with `libraries`, all libraries below it.
-    fn closure(&self, package: &str, libraries: bool) -> Result<Vec<String>, DiskError> {
-        let mut found = vec![package.to_string()];
-        let mut next = 0;
-        while libraries && next < found.len() && found.len() < CLOSURE_MAX {
-            for needed in self.depends(&found[next].clone())? {
-                let library = needed.starts_with("lib") || needed.starts_with("zlib");
-                if library && !found.contains(&needed) {
-                    found.push(needed);
-                }
-            }
-            next += 1;
+    /// Packages and, with `libraries`, all libraries below them. Asks once for each depth: apt reads
+    /// all its lists each time.
+    fn closure(&self, names: &[&str], libraries: bool) -> Result<BTreeSet<String>, DiskError> {
+        let mut found: BTreeSet<String> = names.iter().map(ToString::to_string).collect();
+        let mut asked: Vec<String> = found.iter().cloned().collect();
+        while libraries && !asked.is_empty() && found.len() < CLOSURE_MAX {
+            let library = |name: &String| name.starts_with("lib") || name.starts_with("zlib");
+            let needed = self.depends(&asked)?.into_iter().filter(library);
+            asked = needed.filter(|name| found.insert(name.clone())).collect();
         }
         Ok(found)
     }
 
-    fn depends(&self, package: &str) -> Result<Vec<String>, DiskError> {
+    fn depends(&self, packages: &[String]) -> Result<Vec<String>, DiskError> {
         let mut command = self.command("apt-cache");
-        command.args(["depends", "--important", "--no-recommends", "--no-suggests"]).arg(package);
+        command.args(["depends", "--important", "--no-recommends", "--no-suggests"]);
+        command.args(packages);
         let text = run(&mut command)?;
         let text = String::from_utf8_lossy(&text);
         let lines = text.lines().filter_map(|line| line.split_once("Depends: "));
@@ -145,7 +143,7 @@ impl Apt {
     /// The distribution has none of that name.
     pub fn kernel(&mut self, meta: &str) -> Result<String, DiskError> {
         self.with_lists(|apt| {
-            let mut needed = apt.depends(meta)?.into_iter();
+            let mut needed = apt.depends(&[meta.to_string()])?.into_iter();
             let versioned = needed.find(|name| name.starts_with("linux-image-"));
             versioned.ok_or_else(|| DiskError::Refused(format!("{meta} names no kernel")))
         })
@@ -157,10 +155,7 @@ impl Apt {
     /// There is none of that name, or fetching failed.
     pub fn unpack(&mut self, names: &[&str], libraries: bool) -> Result<Vec<Package>, DiskError> {
         self.with_lists(|apt| {
-            let mut all = BTreeSet::new();
-            for name in names {
-                all.extend(apt.closure(name, libraries)?);
-            }
+            let all = apt.closure(names, libraries)?;
             apt.fetch(&all)
         })
     }
