@@ -6,8 +6,9 @@
 
 use super::error::{DiskError, Doing, at};
 use super::tool::{run, tool};
+use nix::fcntl::{Flock, FlockArg};
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,6 +24,8 @@ pub struct Apt {
     packages: PathBuf,
     architecture: &'static str,
     refreshed: bool,
+    /// Others who build from this cache wait.
+    _alone: Flock<File>,
 }
 
 impl Apt {
@@ -38,7 +41,12 @@ impl Apt {
             fs::create_dir_all(directory).doing(at("making", directory))?;
         }
         let root = root.canonicalize().doing(at("finding", &root))?;
-        let apt = Apt { root, packages, architecture, refreshed: false };
+        let lock = packages.join("lock");
+        let file = File::create(&lock).doing(at("writing", &lock))?;
+        let alone = Flock::lock(file, FlockArg::LockExclusive);
+        let alone =
+            alone.map_err(|(_, error)| std::io::Error::from(error)).doing(at("locking", &lock))?;
+        let apt = Apt { root, packages, architecture, refreshed: false, _alone: alone };
         apt.write("state/status", "")?;
         apt.write("sources/own.list", &machine_sources()?)?;
         apt.write("apt.conf", &apt.configuration())?;

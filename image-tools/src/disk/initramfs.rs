@@ -10,7 +10,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-/// Make it, packed as any kernel unpacks it.
+/// Make it. It is not packed: all it holds is in the root, too, which whoever packs the image finds.
 ///
 /// # Errors
 /// A part cannot be read.
@@ -41,7 +41,7 @@ pub fn make(
         list += &format!("/{path}\n");
     }
     archive.file(layout::MODULES_FILE, 0o644, list.as_bytes());
-    Ok(gzip(&archive.finish()))
+    Ok(archive.finish())
 }
 
 /// Pack without a date and a name.
