@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Install what this machine lacks for a purpose: run | test | fuzz | vm | lab | bench | cross-TARGET.
+# Install what this machine lacks for a purpose:
+# run | test | fuzz | vm | lab | image | bench | cross-TARGET.
 # Debian, Ubuntu and Raspberry Pi OS; elsewhere it says exactly what is missing.
 set -euo pipefail
 
@@ -48,6 +49,16 @@ test | bench)
     need tc iproute2 "slows links down while testing"
     need nsenter util-linux "enters the networks of hosts while testing"
     ;;&
+test | image | vm)
+    need fsck.vfat dosfstools "checks the file systems of images"
+    ;;&
+image | vm)
+    need mksquashfs squashfs-tools "packs an image's root"
+    need grub-mkimage grub-common "an image's boot loader"
+    need mke2fs e2fsprogs "an image's data partition"
+    need qemu-img qemu-utils "images for virtual machines"
+    need xz xz-utils "packs images"
+    ;;&
 test)
     need docker-registry docker-registry "a registry that is not ours to pull from"
     need skopeo skopeo "images that are not ours, in every format"
@@ -72,6 +83,9 @@ fuzz)
 vm)
     need busybox busybox-static "the guest's userland"
     need qemu-system-x86_64 qemu-system-x86 "boots the guest"
+    need qemu-system-aarch64 qemu-system-arm "boots images for ARM"
+    need /usr/share/ovmf/OVMF.fd ovmf "boots images by UEFI"
+    need /usr/share/qemu-efi-aarch64/QEMU_EFI.fd qemu-efi-aarch64 "boots ARM images by UEFI"
     need cpio cpio "packs the guest's initramfs"
     need /sbin/depmod kmod "finds the guest's modules"
     need qemu-aarch64-static qemu-user-static "runs programs of another architecture"

@@ -160,6 +160,47 @@ pub enum StreamRequest {
     ListVolumes,
     /// Look for another node; the reply is followed by one `net::Probed` frame.
     Probe(Sighting),
+    /// Ask the image the node runs from; the reply is followed by one [`OsReply`] frame.
+    Os(OsRequest),
+    /// As [`StreamRequest::LoadImage`], with an update file for the node's spare slot.
+    StageOs,
+}
+
+/// What a node that runs from an image can be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OsRequest {
+    Slots,
+    /// Boot the spare slot, once. `alone`: nobody will confirm it from outside, so the node does
+    /// once its cluster sees it, and is opened for tasks again.
+    Try {
+        alone: bool,
+    },
+    /// Keep the running slot.
+    Confirm,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OsReply {
+    Done,
+    Slots(OsSlots),
+    /// Why not.
+    Refused(String),
+}
+
+/// The two systems of a node; slots are `a` and `b`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OsSlots {
+    pub board: String,
+    /// Of the running slot.
+    pub version: String,
+    /// The running one.
+    pub slot: String,
+    /// Booted when nothing else is asked for.
+    pub lasting: String,
+    pub spare_version: Option<String>,
+    /// Until the node goes back to the lasting slot, where the running one is on trial.
+    pub trial_seconds_left: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 //!
 //! Nothing of the Marathon-compatible surface belongs here.
 
+use crate::message::OsSlots;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -196,6 +197,19 @@ pub enum LoadLine {
     Note(String),
     Done(Vec<ImageView>),
     Failed(String),
+}
+
+/// One item of `GET /v1/bramble/os`: what an agent's machine runs from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OsView {
+    pub agent_id: String,
+    pub host: String,
+    /// `None`: it tells nothing.
+    pub slots: Option<OsSlots>,
+    /// Why it tells nothing: away, older than this question, or not started from an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// One item of `GET /v1/bramble/volumes`: a persistent volume, known to the cluster or found on an

@@ -78,6 +78,10 @@ impl Client {
         Self { target }
     }
 
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
     async fn connect(&self) -> Result<SendRequest<Body>, ClientError> {
         let unreachable = |source| ClientError::Unreachable { target: self.target.name(), source };
         match &self.target {

@@ -10,6 +10,7 @@ mod exec;
 mod images;
 mod logs;
 mod members;
+mod os;
 pub mod passphrase;
 mod pods;
 mod rollouts;
@@ -92,6 +93,8 @@ pub enum Verb {
     /// Look for what is wrong with machines: supply, heat, worn cards, kernels; exit code 1 if
     /// anything is
     Doctor,
+    /// Show and update the images that nodes were flashed with
+    Os(os::OsArgs),
     /// Put, list and remove secrets
     Secret(secret::SecretArgs),
     /// List and remove persistent volumes
@@ -130,6 +133,7 @@ pub async fn run(common: &Common, verb: Verb) -> Result<u8> {
         Verb::Images => images::list(&client, common).await,
         Verb::Agents(args) => agents::run(&client, common, args).await,
         Verb::Drain(args) => drain::drain(&client, common, args).await,
+        Verb::Os(args) => os::run(&client, common, args).await,
         Verb::Undrain(args) => drain::undrain(&client, common, args).await,
         Verb::Status => status::run(&client, common).await,
         Verb::Doctor => doctor::run(&client, common).await,

@@ -245,10 +245,11 @@ fn methods(target: &Route) -> &'static str {
         Route::Artifact(_) => "DELETE, GET, HEAD, OPTIONS, POST, PUT",
         Route::Plugin(_) => "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT",
         Route::Images => "GET, OPTIONS, POST",
+        Route::AgentOs(_) => "GET, OPTIONS, POST",
         Route::Logs(_) | Route::Events => "GET, OPTIONS",
         Route::Secret(_) => "DELETE, OPTIONS, PUT",
         Route::Volume(_) => "DELETE, OPTIONS",
-        Route::Volumes => "GET, OPTIONS",
+        Route::Volumes | Route::Os => "GET, OPTIONS",
         Route::Agent(_) => "GET, HEAD, OPTIONS, PATCH",
         Route::Drain(_) => "DELETE, GET, HEAD, OPTIONS, POST",
         Route::AppTask(..) | Route::Deployment(_) | Route::QueueDelay(_) | Route::Node(_) => {
@@ -257,6 +258,8 @@ fn methods(target: &Route) -> &'static str {
         Route::Restart(_)
         | Route::TasksDelete
         | Route::Exec(_)
+        | Route::OsTry(_)
+        | Route::OsConfirm(_)
         | Route::Promote(_)
         | Route::RotateToken
         | Route::Withdraw(_) => "OPTIONS, POST",
@@ -303,9 +306,14 @@ async fn handle(target: Route, call: &Call, content: Content) -> Result<Reply, A
         Route::Ping if reads(&call.method) => Ok(system::ping(call)),
         Route::Metrics if reads(&call.method) => Ok(system::metrics(call, false)),
         Route::MetricsText if reads(&call.method) => Ok(system::metrics(call, true)),
-        Route::Logs(_) | Route::Exec(_) | Route::Images | Route::Volumes => {
-            native::streams(target, call, content).await
-        }
+        Route::Logs(_)
+        | Route::Exec(_)
+        | Route::Images
+        | Route::Volumes
+        | Route::Os
+        | Route::AgentOs(_)
+        | Route::OsTry(_)
+        | Route::OsConfirm(_) => native::streams(target, call, content).await,
         Route::Events => events::stream(call),
         Route::Tasks | Route::AppTasks(_) | Route::BelowTasks(_) if reads(&call.method) => {
             tasks::list(target, call)

@@ -59,6 +59,10 @@ pub(crate) enum Route {
     Agents,
     Agent(String),
     Drain(String),
+    Os,
+    AgentOs(String),
+    OsTry(String),
+    OsConfirm(String),
     Images,
     Token,
     RotateToken,
@@ -167,7 +171,15 @@ fn native(rest: &[&str]) -> Option<Route> {
         ["status"] => Some(Route::Status),
         ["agents"] => Some(Route::Agents),
         ["agents", name @ .., "drain"] if !name.is_empty() => Some(Route::Drain(name.join("/"))),
+        ["agents", name @ .., "os"] if !name.is_empty() => Some(Route::AgentOs(name.join("/"))),
+        ["agents", name @ .., "os", "try"] if !name.is_empty() => {
+            Some(Route::OsTry(name.join("/")))
+        }
+        ["agents", name @ .., "os", "confirm"] if !name.is_empty() => {
+            Some(Route::OsConfirm(name.join("/")))
+        }
         ["agents", name @ ..] => Some(Route::Agent(name.join("/"))),
+        ["os"] => Some(Route::Os),
         ["images"] => Some(Route::Images),
         ["token"] => Some(Route::Token),
         ["token", "rotate"] => Some(Route::RotateToken),
@@ -296,6 +308,11 @@ mod tests {
             ("/v1/bramble/nodes/pi-1", Some(Route::Node("pi-1".into()))),
             ("/v1/bramble/nodes", None),
             ("/v1/bramble/agents/pi-1/drain", Some(Route::Drain("pi-1".into()))),
+            ("/v1/bramble/agents/pi-1/os", Some(Route::AgentOs("pi-1".into()))),
+            ("/v1/bramble/agents/pi-1/os/try", Some(Route::OsTry("pi-1".into()))),
+            ("/v1/bramble/agents/pi-1/os/confirm", Some(Route::OsConfirm("pi-1".into()))),
+            ("/v1/bramble/agents/os", Some(Route::Agent("os".into()))),
+            ("/v1/bramble/os", Some(Route::Os)),
             ("/v1/bramble/agents/drain", Some(Route::Agent("drain".into()))),
             ("/v1/bramble/deployments/", Some(Route::NativeDeployments)),
             ("/v1/bramble/deployments/d/promote", Some(Route::Promote("d".into()))),

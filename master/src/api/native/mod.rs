@@ -9,6 +9,7 @@ mod images;
 mod logs;
 mod members;
 mod name;
+mod os;
 mod outlook;
 mod secrets;
 mod status;
@@ -49,6 +50,11 @@ pub(super) async fn streams(
         (Route::Images, Method::GET) => images::list(call).await,
         (Route::Volumes, Method::GET) => volumes::list(call).await,
         (Route::Images, Method::POST) => images::load(call, content.body).await,
+        (Route::Os, Method::GET) => os::list(call).await,
+        (Route::AgentOs(name), Method::GET) => os::one(call, &name).await,
+        (Route::AgentOs(name), Method::POST) => os::stage(call, &name, content.body).await,
+        (Route::OsTry(name), Method::POST) => os::try_spare(call, &name).await,
+        (Route::OsConfirm(name), Method::POST) => os::confirm(call, &name).await,
         _ => Err(ApiError::MethodNotAllowed),
     }
 }
