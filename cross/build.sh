@@ -6,8 +6,7 @@
 #   cross/build.sh [TARGET [PROFILE]]
 #
 # TARGET   aarch64 | armv7 | x86_64; without: this machine
-# PROFILE  release, or cross-check: for tests under emulation; built in a third of the time, about
-#          eight times as large
+# PROFILE  release, or check: for tests in virtual machines and under emulation
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$HOME/.cargo/bin:$PATH"
@@ -15,6 +14,8 @@ target=${1:-} profile=${2:-release}
 
 # package:binary[:features]; bramble last.
 binaries=(
+    bramble-image-tools:bramble-init:init
+    bramble-image-tools:bramble-image:disk
     bramble:bramble
 )
 
