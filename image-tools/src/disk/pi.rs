@@ -104,13 +104,13 @@ impl PiFiles {
         }
         let mut trees = 0;
         for (name, path) in files(&self.trees)? {
-            if name.starts_with("bcm27") && name.ends_with(".dtb") {
+            if name.starts_with("bcm2") && name.ends_with(".dtb") {
                 slot.add(&name, Content::File(path));
                 trees += 1;
             }
         }
         if trees == 0 {
-            let text = format!("{} has no device trees (bcm27*.dtb)", self.trees.display());
+            let text = format!("{} has no device trees (bcm2*.dtb)", self.trees.display());
             return Err(DiskError::Refused(text));
         }
         if let Some(overlays) = &self.overlays {

@@ -64,8 +64,12 @@ impl Tree {
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).doing(at("writing", path))
         };
         for (path, node) in &self.nodes {
+            // Whatever the user's mask is.
+            for (at, _) in path.match_indices('/').filter(|(at, _)| !self.has(&path[..*at])) {
+                make(&top.join(&path[..at]))?;
+                permit(&top.join(&path[..at]), 0o755)?;
+            }
             let path = top.join(path);
-            make(path.parent().unwrap_or(top))?;
             match node {
                 Node::Directory(mode) => {
                     make(&path)?;
