@@ -56,13 +56,18 @@ impl Silence {
 /// Resolves once nobody but this node was heard for long enough, with its candidacy, where mDNS
 /// works.
 pub async fn heard(finder: &Finder, own: &Contender, port: u16) -> Option<Announced> {
-    let (standing, mut candidates) = stand(finder, own, port).await;
+    let (mut standing, mut candidates) = stand(finder, own, port).await;
     let (mut silence, mut report) = (Silence::default(), Report::default());
     let mut doubted = Instant::now();
     loop {
         let now = Instant::now();
         let heard = look(finder, own, standing.is_some(), candidates.as_ref());
         report.say(heard, now, finder);
+        if heard == Heard::Cluster {
+            // Who was heard as a node may stand as well by now, having given way to this one: it
+            // must not wait for this node, which waits for it.
+            standing = None;
+        }
         if silence.lasted(heard, now, finder.asked().rounds) {
             return standing;
         }
