@@ -23,6 +23,7 @@ use bramble_protocol::net::{
     Announced, Contender, FoundingFile, Identity, JoinToken, NodeKey, cluster_id_of,
 };
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -182,7 +183,11 @@ pub async fn outvoted(master: &Master, finder: &Finder, own: &NodeId) -> NodeId 
 }
 
 /// Begin anew in the same process, with the same arguments: what the node holds open is let go.
-pub fn begin_anew() -> anyhow::Error {
+///
+/// Addresses in `seen_file` are forgotten: they are this node's own, and those of one that may have
+/// given way as well; asking each of them in vain takes its time before anyone founds.
+pub fn begin_anew(seen_file: &Path) -> anyhow::Error {
+    let _ = std::fs::remove_file(seen_file);
     let arguments = std::env::args_os().skip(1);
     let failed = Command::new("/proc/self/exe").args(arguments).exec();
     anyhow::Error::new(failed).context("starting this node anew")

@@ -191,7 +191,7 @@ pub async fn run(mut config: NodeConfig, role: NodeRole, levels: Arc<Levels>) ->
     }
     endpoint.close().await;
     if anew {
-        return Err(founder::begin_anew());
+        return Err(founder::begin_anew(&seen_file));
     }
     ended.map(|()| 0)
 }

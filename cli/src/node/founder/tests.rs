@@ -1,7 +1,6 @@
 use super::*;
 use crate::config::{NodeArgs, Settings};
 use clap::Parser;
-use std::path::Path;
 
 #[derive(Parser)]
 struct Line {
