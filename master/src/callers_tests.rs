@@ -1,3 +1,5 @@
+//! Second lives of a node.
+
 use super::*;
 use bramble_core::model::NodeRole;
 use bramble_protocol::net::{Alpn, ClusterCa, Endpoint, Identity, NodeKey};

@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 target=${CARGO_TARGET_DIR:-target}
-profile=check
+profile=vm-check
 qemu=qemu-aarch64-static
 work=$target/vm/cross
 cgroup=/bramble-emulated-$$

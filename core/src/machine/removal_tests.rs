@@ -1,3 +1,5 @@
+//! Nodes that are put out, and keys that are replaced.
+
 use super::*;
 use crate::model::{
     Agent, AgentId, AgentSettings, AppId, Cluster, DataKey, Instance, Node, Resources, Sealed,

@@ -26,13 +26,16 @@ pub(super) async fn run(control: &Control, stop: &CancellationToken) {
         let masters = masters(control);
         let (seen, alone) = (look(control, &masters, since), masters.len() < 2);
         if let Some(change) = autopilot::next(&control.own, &seen) {
-            tracing::info!(?change, "the masters change");
             let changed = tokio::select! {
                 () = stop.cancelled() => return,
-                changed = control.membership.change(change) => changed,
+                changed = control.membership.change(change.clone()) => changed,
             };
             match changed {
-                Ok(()) => continue,
+                Ok(()) => {
+                    // Only now: until then, the earlier voters are needed as well.
+                    tracing::info!(?change, "the masters changed");
+                    continue;
+                }
                 Err(error) => tracing::warn!(%error, "the masters do not change yet"),
             }
         }

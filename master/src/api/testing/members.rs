@@ -3,7 +3,6 @@
 use super::Memory;
 use crate::administration::Administration;
 use crate::authority::Authority;
-use crate::consensus::Leadership;
 use crate::membership::{ChangeFuture, HandOver, Member, Membership};
 use crate::peers::Peers;
 use crate::roster::Roster;
@@ -56,9 +55,7 @@ impl Rooms {
         let directory = Arc::new(Directory::default());
         let links = Arc::new(Links::new(Arc::new(endpoint), directory.clone()));
         let peers = Arc::new(Peers::new(own.clone(), links, Arc::default()));
-        let leader = leads.then(|| own.clone());
-        let seen = Leadership { leader, here: leads, ..Leadership::default() };
-        let leadership = watch::channel(seen).1;
+        let (sender, leadership) = watch::channel(Default::default());
         let membership = Arc::new(Alone(own.clone()));
         let authority = Arc::new(Authority {
             store: store.clone(),
@@ -75,6 +72,9 @@ impl Rooms {
             membership: membership.clone(),
             peers: peers.clone(),
             leadership: leadership.clone(),
+        });
+        sender.send_modify(|seen| {
+            (seen.leader, seen.here) = (leads.then(|| own.clone()), leads);
         });
         let roster = Arc::new(Roster { own, membership, heard: peers, directory, leadership });
         Rooms { administration, roster }
