@@ -12,6 +12,8 @@ ARGS ?=
 SEEDS ?= 2000
 FROM ?= 1
 SEED ?=
+# A box for the Vagrant lab.
+BOX ?=
 # aarch64 | armv7 | x86_64, of `make cross` and `make deb` (there: without, this machine).
 TARGET ?=
 
@@ -34,11 +36,16 @@ test:
 	cargo build --locked -j $(JOBS) -p bramble
 	CARGO_BUILD_JOBS=$(JOBS) tests/run-as-root.sh cargo test --locked --workspace
 
+# BOX=FILE: with machines of that box, too.
 test-vm:
 	@cross/prerequisites.sh vm
+	@cross/prerequisites.sh lab
 	cargo build --locked -j $(JOBS) -p bramble
 	JOBS=$(JOBS) tests/vm/cross.sh
 	tests/vm/run.sh
+	tests/vm/vagrant.sh $(BOX)
+	tests/vm/images.sh
+	tests/vm/powercuts.sh
 
 # Static programs for other machines; CROSS_WITH=zig by rustup's libraries instead of Debian's.
 cross:

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Install what this machine lacks for a purpose: run | test | fuzz | vm | bench | cross-TARGET.
+# Install what this machine lacks for a purpose:
+# run | test | fuzz | vm | lab | image | bench | cross-TARGET.
 # Debian, Ubuntu and Raspberry Pi OS; elsewhere it says exactly what is missing.
 set -euo pipefail
 
@@ -48,6 +49,16 @@ test | bench)
     need tc iproute2 "slows links down while testing"
     need nsenter util-linux "enters the networks of hosts while testing"
     ;;&
+test | image | vm)
+    need fsck.vfat dosfstools "checks the file systems of images"
+    ;;&
+image | vm)
+    need mksquashfs squashfs-tools "packs an image's root"
+    need grub-mkimage grub-common "an image's boot loader"
+    need mke2fs e2fsprogs "an image's data partition"
+    need qemu-img qemu-utils "images for virtual machines"
+    need xz xz-utils "packs images"
+    ;;&
 test)
     need docker-registry docker-registry "a registry that is not ours to pull from"
     need skopeo skopeo "images that are not ours, in every format"
@@ -72,6 +83,9 @@ fuzz)
 vm)
     need busybox busybox-static "the guest's userland"
     need qemu-system-x86_64 qemu-system-x86 "boots the guest"
+    need qemu-system-aarch64 qemu-system-arm "boots images for ARM"
+    need /usr/share/ovmf/OVMF.fd ovmf "boots images by UEFI"
+    need /usr/share/qemu-efi-aarch64/QEMU_EFI.fd qemu-efi-aarch64 "boots ARM images by UEFI"
     need cpio cpio "packs the guest's initramfs"
     need /sbin/depmod kmod "finds the guest's modules"
     need qemu-aarch64-static qemu-user-static "runs programs of another architecture"
@@ -84,6 +98,15 @@ cross-armv7)
     ;;
 cross-x86_64)
     compiler_for x86_64 x86_64-linux-gnu amd64
+    ;;
+lab)
+    need vagrant vagrant "reads the lab's Vagrantfile"
+    need /usr/share/doc/vagrant-libvirt vagrant-libvirt "Vagrant's way to QEMU"
+    need /usr/sbin/libvirtd libvirt-daemon-system "runs the lab's machines"
+    need virsh libvirt-clients "clears away what a broken run left"
+    need dnsmasq dnsmasq-base "gives the lab's machines addresses"
+    need qemu-system-x86_64 qemu-system-x86 "runs the lab's machines"
+    need qemu-img qemu-utils "the disks of the lab's machines"
     ;;
 esac
 [[ ${#packages[@]} -eq 0 ]] && exit 0
@@ -111,11 +134,22 @@ echo "Installing: ${packages[*]}"
 # Debian starts the services it installs, and nobody asked for a registry or a load balancer open
 # to the network: masked they cannot start, and afterwards they are the owner's to enable.
 quiet_services=()
-for service in docker-registry haproxy; do
+for service in docker-registry haproxy libvirt-daemon-system; do
     if [[ " ${packages[*]} " == *" $service "* && -d /run/systemd/system ]]; then
-        quiet_services+=("$service.service")
+        case $service in
+        # A bridge and rules of its own in this machine's network, for a lab that has its own.
+        libvirt-daemon-system) quiet_services+=(libvirtd.service libvirtd.socket) ;;
+        *) quiet_services+=("$service.service") ;;
+        esac
     fi
 done
+# Without systemd, this is what Debian's packages ask before they start anything.
+policy=/usr/sbin/policy-rc.d
+if [[ " ${packages[*]} " == *" libvirt-daemon-system "* && ! -d /run/systemd/system &&
+    ! -e $policy ]]; then
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" install -m 755 /dev/stdin "$policy"
+    trap '"${as_root[@]}" rm -f "$policy"' EXIT
+fi
 if [[ ${#quiet_services[@]} -gt 0 ]]; then
     "${as_root[@]}" systemctl mask --quiet "${quiet_services[@]}"
     trap '"${as_root[@]}" systemctl unmask --quiet "${quiet_services[@]}"' EXIT

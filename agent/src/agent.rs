@@ -15,7 +15,7 @@ use crate::runtime::{Runtime, RuntimeConfig, RuntimeError};
 use crate::sandboxes::{SandboxError, Sandboxes};
 use crate::secrets::Safe;
 use crate::session::{self, Speaker};
-use crate::streams::Streams;
+use crate::streams::{Streams, System};
 use crate::volumes::{VolumeError, Volumes};
 use bramble_core::model::{Agent as AgentRecord, NodeId};
 use bramble_protocol::net::{Endpoint, Link, Links, NodeKey};
@@ -184,6 +184,7 @@ impl Agent {
             sandboxes,
             volumes,
             roster,
+            system: System::new(&config.data_dir),
             endpoint: OnceLock::new(),
         });
         Ok(Agent { record, reconciler, reconciling, streams, network, peers, watcher })

@@ -6,8 +6,10 @@
 mod exec;
 mod images;
 mod logs;
+mod os;
 mod reader;
 
+pub use os::System;
 pub use reader::{LogError, LogReader};
 
 use crate::images::Images;
@@ -47,6 +49,7 @@ pub struct Streams {
     pub sandboxes: Sandboxes,
     pub volumes: Volumes,
     pub roster: Arc<Roster>,
+    pub system: System,
     /// What other nodes are looked for with; set before streams are served.
     pub endpoint: OnceLock<Arc<Endpoint>>,
 }
@@ -110,6 +113,15 @@ impl Streams {
                 let listed = listed.map_err(|_| StreamError::Stopped)??;
                 write_frame(send, &StreamReply::Ready).await?;
                 Ok(write_frame(send, &listed).await?)
+            }
+            StreamRequest::Os(request) => {
+                let answer = self.system.ask(request).await;
+                write_frame(send, &StreamReply::Ready).await?;
+                Ok(write_frame(send, &answer).await?)
+            }
+            StreamRequest::StageOs => {
+                write_frame(send, &StreamReply::Ready).await?;
+                os::stage(&self.system, receive, send).await
             }
             StreamRequest::Probe(sighting) => {
                 write_frame(send, &StreamReply::Ready).await?;

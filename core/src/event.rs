@@ -11,7 +11,13 @@ pub enum Event {
     NodeAdmitted {
         node_id: NodeId,
     },
+    NodeRemoved {
+        node_id: NodeId,
+        name: String,
+    },
     TokenRotated,
+    /// Another CA, data key and join secret.
+    KeysReplaced,
     AgentRegistered {
         agent_id: AgentId,
     },

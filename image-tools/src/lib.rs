@@ -5,5 +5,12 @@
 //! imports none of our other crates. [`extract`] brings files and archives of users into a
 //! directory that they cannot leave.
 
+#[cfg(feature = "disk")]
+pub mod disk;
+#[cfg(feature = "oci")]
 pub mod extract;
+#[cfg(feature = "init")]
+pub mod init;
+pub mod node;
+#[cfg(feature = "oci")]
 pub mod oci;

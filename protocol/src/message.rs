@@ -20,7 +20,13 @@ pub const HELD_IMAGES_MAX: usize = 1000;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToMaster {
     /// First frame. The master commits the agent before it answers [`ToAgent::Welcome`].
-    Hello { agent: Agent },
+    Hello {
+        agent: Agent,
+        /// Drawn by each process at its start: two at once with one key are a cloned disk. 0 = not
+        /// told.
+        #[serde(default)]
+        life: u64,
+    },
     /// Replaces the agent's earlier offer.
     Offer(Offer),
     /// Re-sent on every new session until acknowledged.
@@ -76,6 +82,18 @@ pub enum ToAgent {
     },
     /// Where the masters are: whom to ask when this one is gone.
     Masters(Vec<Sighting>),
+    /// Who belongs to the cluster, as far as an agent must know.
+    Members {
+        /// Every master: believed by its key, whoever certified it.
+        masters: Vec<NodeId>,
+        /// Every node that was removed: answer it nothing.
+        removed: Vec<NodeId>,
+    },
+    /// This agent's certificate by the present CA, and that CA's own, DER.
+    Identity {
+        certificate: Vec<u8>,
+        ca: Vec<u8>,
+    },
 }
 
 /// An image that an agent can give to others.
@@ -142,6 +160,47 @@ pub enum StreamRequest {
     ListVolumes,
     /// Look for another node; the reply is followed by one `net::Probed` frame.
     Probe(Sighting),
+    /// Ask the image the node runs from; the reply is followed by one [`OsReply`] frame.
+    Os(OsRequest),
+    /// As [`StreamRequest::LoadImage`], with an update file for the node's spare slot.
+    StageOs,
+}
+
+/// What a node that runs from an image can be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OsRequest {
+    Slots,
+    /// Boot the spare slot, once. `alone`: nobody will confirm it from outside, so the node does
+    /// once its cluster sees it, and is opened for tasks again.
+    Try {
+        alone: bool,
+    },
+    /// Keep the running slot.
+    Confirm,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OsReply {
+    Done,
+    Slots(OsSlots),
+    /// Why not.
+    Refused(String),
+}
+
+/// The two systems of a node; slots are `a` and `b`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OsSlots {
+    pub board: String,
+    /// Of the running slot.
+    pub version: String,
+    /// The running one.
+    pub slot: String,
+    /// Booted when nothing else is asked for.
+    pub lasting: String,
+    pub spare_version: Option<String>,
+    /// Until the node goes back to the lasting slot, where the running one is on trial.
+    pub trial_seconds_left: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

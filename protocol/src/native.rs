@@ -3,6 +3,7 @@
 //!
 //! Nothing of the Marathon-compatible surface belongs here.
 
+use crate::message::OsSlots;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -33,6 +34,24 @@ pub struct Status {
     /// Tasks that have not ended.
     pub tasks: u64,
     pub deployments: u64,
+    /// Set when this node is not to take part any more, with what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<String>,
+    /// Nodes whose key a second machine uses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clones: Vec<CloneView>,
+}
+
+/// A second machine with the key of a node; it is refused while the first one lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CloneView {
+    pub id: String,
+    pub name: String,
+    /// Where the first one is, and where the second.
+    pub address: String,
+    pub refused: String,
+    pub seconds_ago: u64,
 }
 
 /// One item of `GET /v1/bramble/agents`.
@@ -180,6 +199,19 @@ pub enum LoadLine {
     Failed(String),
 }
 
+/// One item of `GET /v1/bramble/os`: what an agent's machine runs from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OsView {
+    pub agent_id: String,
+    pub host: String,
+    /// `None`: it tells nothing.
+    pub slots: Option<OsSlots>,
+    /// Why it tells nothing: away, older than this question, or not started from an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
 /// One item of `GET /v1/bramble/volumes`: a persistent volume, known to the cluster or found on an
 /// agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,6 +240,40 @@ pub enum VolumeState {
     GivenUp,
     /// No instance knows it.
     LeftOver,
+}
+
+/// One item of `GET /v1/bramble/masters`, as the node that answers sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MasterView {
+    pub id: String,
+    pub name: String,
+    /// `voter`, `learner` or `outside` (admitted, not yet in the log's membership).
+    pub standing: String,
+    pub leader: bool,
+    /// Whether it is the one that answers.
+    pub answers: bool,
+    /// Seconds since it last answered this one; `None`: never, or it is this one.
+    pub heard_seconds_ago: Option<u64>,
+    /// Entries it is behind, as the leader knows.
+    pub lag: Option<u64>,
+    /// Where it was seen last, best first.
+    pub addresses: Vec<String>,
+    /// Other masters or agents of the same name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub same_name: Vec<String>,
+}
+
+/// Answer to `DELETE /v1/bramble/nodes/{node}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RemovedNode {
+    pub id: String,
+    pub name: String,
+    /// Whether it was a master: the CA and the data key are being replaced then.
+    pub master: bool,
+    /// Tasks it had, which are replaced elsewhere.
+    pub tasks: u64,
 }
 
 /// `GET /v1/bramble/token`.

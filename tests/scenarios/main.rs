@@ -14,6 +14,7 @@ mod devices;
 mod drain;
 mod events;
 mod fetch;
+mod founding;
 mod golden;
 mod groups;
 mod hello;

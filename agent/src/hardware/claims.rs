@@ -66,7 +66,7 @@ mod tests {
         let (one, two) = (TaskId::new("one"), TaskId::new("two"));
         let (stick, bus) = (device("stick", false), device("bus", true));
         claims.claim(&one, &[stick.clone(), bus.clone()]).expect("free");
-        claims.claim(&one, &[stick.clone()]).expect("its own");
+        claims.claim(&one, std::slice::from_ref(&stick)).expect("its own");
         let refused = claims.claim(&two, &[bus.clone(), stick.clone()]).expect_err("held");
         assert_eq!(refused.to_string(), "device usb:stick is still held by task one");
         claims.claim(&two, &[bus]).expect("the bus is for all, and nothing was half claimed");

@@ -22,13 +22,20 @@ pub async fn converse(
     mut receive: impl AsyncRead + Unpin,
     welcomed: impl FnOnce(),
 ) -> Result<(), SessionError> {
-    speak::greet(agent, &mut send, &mut receive).await?;
+    // Nobody tells processes apart here.
+    speak::greet(agent, 0, &mut send, &mut receive).await?;
     welcomed();
     reconciling.led(true).await;
     // Nobody has images here.
     let images = Exchange::default();
     let (_, hardware) = watch::channel(Arc::<Hardware>::default());
-    let heard =
-        speak::Heard { reconciling, directory, images: &images, hardware: &hardware, bare: agent };
+    let heard = speak::Heard {
+        reconciling,
+        directory,
+        images: &images,
+        endpoint: None,
+        hardware: &hardware,
+        bare: agent,
+    };
     speak::speak(agent, heard, send, receive).await
 }

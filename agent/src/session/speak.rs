@@ -9,7 +9,7 @@ use crate::reconciler::{Followed, Reconciling};
 use bramble_core::lease::{LEASE_MS, LEASE_RENEW_MS};
 use bramble_core::model::{Agent, VolumeId};
 use bramble_protocol::message::{HeldImage, ToAgent, ToMaster};
-use bramble_protocol::net::{Directory, FrameError, read_frame, write_frame};
+use bramble_protocol::net::{Directory, Endpoint, FrameError, read_frame, write_frame};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,10 +27,11 @@ const RESYNCS_MAX: usize = 1;
 /// Say who speaks and wait to be welcomed.
 pub(super) async fn greet(
     agent: &Agent,
+    life: u64,
     send: &mut (impl AsyncWrite + Unpin),
     receive: &mut (impl AsyncRead + Unpin),
 ) -> Result<(), SessionError> {
-    write_frame(send, &ToMaster::Hello { agent: agent.clone() }).await?;
+    write_frame(send, &ToMaster::Hello { agent: agent.clone(), life }).await?;
     let answer = tokio::time::timeout(WELCOME_MAX, read_frame(receive));
     match answer.await.map_err(|_| SessionError::NotWelcomed)?? {
         Some(ToAgent::Welcome) => Ok(()),
@@ -48,6 +49,8 @@ pub(super) struct Heard<'a> {
     pub reconciling: &'a Reconciling,
     pub directory: &'a Directory,
     pub images: &'a Exchange,
+    /// Where what it shows and believes is kept; none in tests of the conversation.
+    pub endpoint: Option<&'a Endpoint>,
     pub hardware: &'a watch::Receiver<Arc<Hardware>>,
     /// The agent without what its hardware says.
     pub bare: &'a Agent,
@@ -82,11 +85,23 @@ async fn listen(
     mut receive: impl AsyncRead + Unpin,
     resync: mpsc::Sender<()>,
 ) -> Result<(), SessionError> {
-    let Heard { reconciling, directory, images, .. } = heard;
+    let Heard { reconciling, directory, images, endpoint, .. } = heard;
     while let Some(said) = read_frame(&mut receive).await? {
         match said {
             ToAgent::Welcome | ToAgent::NotLeading { .. } => return Err(SessionError::OutOfTurn),
             ToAgent::Masters(masters) => masters.iter().for_each(|seen| directory.hear(seen)),
+            ToAgent::Members { masters, removed } => {
+                directory.refuse(removed.into_iter().collect());
+                if let Some(Err(error)) = endpoint.map(|e| e.pin(masters.into_iter().collect())) {
+                    tracing::error!(%error, "the keys of the masters are not believed");
+                }
+            }
+            ToAgent::Identity { certificate, ca } => {
+                if let Some(Err(error)) = endpoint.map(|e| e.renew(certificate, ca)) {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::error!(error, "this node was not certified anew");
+                }
+            }
             ToAgent::Acknowledge(keys) => reconciling.acknowledge(keys).await,
             ToAgent::Lease { asked_ms, ttl_ms } => {
                 // Nobody is believed to have been asked in the future, or to give more than there is.

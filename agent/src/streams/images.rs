@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 /// Pause between two tellings of how much was read.
-const TELL_PAUSE: Duration = Duration::from_millis(200);
+pub(super) const TELL_PAUSE: Duration = Duration::from_millis(200);
 /// Lines of progress waiting for the reader; more are dropped, the last word never.
 const NOTES_MAX: usize = 64;
 
@@ -23,12 +23,11 @@ pub(super) async fn load(
     receive: impl AsyncRead,
     send: &mut (impl AsyncWrite + Unpin),
 ) -> Result<(), StreamError> {
-    let read = Arc::new(AtomicU64::new(0));
     let (notes, mut lines) = mpsc::channel(NOTES_MAX);
     let progress = move |line| {
         let _ = notes.try_send(line);
     };
-    let counted = Counted { inner: Box::pin(receive), read: Arc::clone(&read) };
+    let (counted, read) = Counted::new(receive);
     let loading = images.load(counted, &progress);
     tokio::pin!(loading);
     let mut ticks = tokio::time::interval(TELL_PAUSE);
@@ -58,9 +57,16 @@ pub(super) async fn load(
 }
 
 /// Counts what goes through it.
-struct Counted<R> {
+pub(super) struct Counted<R> {
     inner: Pin<Box<R>>,
     read: Arc<AtomicU64>,
+}
+
+impl<R> Counted<R> {
+    pub(super) fn new(inner: R) -> (Self, Arc<AtomicU64>) {
+        let read = Arc::new(AtomicU64::new(0));
+        (Counted { inner: Box::pin(inner), read: Arc::clone(&read) }, read)
+    }
 }
 
 impl<R: AsyncRead> AsyncRead for Counted<R> {

@@ -64,12 +64,12 @@ pub async fn load(client: &Client, common: &Common, args: LoadArgs) -> Result<u8
     Ok(0)
 }
 
-fn streamed(reader: impl tokio::io::AsyncRead + Send + Sync + 'static) -> Body {
+pub(super) fn streamed(reader: impl tokio::io::AsyncRead + Send + Sync + 'static) -> Body {
     let chunks = ReaderStream::with_capacity(reader, CHUNK_BYTES);
     BodyExt::boxed(StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data))))
 }
 
-fn progress_bar(bytes: Option<u64>) -> ProgressBar {
+pub(super) fn progress_bar(bytes: Option<u64>) -> ProgressBar {
     let (bar, form) = match bytes {
         Some(bytes) => (ProgressBar::new(bytes), "{bar:32} {bytes}/{total_bytes} {eta} {wide_msg}"),
         None => (ProgressBar::new_spinner(), "{spinner} {bytes} {wide_msg}"),
@@ -81,10 +81,13 @@ fn progress_bar(bytes: Option<u64>) -> ProgressBar {
 }
 
 /// Read lines of progress to the last one.
-async fn follow(mut body: hyper::body::Incoming, bar: &ProgressBar) -> Result<Vec<ImageView>> {
+pub(super) async fn follow(
+    mut body: hyper::body::Incoming,
+    bar: &ProgressBar,
+) -> Result<Vec<ImageView>> {
     let mut pending = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.context("the load broke off; nothing was kept")?;
+        let frame = frame.context("the upload broke off; nothing was kept")?;
         let Ok(data) = frame.into_data() else { continue };
         pending.extend_from_slice(&data);
         if pending.len() > LINE_BYTES_MAX {
@@ -100,7 +103,7 @@ async fn follow(mut body: hyper::body::Incoming, bar: &ProgressBar) -> Result<Ve
             }
         }
     }
-    bail!("the load broke off before it was done; nothing was kept")
+    bail!("the upload broke off before it was done; nothing was kept")
 }
 
 pub async fn list(client: &Client, common: &Common) -> Result<u8> {

@@ -9,6 +9,8 @@ mod drain;
 mod exec;
 mod images;
 mod logs;
+mod members;
+mod os;
 pub mod passphrase;
 mod pods;
 mod rollouts;
@@ -91,12 +93,18 @@ pub enum Verb {
     /// Look for what is wrong with machines: supply, heat, worn cards, kernels; exit code 1 if
     /// anything is
     Doctor,
+    /// Show and update the images that nodes were flashed with
+    Os(os::OsArgs),
     /// Put, list and remove secrets
     Secret(secret::SecretArgs),
     /// List and remove persistent volumes
     Volume(volumes::VolumeArgs),
-    /// Print the token other machines join with
-    Token,
+    /// List masters: who votes, who leads, when each was last heard
+    Masters,
+    /// Remove a node from the cluster: it is refused from now on, its tasks run elsewhere
+    RmNode(members::RemoveArgs),
+    /// Print the token other machines join with, or make a new one
+    Token(members::TokenArgs),
     /// Write all that makes this cluster into one file, sealed with a passphrase
     ///
     /// Definitions, versions, deployments, secrets, and the keys of the cluster. Not images, not the
@@ -125,12 +133,15 @@ pub async fn run(common: &Common, verb: Verb) -> Result<u8> {
         Verb::Images => images::list(&client, common).await,
         Verb::Agents(args) => agents::run(&client, common, args).await,
         Verb::Drain(args) => drain::drain(&client, common, args).await,
+        Verb::Os(args) => os::run(&client, common, args).await,
         Verb::Undrain(args) => drain::undrain(&client, common, args).await,
         Verb::Status => status::run(&client, common).await,
         Verb::Doctor => doctor::run(&client, common).await,
         Verb::Secret(args) => secret::run(&client, common, args).await,
         Verb::Volume(args) => volumes::run(&client, common, args).await,
-        Verb::Token => status::token(&client, common).await,
+        Verb::Masters => members::masters(&client, common).await,
+        Verb::RmNode(args) => members::remove(&client, common, args).await,
+        Verb::Token(args) => members::token(&client, common, args).await,
         Verb::Backup(args) => backup::run(&client, common, args).await,
     }
 }

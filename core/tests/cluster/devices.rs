@@ -80,7 +80,7 @@ fn a_device_has_one_task_and_what_is_shared_has_many() {
     bench.settle();
     let refused = bench.place().refused;
     let taken = Reason::DeviceMissing { id: "serial:A1".into(), taken: true };
-    assert_eq!(refused[0].per_agent[0].1, [taken.clone()]);
+    assert_eq!(refused[0].per_agent[0].1, std::slice::from_ref(&taken));
     let told = outlook(&bench.state, bench.offers(), &bench.stored("/two").app);
     assert_eq!(told.in_the_way[0].1, [taken]);
 

@@ -45,7 +45,7 @@ fn agents_must_be_admitted_and_known() {
 #[test]
 fn a_cluster_is_founded_once() {
     let mut bench = Bench::empty();
-    let rotate = Command::RotateToken { join_secret_sha256: "new".into() };
+    let rotate = Command::RotateToken { join_secret_sha256: "new".into(), sealed: None };
     assert_eq!(bench.apply(rotate.clone()), Err(Rejection::NotFounded));
     let founder = Node {
         id: NodeId::new("n1"),
@@ -61,6 +61,8 @@ fn a_cluster_is_founded_once() {
         founded_at: Time(1),
         authority: None,
         join_token: None,
+        previous: vec![],
+        rotation_due: false,
     };
     let found = Command::Found { cluster, founder };
     bench.must(found.clone());

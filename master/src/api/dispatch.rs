@@ -245,17 +245,23 @@ fn methods(target: &Route) -> &'static str {
         Route::Artifact(_) => "DELETE, GET, HEAD, OPTIONS, POST, PUT",
         Route::Plugin(_) => "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT",
         Route::Images => "GET, OPTIONS, POST",
+        Route::AgentOs(_) => "GET, OPTIONS, POST",
         Route::Logs(_) | Route::Events => "GET, OPTIONS",
         Route::Secret(_) => "DELETE, OPTIONS, PUT",
         Route::Volume(_) => "DELETE, OPTIONS",
-        Route::Volumes => "GET, OPTIONS",
+        Route::Volumes | Route::Os => "GET, OPTIONS",
         Route::Agent(_) => "GET, HEAD, OPTIONS, PATCH",
         Route::Drain(_) => "DELETE, GET, HEAD, OPTIONS, POST",
-        Route::AppTask(..) | Route::Deployment(_) | Route::QueueDelay(_) => "DELETE, OPTIONS",
+        Route::AppTask(..) | Route::Deployment(_) | Route::QueueDelay(_) | Route::Node(_) => {
+            "DELETE, OPTIONS"
+        }
         Route::Restart(_)
         | Route::TasksDelete
         | Route::Exec(_)
+        | Route::OsTry(_)
+        | Route::OsConfirm(_)
         | Route::Promote(_)
+        | Route::RotateToken
         | Route::Withdraw(_) => "OPTIONS, POST",
         Route::Root
         | Route::Page
@@ -284,6 +290,7 @@ fn methods(target: &Route) -> &'static str {
         | Route::Status
         | Route::NativeDeployments
         | Route::Agents
+        | Route::Masters
         | Route::Secrets
         | Route::Backup
         | Route::Token => "GET, HEAD, OPTIONS",
@@ -299,9 +306,14 @@ async fn handle(target: Route, call: &Call, content: Content) -> Result<Reply, A
         Route::Ping if reads(&call.method) => Ok(system::ping(call)),
         Route::Metrics if reads(&call.method) => Ok(system::metrics(call, false)),
         Route::MetricsText if reads(&call.method) => Ok(system::metrics(call, true)),
-        Route::Logs(_) | Route::Exec(_) | Route::Images | Route::Volumes => {
-            native::streams(target, call, content).await
-        }
+        Route::Logs(_)
+        | Route::Exec(_)
+        | Route::Images
+        | Route::Volumes
+        | Route::Os
+        | Route::AgentOs(_)
+        | Route::OsTry(_)
+        | Route::OsConfirm(_) => native::streams(target, call, content).await,
         Route::Events => events::stream(call),
         Route::Tasks | Route::AppTasks(_) | Route::BelowTasks(_) if reads(&call.method) => {
             tasks::list(target, call)
@@ -395,6 +407,9 @@ async fn json(target: Route, call: &Call, body: Body) -> Result<Reply, ApiError>
         (Route::Drain(name), Method::POST) => native::set_drain(call, &name, true).await,
         (Route::Drain(name), Method::DELETE) => native::set_drain(call, &name, false).await,
         (Route::Token, Method::GET) => native::token(call),
+        (Route::RotateToken, Method::POST) => native::rotate_token(call).await,
+        (Route::Masters, Method::GET) => native::masters(call),
+        (Route::Node(name), Method::DELETE) => native::remove_node(call, &name).await,
         (Route::Backup, Method::GET) => native::backup(call).await,
         (Route::Secrets, Method::GET) => native::secrets(call),
         (Route::Secret(name), Method::PUT) => native::put_secret(call, &name, body).await,

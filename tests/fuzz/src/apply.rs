@@ -268,7 +268,7 @@ fn member(choices: &mut Choices<'_>) -> Vec<Command> {
             let cpus = u64::from(choices.byte()) * 16;
             Command::RegisterAgent { agent: agent(agent_id.as_str(), cpus, 1024) }
         }
-        2 => Command::RotateToken { join_secret_sha256: "0".repeat(64) },
+        2 => Command::RotateToken { join_secret_sha256: "0".repeat(64), sealed: None },
         _ => Command::SetReachable { agent_id, reachable: true },
     }]
 }

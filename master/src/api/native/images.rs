@@ -62,15 +62,24 @@ fn merge(held: Vec<(AgentId, ImageSummary)>) -> Vec<ImageView> {
 
 /// `POST images?agent=`: the answer is a line of JSON per step, while the archive still comes.
 pub(super) async fn load(call: &Call, archive: Body) -> Result<Reply, ApiError> {
-    let permit = stream_permit(&call.shared)?;
     let agents = match call.query.get("agent") {
         Some(agent) => vec![named(call, agent)?],
         None => arrived(call).await?,
     };
+    upload(call, agents, StreamRequest::LoadImage, archive).await
+}
+
+/// Send an archive to agents while their progress comes back, line by line.
+pub(super) async fn upload(
+    call: &Call,
+    agents: Vec<AgentId>,
+    request: StreamRequest,
+    archive: Body,
+) -> Result<Reply, ApiError> {
+    let permit = stream_permit(&call.shared)?;
     let (mut upload, mut receivers) = (Upload::default(), Vec::new());
     for agent in agents {
-        let AgentStream { send, receive } =
-            open(&call.shared, &agent, StreamRequest::LoadImage).await?;
+        let AgentStream { send, receive } = open(&call.shared, &agent, request.clone()).await?;
         upload.0.push(send);
         receivers.push((agent, receive));
     }

@@ -7,7 +7,9 @@ mod drain;
 mod exec;
 mod images;
 mod logs;
+mod members;
 mod name;
+mod os;
 mod outlook;
 mod secrets;
 mod status;
@@ -17,6 +19,7 @@ pub(super) use agents::{change as change_agent, list as agents, one as agent};
 pub(super) use backup::backup;
 pub(super) use deployments::{deployments, promote, withdraw};
 pub(super) use drain::{change as set_drain, one as drain};
+pub(super) use members::{masters, remove_node, rotate_token};
 pub(super) use outlook::{dry_run, why};
 pub(super) use secrets::{list as secrets, put as put_secret, remove as remove_secret};
 pub(super) use status::{status, token};
@@ -47,6 +50,11 @@ pub(super) async fn streams(
         (Route::Images, Method::GET) => images::list(call).await,
         (Route::Volumes, Method::GET) => volumes::list(call).await,
         (Route::Images, Method::POST) => images::load(call, content.body).await,
+        (Route::Os, Method::GET) => os::list(call).await,
+        (Route::AgentOs(name), Method::GET) => os::one(call, &name).await,
+        (Route::AgentOs(name), Method::POST) => os::stage(call, &name, content.body).await,
+        (Route::OsTry(name), Method::POST) => os::try_spare(call, &name).await,
+        (Route::OsConfirm(name), Method::POST) => os::confirm(call, &name).await,
         _ => Err(ApiError::MethodNotAllowed),
     }
 }

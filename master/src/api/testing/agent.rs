@@ -138,6 +138,19 @@ async fn answer(
             let volumes = vec![volume("db#data#1", 5), volume("old#data#9", 7)];
             write_frame(&mut send, &volumes).await.unwrap();
         }
+        StreamRequest::Os(OsRequest::Try { .. }) => {
+            write_frame(&mut send, &StreamReply::Ready).await.unwrap();
+            let refused = OsReply::Refused("the spare slot is empty".into());
+            write_frame(&mut send, &refused).await.unwrap();
+        }
+        StreamRequest::Os(request) => {
+            write_frame(&mut send, &StreamReply::Ready).await.unwrap();
+            let slots = OsSlots { board: "x86".into(), slot: "a".into(), ..OsSlots::default() };
+            let done = request == OsRequest::Confirm;
+            let reply = if done { OsReply::Done } else { OsReply::Slots(slots) };
+            write_frame(&mut send, &reply).await.unwrap();
+        }
+        StreamRequest::StageOs => load(send, receive, loaded).await,
         StreamRequest::Probe(_) => unreachable!("no request asks for a look"),
     }
 }

@@ -5,12 +5,13 @@ use crate::api::testing::client::Client;
 use crate::api::testing::{Node, state};
 use axum::body::Body;
 use bramble_core::model::{AgentId, TaskState};
-use bramble_protocol::message::{ExecInput, ExecOutput, StreamRequest};
+use bramble_protocol::message::{ExecInput, ExecOutput, OsRequest, StreamRequest};
 use bramble_protocol::native::{EXEC_UPGRADE, ImageView, LoadLine};
 use bramble_protocol::net::{read_frame, write_frame};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
+use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
 const TASK: &str = "a.instance-1._app.1";
@@ -267,4 +268,25 @@ async fn without_an_agent_there_is_nowhere_to_load() {
         (answer.status, answer.text.as_str()),
         (503, r#"{"message":"no agent is connected"}"#)
     );
+}
+
+#[tokio::test]
+async fn images_of_machines_are_shown_staged_and_tried() {
+    let node = node().await;
+    let all = node.get("/v1/bramble/os").await.json();
+    assert_eq!((&all[0]["host"], &all[0]["slots"]["board"]), (&json!("node1"), &json!("x86")));
+    let one = node.get("/v1/bramble/agents/node1/os").await.json();
+    assert_eq!(one["slots"]["slot"], "a");
+    let mut client = node.tcp().await;
+    let lines = load(&mut client, "/v1/bramble/agents/node1/os", archive(b"tar", 16)).await;
+    assert!(matches!(lines.last(), Some(LoadLine::Done(_))), "{lines:?}");
+    let answer = node.ask("POST", "/v1/bramble/agents/node1/os/try?alone=true", "").await;
+    assert_eq!(answer.status, 503, "{}", answer.text);
+    assert!(answer.text.contains("the spare slot is empty"), "{}", answer.text);
+    let answer = node.ask("POST", "/v1/bramble/agents/node1/os/confirm", "").await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let seen = node.agents.seen.lock().unwrap().clone();
+    assert!(seen.contains(&StreamRequest::Os(OsRequest::Try { alone: true })), "{seen:?}");
+    assert_eq!(node.get("/v1/bramble/agents/nobody/os").await.status, 404);
+    assert_eq!(node.ask("DELETE", "/v1/bramble/agents/node1/os", "").await.status, 405);
 }

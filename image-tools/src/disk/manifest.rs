@@ -1,0 +1,85 @@
+//! The list of images that Raspberry Pi Imager reads (`rpi-imager --repo URL`).
+
+use super::error::{DiskError, Doing, at};
+use super::flash::Image;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Models a 64-bit image starts on, in Imager's words. A Pi 5 needs an image with newer firmware.
+const MODELS: [&str; 2] = ["pi4-64bit", "pi3-64bit"];
+const MODELS_WITH_PI_5: [&str; 3] = ["pi5-64bit", "pi4-64bit", "pi3-64bit"];
+
+/// What is told of the images together.
+pub struct About<'a> {
+    /// Where they can be fetched; a file's name follows.
+    pub url: &'a str,
+    pub version: &'a str,
+    /// `2026-11-28`.
+    pub date: &'a str,
+    pub pi_5: bool,
+}
+
+/// Make the list of packed or plain images.
+///
+/// # Errors
+/// One cannot be read.
+pub fn make(images: &[PathBuf], about: &About<'_>) -> Result<Value, DiskError> {
+    let entries: Result<Vec<_>, _> = images.iter().map(|path| entry(path, about)).collect();
+    Ok(json!({ "os_list": entries? }))
+}
+
+fn entry(path: &Path, about: &About<'_>) -> Result<Value, DiskError> {
+    let image = Image::open(path)?;
+    let plain = digest(&mut image.reader()?).doing(at("unpacking", path))?;
+    let mut file = File::open(path).doing(at("opening", path))?;
+    let packed = digest(&mut file).doing(at("reading", path))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let devices: &[&str] = if about.pi_5 { &MODELS_WITH_PI_5 } else { &MODELS };
+    let version = about.version;
+    Ok(json!({
+        "name": format!("bramble {version}"),
+        "description": "One computer out of small machines. Settings: bramble.toml on the card.",
+        "icon": "",
+        "url": format!("{}/{name}", about.url.trim_end_matches('/')),
+        "extract_size": plain.0,
+        "extract_sha256": plain.1,
+        "image_download_size": packed.0,
+        "image_download_sha256": packed.1,
+        "release_date": about.date,
+        "devices": devices,
+        // Imager's own questions would be answered by nobody.
+        "init_format": "none",
+    }))
+}
+
+fn digest(reader: &mut dyn io::Read) -> io::Result<(u64, String)> {
+    let mut digest = Sha256::new();
+    let bytes = io::copy(reader, &mut digest)?;
+    Ok((bytes, hex::encode(digest.finalize())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_digests_are_of_both_forms() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pi.img.gz");
+        let packed = crate::disk::initramfs::gzip(&[7; 1000]);
+        std::fs::write(&path, &packed).unwrap();
+        let about = About { url: "mirror://x/", version: "1", date: "2026-11-28", pi_5: false };
+        let list = make(&[path], &about).unwrap();
+        let entry = &list["os_list"][0];
+        assert_eq!(entry["url"], "mirror://x/pi.img.gz");
+        assert_eq!(entry["extract_size"], 1000);
+        assert_eq!(entry["extract_sha256"], hex::encode(Sha256::digest([7; 1000])));
+        assert_eq!(entry["image_download_size"], packed.len());
+        assert_eq!(entry["image_download_sha256"], hex::encode(Sha256::digest(&packed)));
+        assert_eq!(entry["devices"], json!(["pi4-64bit", "pi3-64bit"]));
+        assert!(make(&[dir.path().join("absent")], &about).is_err());
+    }
+}

@@ -1,0 +1,115 @@
+//! How bramble is started: its file, its arguments, the images it was flashed with.
+
+use super::console::say;
+use super::fat;
+use super::service::Spec;
+use super::tree::{BRAMBLE_CONFIG, bramble_config, put};
+use crate::node::NodeConfig;
+use crate::node::config::{Role, Token};
+use crate::node::layout::{BRAMBLE, DATA_DIR, FOUNDING_FILE, PRELOAD_DIR};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// How the programs are named that give it images.
+pub const LOAD: &str = "load ";
+/// Its name among PID 1's programs.
+pub const NAME: &str = "bramble";
+/// Where a founding file is handed over: what bramble removes, once used, is this copy; the card
+/// is then written by nobody but PID 1.
+pub const FOUNDING_COPY: &str = "/run/founding.bramble";
+
+/// Check the settings meant for bramble with bramble itself, and leave out those that it refuses;
+/// gives what it said of them.
+pub fn check(config: &mut NodeConfig) -> Vec<String> {
+    let mut said = Vec::new();
+    if refusal(&bramble_config(config, &[])).is_none() {
+        return said;
+    }
+    let bare = NodeConfig::default();
+    // Each alone, so that one does not hide another.
+    let token = NodeConfig { token: config.token.clone(), ..bare.clone() };
+    if let Some(reason) = refusal(&bramble_config(&token, &[])) {
+        said.push(reason);
+        config.token = Token::Refused;
+    }
+    let attributes = NodeConfig { attributes: config.attributes.clone(), ..bare.clone() };
+    if let Some(reason) = refusal(&bramble_config(&attributes, &[])) {
+        said.push(format!("{reason}; the attributes are left out"));
+        config.attributes.clear();
+    }
+    config.bramble.retain(|key, setting| {
+        let alone = [(key.clone(), setting.clone())].into();
+        let alone = NodeConfig { bramble: alone, ..bare.clone() };
+        let reason = refusal(&bramble_config(&alone, &[]));
+        if let Some(reason) = &reason {
+            said.push(format!("[bramble] {key} is left out: {reason}"));
+        }
+        reason.is_none()
+    });
+    said
+}
+
+/// What bramble says against a file.
+fn refusal(text: &str) -> Option<String> {
+    if text.is_empty() {
+        return None;
+    }
+    put(BRAMBLE_CONFIG, text, 0o600);
+    let output = Command::new(BRAMBLE).args(["up", "--print-config"]).output();
+    match output {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => {
+            let text = String::from_utf8_lossy(&output.stderr);
+            let text = text.trim().trim_start_matches("bramble: ");
+            Some(
+                text.replace(&format!("{BRAMBLE_CONFIG}: "), "")
+                    .replace(BRAMBLE_CONFIG, "bramble.toml"),
+            )
+        }
+        Err(error) => Some(format!("{BRAMBLE}: {error}")),
+    }
+}
+
+/// Write its file and give its command.
+pub fn prepare(config: &NodeConfig, shown: bool) -> Spec {
+    put(BRAMBLE_CONFIG, &bramble_config(config, &[]), 0o600);
+    let mut command: Vec<String> =
+        [BRAMBLE, config.role.verb(), "--data-dir", DATA_DIR].map(String::from).to_vec();
+    if config.role == Role::Auto && hand_over_founding() {
+        command.extend(["--founding".to_string(), FOUNDING_COPY.to_string()]);
+    }
+    Spec { name: NAME.into(), command, logged: true, shown, once: false }
+}
+
+fn hand_over_founding() -> bool {
+    let Ok(founding) = fs::read(fat::path(FOUNDING_FILE)) else { return false };
+    let copied = fs::write(FOUNDING_COPY, founding);
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    let copied = copied.and_then(|()| fs::set_permissions(FOUNDING_COPY, private));
+    if let Err(error) = &copied {
+        say(&format!("{FOUNDING_COPY}: {error}"));
+    }
+    copied.is_ok()
+}
+
+/// Remove the founding file from the card once bramble has used it and removed its copy.
+pub fn settle_founding() {
+    if fat::path(FOUNDING_FILE).exists() && !Path::new(FOUNDING_COPY).exists() {
+        match fat::remove(FOUNDING_FILE) {
+            Ok(()) => say("the founding file was used and is removed from the card"),
+            Err(error) => say(&format!("{FOUNDING_FILE} was used; remove it by hand: {error}")),
+        }
+    }
+}
+
+/// The next image archive that was flashed with the node, if one is left.
+pub fn preload() -> Option<(PathBuf, Spec)> {
+    let entries = fs::read_dir(Path::new(DATA_DIR).join(PRELOAD_DIR)).ok()?;
+    let path = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).min()?;
+    let name = path.file_name()?.to_string_lossy().into_owned();
+    let command = vec![BRAMBLE.into(), "load".into(), path.to_string_lossy().into_owned()];
+    let spec =
+        Spec { name: format!("{LOAD}{name}"), command, logged: true, shown: false, once: true };
+    Some((path, spec))
+}

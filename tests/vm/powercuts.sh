@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Take the power of a node that runs from an image, twenty times, at random moments of its first
+# boot and of an update. After tests/vm/images.sh, whose x86 image it takes.
+#
+#   tests/vm/powercuts.sh [CUTS] [SEED]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+target=${CARGO_TARGET_DIR:-target}
+work=$target/images
+tool=$target/debug/bramble-image
+[[ $(uname -m) == x86_64 ]] || {
+    echo "tests/vm/powercuts: updates the node with this machine's binary; this is $(uname -m)" >&2
+    exit 1
+}
+[[ -e $work/x86.img ]] || tests/vm/images.sh x86
+bramble=${BRAMBLE_X86:-$target/x86_64-unknown-linux-gnu/release/bramble}
+init=${BRAMBLE_INIT_X86:-$target/x86_64-unknown-linux-gnu/release/bramble-init}
+mkdir -p "$work/powercuts"
+# The same system under another version's name.
+"$tool" build --board x86 --release next --bramble "$bramble" --init "$init" \
+    --cache "$work/cache" -o "$work/powercuts/next.img"
+rm "$work/powercuts/next.img"
+exec python3 tests/vm/powercuts.py \
+    "$work/x86.img" "$work/powercuts/next.update" "$bramble" "$work/powercuts" "$@"
