@@ -62,9 +62,9 @@ pub(super) fn devices(sysfs: &Sysfs) -> Vec<Device> {
         found.extend(plain("gpio", &number, &path, true));
     }
     found.sort_by(|one, other| one.offered.key.cmp(&other.offered.key));
-    if found.len() > OFFERED_DEVICES_MAX {
+    if found.len() > OFFERED_DEVICES_MAX as usize {
         tracing::warn!(devices = found.len(), offered = OFFERED_DEVICES_MAX, "too many devices");
-        found.truncate(OFFERED_DEVICES_MAX);
+        found.truncate(OFFERED_DEVICES_MAX as usize);
     }
     found
 }

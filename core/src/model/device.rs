@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 /// `usb:10c4:ea60=/dev/zigbee, i2c:1`.
 pub const LABEL_DEVICES: &str = "BRAMBLE_DEVICES";
 /// Devices of one task at most.
-pub const TASK_DEVICES_MAX: usize = 16;
+pub const TASK_DEVICES_MAX: u32 = 16;
 /// Devices of one agent that are offered at most.
-pub const OFFERED_DEVICES_MAX: usize = 256;
+pub const OFFERED_DEVICES_MAX: u32 = 256;
 /// What ids begin with.
 pub const DEVICE_KINDS: [&str; 4] = ["usb", "serial", "i2c", "gpio"];
 /// Longest id, in bytes: vendors write whole sentences into serial numbers.
@@ -88,7 +88,7 @@ pub fn device_requests(text: &str) -> Result<Vec<DeviceRequest>, String> {
     if requests.is_empty() {
         return Err("names no device; write for example usb:10c4:ea60".into());
     }
-    if requests.len() > TASK_DEVICES_MAX {
+    if requests.len() > TASK_DEVICES_MAX as usize {
         return Err(format!("names more than {TASK_DEVICES_MAX} devices"));
     }
     let mut paths: Vec<&str> = requests.iter().filter_map(|r| r.path.as_deref()).collect();
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_named() {
-        let many = vec!["i2c:1"; TASK_DEVICES_MAX + 1].join(",");
+        let many = vec!["i2c:1"; TASK_DEVICES_MAX as usize + 1].join(",");
         let long = format!("serial:{}", "x".repeat(ID_BYTES_MAX));
         let rows = [
             ("", "names no device"),
