@@ -12,8 +12,12 @@ ARGS ?=
 SEEDS ?= 2000
 FROM ?= 1
 SEED ?=
+# A box for the Vagrant lab.
+BOX ?=
+# aarch64 | armv7 | x86_64, of `make cross` and `make deb` (there: without, this machine).
+TARGET ?=
 
-.PHONY: run test test-vm bench fuzz soak verify fix build lint deny
+.PHONY: run test test-vm cross deb bench fuzz soak verify fix build lint deny
 
 run: build
 	@$(ROOT) $$(cat target/bramble-path) up $(ARGS)
@@ -32,12 +36,27 @@ test:
 	cargo build --locked -j $(JOBS) -p bramble
 	CARGO_BUILD_JOBS=$(JOBS) tests/run-as-root.sh cargo test --locked --workspace
 
+# BOX=FILE: with machines of that box, too.
 test-vm:
 	@cross/prerequisites.sh vm
+	@cross/prerequisites.sh lab
 	cargo build --locked -j $(JOBS) -p bramble
+	JOBS=$(JOBS) tests/vm/cross.sh
 	tests/vm/run.sh
+	tests/vm/vagrant.sh $(BOX)
 	tests/vm/images.sh
 	tests/vm/powercuts.sh
+
+# Static programs for other machines; CROSS_WITH=zig by rustup's libraries instead of Debian's.
+cross:
+	@[[ -n "$(TARGET)" ]] || { echo "make cross TARGET=aarch64|armv7|x86_64" >&2; exit 2; }
+	@cross/prerequisites.sh cross-$(TARGET)
+	@JOBS=$(JOBS) cross/build.sh $(TARGET)
+
+deb:
+	@cross/prerequisites.sh $(if $(TARGET),cross-$(TARGET),run)
+	@command -v cargo-deb >/dev/null || cargo install --locked -j $(JOBS) cargo-deb
+	@JOBS=$(JOBS) cross/deb.sh $(TARGET)
 
 bench: build
 	@cross/prerequisites.sh bench

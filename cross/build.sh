@@ -1,19 +1,35 @@
 #!/usr/bin/env bash
-# Build the static release binary for this machine; prints its path as the last line.
+# Build static binaries; prints their paths, bramble's as the last line.
 # Statically linked and not relocatable: an executor shares every page of it with the others,
 # where a relocated one would hold about 1 MB of its own.
+#
+#   cross/build.sh [TARGET [PROFILE]]
+#
+# TARGET   aarch64 | armv7 | x86_64; without: this machine
+# PROFILE  release, or cross-check: for tests under emulation; built in a third of the time, about
+#          eight times as large
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$HOME/.cargo/bin:$PATH"
-target=$(rustc -vV | sed -n 's/^host: //p')
-libdir=$(pkg-config --variable=libdir libseccomp)
-[[ -n $libdir && -e $libdir/libseccomp.a ]] || {
-    echo "libseccomp.a was not found (package libseccomp-dev)" >&2
-    exit 1
-}
-export LIBSECCOMP_LINK_TYPE=static LIBSECCOMP_LIB_PATH=$libdir
-# A panic aborts, so nothing is ever unwound: the tables for it are 1.3 MB that nobody reads.
-export RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static \
-    -C force-unwind-tables=no"
-cargo build --release --locked -p bramble --target "$target" >&2
-echo "${CARGO_TARGET_DIR:-target}/$target/release/bramble"
+target=${1:-} profile=${2:-release}
+
+# package:binary[:features]; bramble last.
+binaries=(
+    bramble:bramble
+)
+
+# shellcheck source=cross/toolchain.sh
+source cross/toolchain.sh
+toolchain "$target"
+if [[ $profile == release ]]; then
+    # A panic aborts, so nothing is ever unwound: the tables for it are 1.3 MB that nobody reads.
+    export RUSTFLAGS="$RUSTFLAGS -C force-unwind-tables=no"
+fi
+for entry in "${binaries[@]}"; do
+    IFS=: read -r package binary features <<< "$entry"
+    # What this machine runs needs the node alone.
+    [[ -n $target || $binary == bramble ]] || continue
+    "${cargo[@]}" build --profile "$profile" --locked ${JOBS:+-j "$JOBS"} --target "$triple" \
+        -p "$package" --bin "$binary" ${features:+--features "$features"} >&2
+    echo "${CARGO_TARGET_DIR:-target}/$triple/$profile/$binary"
+done

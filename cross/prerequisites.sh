@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Install what this machine lacks for a purpose: run | test | fuzz | vm | image | bench.
+# Install what this machine lacks for a purpose:
+# run | test | fuzz | vm | lab | image | bench | cross-TARGET.
 # Debian, Ubuntu and Raspberry Pi OS; elsewhere it says exactly what is missing.
 set -euo pipefail
 
@@ -29,6 +30,18 @@ pkg-config --exists libseccomp 2>/dev/null || {
     packages+=(libseccomp-dev)
     missing_for_others+=("  libseccomp-dev: compiles the system call filter")
 }
+# compiler_for TARGET GNU-NAME DEBIAN-NAME: what builds for a machine that is not like this one.
+compiler_for() {
+    [[ $(uname -m) == "$1"* || ${CROSS_WITH:-debian} != debian ]] && return
+    # Not by the name of its program: rustup's and an older one have the same.
+    [[ $(dpkg-query -W -f '${db:Status-Abbrev}' rustc-web 2>/dev/null) == ii* ]] || {
+        packages+=(rustc-web)
+        missing_for_others+=("  rustc-web: Debian's compiler, with a standard library for each architecture")
+    }
+    need "$2-gcc" "gcc-${2//_/-}" "links for $1"
+    need "/usr/$2/lib/libc.a" "libc6-dev-$3-cross" "the C library of $1"
+}
+
 case $purpose in
 test | bench)
     need busybox busybox-static "test images"
@@ -75,6 +88,25 @@ vm)
     need /usr/share/qemu-efi-aarch64/QEMU_EFI.fd qemu-efi-aarch64 "boots ARM images by UEFI"
     need cpio cpio "packs the guest's initramfs"
     need /sbin/depmod kmod "finds the guest's modules"
+    need qemu-aarch64-static qemu-user-static "runs programs of another architecture"
+    ;;&
+vm | cross-aarch64)
+    compiler_for aarch64 aarch64-linux-gnu arm64
+    ;;
+cross-armv7)
+    compiler_for armv7 arm-linux-gnueabihf armhf
+    ;;
+cross-x86_64)
+    compiler_for x86_64 x86_64-linux-gnu amd64
+    ;;
+lab)
+    need vagrant vagrant "reads the lab's Vagrantfile"
+    need /usr/share/doc/vagrant-libvirt vagrant-libvirt "Vagrant's way to QEMU"
+    need /usr/sbin/libvirtd libvirt-daemon-system "runs the lab's machines"
+    need virsh libvirt-clients "clears away what a broken run left"
+    need dnsmasq dnsmasq-base "gives the lab's machines addresses"
+    need qemu-system-x86_64 qemu-system-x86 "runs the lab's machines"
+    need qemu-img qemu-utils "the disks of the lab's machines"
     ;;
 esac
 [[ ${#packages[@]} -eq 0 ]] && exit 0
@@ -102,17 +134,28 @@ echo "Installing: ${packages[*]}"
 # Debian starts the services it installs, and nobody asked for a registry or a load balancer open
 # to the network: masked they cannot start, and afterwards they are the owner's to enable.
 quiet_services=()
-for service in docker-registry haproxy; do
+for service in docker-registry haproxy libvirt-daemon-system; do
     if [[ " ${packages[*]} " == *" $service "* && -d /run/systemd/system ]]; then
-        quiet_services+=("$service.service")
+        case $service in
+        # A bridge and rules of its own in this machine's network, for a lab that has its own.
+        libvirt-daemon-system) quiet_services+=(libvirtd.service libvirtd.socket) ;;
+        *) quiet_services+=("$service.service") ;;
+        esac
     fi
 done
+# Without systemd, this is what Debian's packages ask before they start anything.
+policy=/usr/sbin/policy-rc.d
+if [[ " ${packages[*]} " == *" libvirt-daemon-system "* && ! -d /run/systemd/system &&
+    ! -e $policy ]]; then
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" install -m 755 /dev/stdin "$policy"
+    trap '"${as_root[@]}" rm -f "$policy"' EXIT
+fi
 if [[ ${#quiet_services[@]} -gt 0 ]]; then
     "${as_root[@]}" systemctl mask --quiet "${quiet_services[@]}"
     trap '"${as_root[@]}" systemctl unmask --quiet "${quiet_services[@]}"' EXIT
 fi
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-    apt-get install -y -q --no-install-recommends "${packages[@]}"
+    apt-get install -y -q --no-install-recommends --no-remove "${packages[@]}"
 if [[ ${#quiet_services[@]} -gt 0 ]]; then
     "${as_root[@]}" systemctl unmask --quiet "${quiet_services[@]}"
     trap - EXIT

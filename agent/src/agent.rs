@@ -3,6 +3,7 @@
 use crate::clock::{self, ClockError};
 use crate::config::AgentConfig;
 use crate::fetch::{Fetcher, OpenError};
+use crate::hardware::{Claims, Hardware, Watcher};
 use crate::images::{ImageError, Images, ImagesConfig};
 use crate::inventory::{self, ATTRIBUTE_NO_MEMORY_CGROUP, InventoryError};
 use crate::ledger::{Ledger, LedgerError};
@@ -21,6 +22,7 @@ use bramble_protocol::net::{Endpoint, Link, Links, NodeKey};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use thiserror::Error;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// File of the run directory with the id of the node whose tasks are in it.
@@ -78,6 +80,7 @@ pub struct Agent {
     streams: Arc<Streams>,
     network: Arc<Network>,
     peers: Arc<Peers>,
+    watcher: Watcher,
 }
 
 /// Reaches an agent that runs: stops all its tasks, hands it other nodes' links.
@@ -135,7 +138,8 @@ impl Agent {
         std::fs::create_dir_all(&data)
             .map_err(|source| AgentError::Directory { path: data.clone(), source })?;
         let boot_id = clock::boot_id()?;
-        let record = record(&config, node_id)?;
+        let (record, memory_limits) = record(&config, node_id)?;
+        let watcher = Watcher::new(&config.sysfs, memory_limits);
         let (ledger, contents) = Ledger::open(&data.join("ledger"))?;
         let sandboxes = Sandboxes::open(&config.data_dir)?;
         let volumes = Volumes::open(&config.data_dir)?;
@@ -164,6 +168,8 @@ impl Agent {
             sandboxes: sandboxes.clone(),
             safe: Safe::new(key),
             volumes: volumes.clone(),
+            hardware: watcher.watch(),
+            claims: Claims::default(),
             name: config.name,
             allow_host_volumes: config.allow_host_volumes,
             allow_privileged: config.allow_privileged,
@@ -181,7 +187,7 @@ impl Agent {
             system: System::new(&config.data_dir),
             endpoint: OnceLock::new(),
         });
-        Ok(Agent { record, reconciler, reconciling, streams, network, peers })
+        Ok(Agent { record, reconciler, reconciling, streams, network, peers, watcher })
     }
 
     /// A handle that can stop all tasks while the agent runs.
@@ -196,18 +202,23 @@ impl Agent {
     /// Serve until `leave` is cancelled, with whichever leader there is, and without one. What this
     /// machine lacks it asks other nodes for over `links`.
     pub async fn serve(self, endpoint: Arc<Endpoint>, links: Arc<Links>, leave: CancellationToken) {
-        let Agent { record: agent, reconciling, streams, .. } = self;
+        let Agent { record: agent, reconciling, streams, watcher, .. } = self;
+        let hardware = watcher.watch();
+        let following = tokio::spawn(follow_devices(hardware.clone(), reconciling.clone()));
+        let watching = tokio::spawn(watcher.run());
         let directory = Arc::clone(links.directory());
         streams.images.meet(links, NodeId::new(agent.id.as_str()));
         // Set once: an agent serves once.
         let _ = streams.endpoint.set(endpoint.clone());
-        let speaker = Speaker { agent, reconciling, streams, directory };
+        let speaker = Speaker { agent, hardware, reconciling, streams, directory };
         // The session first: its end must not hold up the reconciler, nor the other way round.
         let session = tokio::spawn(session::keep(endpoint, speaker, leave.clone()));
         self.reconciler.run(leave).await;
         if let Err(error) = session.await {
             tracing::error!(%error, "the session's task ended early");
         }
+        watching.abort();
+        following.abort();
     }
 
     /// Stop every task of a node whose agent does not run (`bramble down` after Ctrl-C). Gives
@@ -233,6 +244,18 @@ impl Agent {
     }
 }
 
+/// Have tasks end whose devices are pulled, also while the agent was away.
+async fn follow_devices(mut hardware: watch::Receiver<Arc<Hardware>>, reconciling: Reconciling) {
+    loop {
+        let here = hardware.borrow_and_update().clone();
+        let keys = here.devices.iter().map(|device| device.offered.key.clone()).collect();
+        reconciling.devices(keys).await;
+        if hardware.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Note whose run directory this is. Tasks in it that another node has started would be taken for
 /// nobody's, and stopped.
 fn claim(run_dir: &Path, node_id: &NodeId, has_tasks: bool) -> Result<(), AgentError> {
@@ -246,22 +269,23 @@ fn claim(run_dir: &Path, node_id: &NodeId, has_tasks: bool) -> Result<(), AgentE
     std::fs::write(&path, node_id.as_str()).map_err(|source| AgentError::Owner { path, source })
 }
 
-/// What the cluster is told of this agent.
-fn record(config: &AgentConfig, node_id: &NodeId) -> Result<AgentRecord, AgentError> {
+/// What the cluster is told of this agent, and whether memory limits are enforced.
+fn record(config: &AgentConfig, node_id: &NodeId) -> Result<(AgentRecord, bool), AgentError> {
     let found = inventory::measure(&config.data_dir, &config.resources)?;
     let mut attributes = config.attributes.clone();
     if !found.memory_cgroup {
         let (name, value) = ATTRIBUTE_NO_MEMORY_CGROUP;
         attributes.entry(name.into()).or_insert_with(|| value.into());
     }
-    Ok(AgentRecord {
+    let record = AgentRecord {
         id: node_id.agent(),
         name: config.name.clone(),
         total: found.total,
         ports: found.ports,
         attributes,
         reachable: true,
-    })
+    };
+    Ok((record, found.memory_cgroup))
 }
 
 #[cfg(test)]

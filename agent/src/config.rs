@@ -35,4 +35,6 @@ pub struct AgentConfig {
     pub docker_config: Option<PathBuf>,
     /// Each log file is rotated at this size in bytes.
     pub log_bytes_max: u64,
+    /// Where the kernel shows this machine's hardware: `/sys`.
+    pub sysfs: PathBuf,
 }

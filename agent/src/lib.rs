@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod executor;
 pub mod fetch;
+pub mod hardware;
 pub mod images;
 pub mod inventory;
 pub mod ledger;

@@ -8,13 +8,14 @@ mod pod;
 mod recover;
 
 use crate::fetch::Fetcher;
+use crate::hardware::{Claims, Hardware};
 use crate::images::{ImageOnDisk, Images};
 use crate::network::Network;
-use crate::reconciler::{Container, Ending, Found, Performer, Progress, Refusal, Whole};
+use crate::reconciler::{Container, Ending, Found, Performer, Progress, Refusal, UNPLUGGED, Whole};
 use crate::runtime::config::ConfigError;
 use crate::runtime::{
-    Ended, ExecRequest, ExecStreams, Launch, LaunchImage, PodPlace, Runtime, RuntimeError,
-    TaskHandle,
+    Ended, ExecRequest, ExecStreams, Launch, LaunchDevice, LaunchImage, PodPlace, Runtime,
+    RuntimeError, TaskHandle,
 };
 use crate::sandboxes::Sandboxes;
 use crate::secrets::{Safe, SecretsError};
@@ -29,6 +30,7 @@ use std::error::Error;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
+use tokio::sync::watch;
 
 /// Characters of a bridge container's host name, as Docker cuts its own.
 const HOSTNAME_CHARS: usize = 12;
@@ -42,6 +44,8 @@ pub struct Machine {
     pub sandboxes: Sandboxes,
     pub safe: Safe,
     pub volumes: Volumes,
+    pub hardware: watch::Receiver<Arc<Hardware>>,
+    pub claims: Claims,
     /// The node's name, which is the host name of tasks on the host's network.
     pub name: String,
     pub allow_host_volumes: bool,
@@ -155,6 +159,7 @@ impl Performer for Machine {
     async fn clean(&self, task_id: &TaskId) {
         clean_runtime(&self.runtime, task_id).await;
         self.remove_work(task_id);
+        self.claims.release(task_id);
     }
 
     async fn recover(
@@ -255,6 +260,7 @@ impl Machine {
             directory.map(|directory| (volume.container_path.clone(), directory))
         });
         let volumes = volumes.collect::<Result<_, _>>().map_err(|error| failed(&error))?;
+        let devices = self.devices(assignment)?;
         let bridged = matches!(assignment.spec.network, TaskNetwork::Bridge(_));
         Ok(Launch {
             image: image.map(launch_image),
@@ -264,11 +270,25 @@ impl Machine {
             resolv_conf: bridged.then(crate::network::resolv_conf),
             hostname: if bridged { short_name(assignment) } else { self.name.clone() },
             secrets,
+            devices,
             allow_host_volumes: self.allow_host_volumes,
             allow_privileged: self.allow_privileged,
             pod,
             assignment: assignment.clone(),
         })
+    }
+
+    /// The devices of a task as they are on this machine now.
+    fn devices(&self, assignment: &Assignment) -> Result<Vec<LaunchDevice>, Refusal> {
+        let wanted = &assignment.spec.devices;
+        let claimed = self.claims.claim(&assignment.task_id, wanted);
+        claimed.map_err(|error| Refusal::failed(error.to_string()))?;
+        let hardware = self.hardware.borrow().clone();
+        let found = wanted.iter().map(|device| match hardware.device(&device.held.key) {
+            Some(here) => Ok(LaunchDevice { nodes: here.nodes.clone(), path: device.path.clone() }),
+            None => Err(Refusal::failed(format!("device {}: {UNPLUGGED}", device.id))),
+        });
+        found.collect()
     }
 
     /// Make one container, not yet connected to the bridge; leaves nothing behind when it fails.
@@ -287,6 +307,7 @@ impl Machine {
             Ok(handle) => Ok(self.made(task_id, handle)),
             Err(refusal) => {
                 self.remove_work(task_id);
+                self.claims.release(task_id);
                 Err(refusal)
             }
         }

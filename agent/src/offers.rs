@@ -2,23 +2,32 @@
 //!
 //! An offer is told when it differs from the last one told; nothing is told for its own sake.
 
+use crate::hardware::Hardware;
 use crate::network::occupied_ports;
 use crate::reconciler::Held;
 use bramble_core::model::{Agent, Offer, PortRange, without_ports};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Makes the offers of one session.
 pub(crate) struct Offers {
     agent: Agent,
     /// Listening ports inside the lent ranges, as last looked at.
     occupied: BTreeSet<u16>,
+    hardware: Arc<Hardware>,
     told: Option<Offer>,
     number: u64,
 }
 
 impl Offers {
     pub(crate) fn new(agent: Agent) -> Self {
-        Self { agent, occupied: BTreeSet::new(), told: None, number: 0 }
+        let (occupied, hardware) = (BTreeSet::new(), Arc::default());
+        Self { agent, occupied, hardware, told: None, number: 0 }
+    }
+
+    /// Offer what is plugged in now.
+    pub(crate) fn look_at_hardware(&mut self, hardware: Arc<Hardware>) {
+        self.hardware = hardware;
     }
 
     /// Look at which lent ports other programs listen on. Blocks for a few small reads.
@@ -49,7 +58,10 @@ impl Offers {
             attributes: self.agent.attributes.clone(),
             roles: <_>::default(),
             generation: held.generation,
+            devices: self.hardware.offered(),
+            vitals: self.hardware.vitals.clone(),
         };
+        offer.mark_devices(&held.devices, true);
         if self.told.as_ref() == Some(&offer) {
             return None;
         }

@@ -7,6 +7,7 @@
 mod adopt;
 mod alone;
 mod book;
+mod devices;
 mod ending;
 mod follow;
 mod given_up;
@@ -21,6 +22,7 @@ mod watching;
 
 pub use alone::CUT_OFF;
 pub use book::Held;
+pub use devices::UNPLUGGED;
 pub use ending::Terminal;
 pub use follow::{Follow, follow};
 pub use handle::{Reconciling, Roster};
@@ -94,6 +96,8 @@ pub(crate) enum Event {
     /// All volumes that the cluster gave up.
     GivenUp(BTreeSet<VolumeId>),
     VolumesRemoved(BTreeSet<VolumeId>),
+    /// Keys of all devices that are here.
+    Devices(BTreeSet<String>),
 }
 
 pub(crate) enum TaskNews {
@@ -240,6 +244,7 @@ impl<P: Performer> Reconciler<P> {
             Event::Tell(reply) => drop(reply.send(self.own_tasks())),
             Event::GivenUp(ids) => self.give_up(ids),
             Event::VolumesRemoved(gone) => self.volumes_removed(gone),
+            Event::Devices(here) => self.end_unplugged(&here),
             Event::StopAll { done } => {
                 self.down = true;
                 self.all_ended.push(done);

@@ -34,6 +34,7 @@ pub fn assignment(task_id: &str, run: bool) -> Assignment {
             pod: Vec::new(),
             secrets: Vec::new(),
             alone: <_>::default(),
+            devices: vec![],
         },
         run,
     }

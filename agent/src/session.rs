@@ -7,11 +7,12 @@
 pub mod simulated;
 mod speak;
 
+use crate::hardware::Hardware;
 use crate::reconciler::Reconciling;
 use crate::streams::Streams;
 use bramble_core::model::{Agent, NodeId};
-use bramble_protocol::message::Sighting;
-use bramble_protocol::net::{Alpn, Directory, Endpoint, EndpointError, FrameError, Link};
+use bramble_protocol::message::{AssignmentSet, Sighting};
+use bramble_protocol::net::{Alpn, Directory, Endpoint, EndpointError, Farewell, FrameError, Link};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use rand::Rng;
@@ -19,6 +20,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +28,8 @@ use tokio_util::sync::CancellationToken;
 /// come at once.
 const REDIAL_MIN: Duration = Duration::from_millis(50);
 const REDIAL_MAX: Duration = Duration::from_secs(2);
+/// Pause where the cluster does not want this node: only a person changes that.
+const REDIAL_UNWANTED: Duration = Duration::from_secs(30);
 /// Head start of an address over the next one.
 const STAGGER: Duration = Duration::from_millis(100);
 /// How often a session is looked at, and the silence after which its leader is left: it answers
@@ -54,17 +58,23 @@ pub enum SessionError {
     OutOfTurn,
     #[error("the leader ended the session")]
     Ended,
+    #[error("the agent has other attributes by now, and says hello anew")]
+    Changed,
     #[error("nothing was heard of the leader for {} s", SILENCE_MAX.as_secs())]
     Silent,
     #[error("the connection was lost")]
     Lost(#[source] quinn::ConnectionError),
+    #[error("{}", .0.reason())]
+    Farewell(Farewell),
     #[error("an assignment set was not taken")]
     Reconcile(#[from] crate::reconciler::ReconcileError),
 }
 
 /// What a session speaks for.
 pub(crate) struct Speaker {
+    /// Without what its hardware says of itself.
     pub agent: Agent,
+    pub hardware: watch::Receiver<Arc<Hardware>>,
     pub reconciling: Reconciling,
     pub streams: Arc<Streams>,
     /// Where masters are looked up, and what is heard of them is noted.
@@ -99,6 +109,13 @@ pub(crate) async fn keep(endpoint: Arc<Endpoint>, speaker: Speaker, leave: Cance
                 }
                 preferred = leader;
             }
+            Err(SessionError::Farewell(farewell)) => {
+                unwanted(&endpoint, &speaker, farewell).await;
+                tokio::select! {
+                    () = leave.cancelled() => return,
+                    () = tokio::time::sleep(jittered(REDIAL_UNWANTED)) => continue,
+                }
+            }
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
                 tracing::info!(error, "no session with the leader");
@@ -110,6 +127,22 @@ pub(crate) async fn keep(endpoint: Arc<Endpoint>, speaker: Speaker, leave: Cance
             _ = addresses.changed() => {}
             () = tokio::time::sleep(jittered(pause)) => pause = (pause * 2).min(REDIAL_MAX),
         }
+    }
+}
+
+/// Stop what runs here: the cluster has replaced it elsewhere, or it belongs to another machine.
+async fn unwanted(endpoint: &Endpoint, speaker: &Speaker, farewell: Farewell) {
+    if endpoint.verdict().borrow().as_ref() != Some(&farewell) {
+        tracing::error!(
+            reason = farewell.reason(),
+            "the cluster does not want this node; its tasks stop"
+        );
+    }
+    endpoint.judged(Some(farewell));
+    let generation = speaker.reconciling.held.borrow().generation;
+    let nothing = AssignmentSet { generation, base: None, ..AssignmentSet::default() };
+    if let Err(error) = speaker.reconciling.follow(nothing).await {
+        tracing::error!(%error, "the tasks of this node were not stopped");
     }
 }
 
@@ -157,22 +190,31 @@ async fn session(
     if let Some(peer) = &link.peer {
         speaker.directory.note(&peer.node_id, peer.role, address);
     }
-    let (mut send, mut receive) = connection.0.open_bi().await.map_err(SessionError::Open)?;
-    speak::greet(&speaker.agent, &mut send, &mut receive).await?;
+    let told = |error| match connection.0.close_reason().as_ref().and_then(Farewell::of) {
+        Some(farewell) => SessionError::Farewell(farewell),
+        None => error,
+    };
+    let agent = speak::with_hardware(&speaker.agent, &speaker.hardware.borrow());
+    let opened = connection.0.open_bi().await.map_err(SessionError::Open);
+    let (mut send, mut receive) = opened.map_err(told)?;
+    let greeted = speak::greet(&agent, endpoint.life(), &mut send, &mut receive).await;
+    greeted.map_err(told)?;
     *welcomed = true;
+    endpoint.judged(None);
     speaker.reconciling.led(true).await;
     tracing::info!(%address, "session with the leader");
-    let Speaker { agent, reconciling, directory, streams } = speaker;
-    let heard = speak::Heard { reconciling, directory, images: streams.images.exchange() };
+    let Speaker { agent: bare, reconciling, directory, streams, hardware } = speaker;
+    let (images, endpoint) = (streams.images.exchange(), Some(endpoint));
+    let heard = speak::Heard { reconciling, directory, images, endpoint, hardware, bare };
     let ended = tokio::select! {
-        ended = speak::speak(agent, heard, send, receive) => ended,
+        ended = speak::speak(&agent, heard, send, receive) => ended,
         lost = serve_streams(&connection.0, streams) => Err(SessionError::Lost(lost)),
         () = silence(&connection.0) => Err(SessionError::Silent),
     };
     if let Err(error) = &ended {
         connection.0.close(CLOSE_FAILED.into(), error.to_string().as_bytes());
     }
-    ended
+    ended.map_err(told)
 }
 
 /// Resolves once nothing was received for too long. QUIC itself waits longer before it gives up a

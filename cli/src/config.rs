@@ -34,6 +34,9 @@ pub struct NodeArgs {
     /// Join token, as `bramble token` prints it on a node of the cluster; needed once
     #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
+    /// Founding file, as `bramble cluster new` makes it, for exactly one node; removed once used
+    #[arg(long, value_name = "FILE")]
+    founding: Option<String>,
     /// A node of the cluster, where multicast does not reach one
     #[arg(long, value_name = "HOST:PORT")]
     join: Option<String>,
@@ -84,14 +87,16 @@ pub struct NodeArgs {
     pub print_config: bool,
 }
 
-const DATA_DIR: &str = "/var/lib/bramble";
-const KEYS: [(&str, &str); 20] = [
+/// Default of `--data-dir`.
+pub const DATA_DIR: &str = "/var/lib/bramble";
+const KEYS: [(&str, &str); 22] = [
     ("data-dir", DATA_DIR),
     ("run-dir", RUN_DIR),
     ("http", "0.0.0.0:8080"),
     ("quic", "0.0.0.0:7443"),
     ("name", ""),
     ("token", ""),
+    ("founding", ""),
     ("join", ""),
     ("attributes", ""),
     ("resources", ""),
@@ -108,6 +113,8 @@ const KEYS: [(&str, &str); 20] = [
     ("rebalance", "true"),
     // A reboot must not cost a vote.
     ("voter-grace", "20s"),
+    // Elsewhere where a node runs inside something that hides the machine's own, and in tests.
+    ("sysfs", "/sys"),
 ];
 /// Settings whose values nobody is shown.
 const HIDDEN: [&str; 1] = ["token"];
@@ -125,7 +132,10 @@ pub struct NodeConfig {
     pub http: SocketAddr,
     pub quic: SocketAddr,
     pub name: String,
+    /// Nobody chose the name: it is the host's.
+    pub default_name: bool,
     pub token: Option<JoinToken>,
+    pub founding: Option<PathBuf>,
     pub join: Option<String>,
     pub attributes: BTreeMap<String, String>,
     pub resources: ResourceOverrides,
@@ -140,6 +150,7 @@ pub struct NodeConfig {
     pub agent_timeout: Duration,
     pub rebalance: bool,
     pub voter_grace: Duration,
+    pub sysfs: PathBuf,
     /// Every setting with its origin, as `--print-config --json` shows it.
     pub settings: serde_json::Value,
 }
@@ -153,6 +164,7 @@ impl NodeArgs {
             "quic" => self.quic.clone(),
             "name" => self.name.clone(),
             "token" => self.token.clone(),
+            "founding" => self.founding.clone(),
             "join" => self.join.clone(),
             "attributes" => self.attributes.clone(),
             "resources" => self.resources.clone(),
@@ -244,7 +256,9 @@ impl Settings {
             http: self.parsed("http", "ADDRESS:PORT, for example 0.0.0.0:8080")?,
             quic: self.parsed("quic", "ADDRESS:PORT, for example 0.0.0.0:7443")?,
             name: self.name()?,
+            default_name: self.get("name").is_empty(),
             token: self.token()?,
+            founding: (!self.get("founding").is_empty()).then(|| self.get("founding").into()),
             join: (!self.get("join").is_empty()).then(|| self.get("join").to_string()),
             attributes: self.read("attributes", parse_attributes)?,
             resources: self.read("resources", parse_resources)?,
@@ -259,6 +273,7 @@ impl Settings {
             agent_timeout: self.read("agent-timeout", parse_time)?,
             rebalance: self.parsed("rebalance", "true or false")?,
             voter_grace: self.read("voter-grace", parse_time)?,
+            sysfs: PathBuf::from(self.get("sysfs")),
             settings: self.json(),
             data_dir,
         })

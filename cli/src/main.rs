@@ -1,6 +1,7 @@
 //! The one binary: node (`up`, `agent`), executors (hidden), and the client verbs.
 
 mod client;
+mod cluster;
 mod config;
 mod node;
 mod output;
@@ -32,15 +33,20 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Run a whole node: master and agent in one process; with --token it joins a cluster, without
-    /// one it makes one
+    /// Run a whole node: master and agent in one process; with --token it joins a cluster, with
+    /// --founding it makes that of a file, with neither one of its own
     Up(NodeArgs),
     /// Run a master only: it votes and answers, and runs no tasks
     Master(NodeArgs),
     /// Run an agent only: it runs tasks for the cluster of a token
     Agent(NodeArgs),
+    /// Make a cluster before any of its nodes exists
+    #[command(subcommand)]
+    Cluster(cluster::ClusterVerb),
     /// Stop this node's apps, and the node if it runs
     Down(NodeArgs),
+    /// Forget which node this machine is, for one with a copied disk; images and volumes stay
+    ResetIdentity(node::ResetArgs),
     /// Make this node, which must not run and be empty, the cluster of a backup
     ///
     /// It becomes the only master, with the apps, secrets and settings of the backup. Agents return
@@ -50,6 +56,11 @@ enum Command {
     ///
     /// What only the lost masters had taken is lost. They must be wiped before they join again.
     Recover(RecoverArgs),
+    /// Stop this node and its apps, and remove all that bramble made on this machine
+    ///
+    /// Containers, cgroups, the bridge and its nftables table, the run and data directories (log,
+    /// keys, images, volumes), and a unit in /etc/systemd/system. The program itself stays.
+    Uninstall(UninstallArgs),
     #[command(flatten)]
     Client(Verb),
 }
@@ -73,6 +84,18 @@ struct RecoverArgs {
     /// No other master of this cluster will ever run again with its data
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+#[derive(Args, Debug)]
+struct UninstallArgs {
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    /// Leave the data directory: `bramble up` makes this the same node again
+    #[arg(long)]
+    keep_data: bool,
     #[command(flatten)]
     node: NodeArgs,
 }
@@ -110,9 +133,14 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Up(args) => serve(&args, &common, NodeRole::Full),
         Command::Master(args) => serve(&args, &common, NodeRole::Master),
         Command::Agent(args) => serve(&args, &common, NodeRole::Agent),
+        Command::Cluster(verb) => cluster::run(verb, common.json),
         Command::Down(args) => {
             let Some(config) = node_config(&args, &common)? else { return Ok(0) };
             client(node::down(config))
+        }
+        Command::ResetIdentity(args) => {
+            let Some(config) = node_config(&args.node, &common)? else { return Ok(0) };
+            client(node::reset_identity(config, args.yes))
         }
         Command::Restore(args) => {
             let Some(config) = node_config(&args.node, &common)? else { return Ok(0) };
@@ -123,6 +151,11 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Recover(args) => {
             let Some(config) = node_config(&args.node, &common)? else { return Ok(0) };
             client(node::recover(config, args.yes, common.json))
+        }
+        Command::Uninstall(args) => {
+            let Some(config) = node_config(&args.node, &common)? else { return Ok(0) };
+            let asked = node::Uninstall { yes: args.yes, keep_data: args.keep_data };
+            client(node::uninstall(config, asked, common.json))
         }
         Command::Client(verb) => client(verbs::run(&common, verb)),
     }

@@ -20,8 +20,12 @@ pub enum Command {
     Found { cluster: Cluster, founder: Node },
     /// Admit a node, or update the name and role of one already admitted.
     AdmitNode { node: Node },
-    /// Replace the digest of the join secret.
-    RotateToken { join_secret_sha256: String },
+    /// Replace the join secret: its digest, and the token for masters to show.
+    RotateToken {
+        join_secret_sha256: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sealed: Option<SealedToken>,
+    },
     /// An agent (re)appeared with these resources.
     RegisterAgent { agent: Agent },
     /// Whether an agent's session stands.
@@ -95,6 +99,12 @@ pub enum Command {
     Deactivate { ids: Vec<InstanceId> },
     /// Forget instances whose agent is away for good. Should it return, it stops them.
     Expunge { ids: Vec<InstanceId> },
+    /// Put a node out: it is no member any more, what ran there is replaced, and the join secret
+    /// is another one, so that it does not come back by itself.
+    RemoveNode { node_id: NodeId, join_secret_sha256: String, sealed: Option<SealedToken> },
+    /// Replace the CA, the data key and the join secret. Refused when a secret has changed since
+    /// they were sealed.
+    ReplaceKeys { keys: Box<NewKeys> },
     /// Give an agent no tasks any more, and move away those it has.
     Drain { agent_id: AgentId },
     /// Open a drained agent again; what has not moved stays.
@@ -131,6 +141,9 @@ pub struct Placed {
     pub instance_id: InstanceId,
     pub agent_id: AgentId,
     pub ports: Vec<u16>,
+    /// One for each device that the app asks for, in that order.
+    #[serde(default)]
+    pub devices: Vec<HeldDevice>,
 }
 
 /// Why a command changed nothing.
@@ -197,6 +210,14 @@ pub enum Rejection {
     /// Its instance runs, or shall.
     #[error("volume {0} is in use")]
     VolumeInUse(VolumeId),
+    #[error("node {0} is no member of the cluster")]
+    NodeUnknown(NodeId),
+    #[error(
+        "node {0} is the last master: remove it and there is no cluster; `bramble down` ends it"
+    )]
+    LastMaster(NodeId),
+    #[error("a secret has changed meanwhile")]
+    SecretsChanged,
     #[error("an agent has at most {max} attributes set, and roles")]
     AgentSettingsFull { max: u32 },
 }

@@ -11,7 +11,13 @@ pub enum Event {
     NodeAdmitted {
         node_id: NodeId,
     },
+    NodeRemoved {
+        node_id: NodeId,
+        name: String,
+    },
     TokenRotated,
+    /// Another CA, data key and join secret.
+    KeysReplaced,
     AgentRegistered {
         agent_id: AgentId,
     },
@@ -163,4 +169,6 @@ pub enum RefusedAssignment {
     NotReserved,
     /// The agent is drained.
     AgentDraining,
+    /// Another task holds a device of it, or it is no answer to what the app asks for.
+    DeviceTaken,
 }

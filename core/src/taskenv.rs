@@ -6,9 +6,9 @@
 mod pod;
 
 use crate::model::{
-    AgentId, AlonePolicy, App, Assignment, BYTES_PER_MIB, ContainerKind, EnvValue, Goal, Instance,
-    Limit, Protocol, PublishedPort, ReadinessCheck, ReadinessProbe, Resources, State, Task,
-    TaskCommand, TaskId, TaskImage, TaskNetwork, TaskSpec,
+    AgentId, AlonePolicy, App, Assignment, BYTES_PER_MIB, ContainerKind, DeviceRequest, EnvValue,
+    Goal, HeldDevice, Instance, Limit, Protocol, PublishedPort, ReadinessCheck, ReadinessProbe,
+    Resources, State, Task, TaskCommand, TaskDevice, TaskId, TaskImage, TaskNetwork, TaskSpec,
 };
 use std::collections::BTreeMap;
 
@@ -222,7 +222,18 @@ fn spec(app: &App, instance: &Instance, task: &Task) -> TaskSpec {
         pod: Vec::new(),
         secrets: app.task_secrets(),
         alone: alone(app),
+        devices: devices(app, task),
     }
+}
+
+/// Each device that the app asks for, with what the task holds for it.
+fn devices(app: &App, task: &Task) -> Vec<TaskDevice> {
+    let told = |(wanted, held): (DeviceRequest, &HeldDevice)| TaskDevice {
+        id: wanted.id,
+        held: held.clone(),
+        path: wanted.path,
+    };
+    app.devices().into_iter().zip(&task.devices).map(told).collect()
 }
 
 /// What the agent does with a task of `app` by itself. A label that cannot be read, which

@@ -4,10 +4,12 @@
 //! own disk when it first leads; from then on its files are only a copy.
 
 use crate::founding::Founding;
+use crate::peers::Peers;
 use crate::propose::{Propose, ProposeError};
 use crate::store::Store;
 use crate::vault::{Vault, VaultError};
 use bramble_core::command::Command;
+use bramble_core::model::{NodeId, SealedToken};
 use bramble_protocol::net::{AuthorityError, ClusterCa, JoinToken, TokenError};
 use bramble_protocol::secret::Secret;
 use std::sync::Arc;
@@ -16,8 +18,8 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 /// What the two are sealed as.
-const AUTHORITY: &str = "authority";
-const JOIN_TOKEN: &str = "join token";
+pub(crate) const AUTHORITY: &str = "authority";
+pub(crate) const JOIN_TOKEN: &str = "join token";
 /// Pause before the founder tries again to write them down.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -35,6 +37,12 @@ pub enum AuthorityRoomError {
     Token(#[from] TokenError),
     #[error("the cluster's join token is no text")]
     TokenForm,
+    #[error("node {0} is no member of the cluster")]
+    NoMember(NodeId),
+    #[error("no other master can be asked to keep a copy of the new data key")]
+    NoPeers,
+    #[error("too few masters keep a copy of the new data key: {copies} of {masters}")]
+    TooFewCopies { copies: usize, masters: usize },
     #[error("writing down the cluster's authority")]
     Propose(#[from] ProposeError),
 }
@@ -46,6 +54,8 @@ pub struct Authority {
     pub vault: Arc<Vault>,
     /// Where this node founded the cluster: what it then wrote to its disk.
     pub founding: Option<Founding>,
+    /// Whom copies of a new data key are asked of; none where the keys are never replaced.
+    pub peers: Option<Arc<Peers>>,
 }
 
 impl Authority {
@@ -82,28 +92,84 @@ impl Authority {
         Ok(text.parse()?)
     }
 
-    /// As the leader, see to it that the state holds both. Ends once it does.
+    /// As the leader, see to it that the state holds both, and that both are replaced once a
+    /// master that knew them was removed.
     pub async fn provide(&self, stop: CancellationToken) {
-        let Some(founding) = &self.founding else { return };
+        let mut changes = self.store.watch();
         loop {
-            let there = self.store.read(|state| {
-                state.cluster.as_ref().is_some_and(|cluster| cluster.authority.is_some())
-            });
-            if there {
-                return;
-            }
-            match self.write_down(founding).await {
-                Ok(()) => return,
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "the authority is not in the log yet");
+            changes.mark_unchanged();
+            let done = tokio::select! {
+                () = stop.cancelled() => return,
+                done = self.settle() => done,
+            };
+            let retry = async {
+                match done {
+                    true => std::future::pending().await,
+                    false => tokio::time::sleep(RETRY).await,
                 }
-            }
+            };
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(RETRY) => {}
+                changed = changes.changed() => if changed.is_err() { return },
+                () = retry => {}
             }
         }
+    }
+
+    /// Do what is due. Whether all is done.
+    async fn settle(&self) -> bool {
+        let (there, due) = self.store.read(|state| {
+            let cluster = state.cluster.as_ref();
+            let due = cluster.is_some_and(|cluster| cluster.rotation_due);
+            (cluster.is_some_and(|cluster| cluster.authority.is_some()), due)
+        });
+        let settled = match &self.founding {
+            Some(founding) if !there => self.write_down(founding).await,
+            _ if due => self.replace_keys().await,
+            _ => return true,
+        };
+        if let Err(error) = &settled {
+            let error = error as &dyn std::error::Error;
+            tracing::warn!(error, "the cluster's authority is not as it should be yet");
+        }
+        settled.is_ok()
+    }
+
+    /// Draw a join token with another secret, sealed for the state.
+    ///
+    /// # Errors
+    /// When there is no data key for this master.
+    pub async fn new_token(&self) -> Result<(JoinToken, SealedToken), AuthorityRoomError> {
+        let ca = self.store.read(|s| s.cluster.as_ref().map(|c| c.ca_certificate.clone()));
+        let token = JoinToken::mint(&ca.ok_or(AuthorityRoomError::NotFounded)?)?;
+        let text = Secret::new(token.to_string().into_bytes());
+        let (key_id, sealed) = self.vault.seal(JOIN_TOKEN, &text).await?;
+        Ok((token, SealedToken { key_id, token: sealed }))
+    }
+
+    /// Make another join token the cluster's, as the leader.
+    ///
+    /// # Errors
+    /// As [`Authority::new_token`], and when the log refuses.
+    pub async fn rotate_token(&self) -> Result<JoinToken, AuthorityRoomError> {
+        let (token, sealed) = self.new_token().await?;
+        let join_secret_sha256 = token.secret_sha256();
+        let command = Command::RotateToken { join_secret_sha256, sealed: Some(sealed) };
+        self.propose.propose(command).await?;
+        tracing::info!("the join token was replaced");
+        Ok(token)
+    }
+
+    /// Issue a member a certificate of the present CA; with it, the CA's own. Both DER.
+    ///
+    /// # Errors
+    /// It is no member, or this master cannot sign.
+    pub fn certify(&self, node_id: &NodeId) -> Result<(Vec<u8>, Vec<u8>), AuthorityRoomError> {
+        let node = self.store.read(|state| state.nodes.get(node_id).cloned());
+        let node = node.ok_or_else(|| AuthorityRoomError::NoMember(node_id.clone()))?;
+        let ca = self.ca()?;
+        let certificate = ca.issue(&node.public_key, &node.id, node.role)?;
+        Ok((certificate, ca.certificate().to_vec()))
     }
 
     async fn write_down(&self, founding: &Founding) -> Result<(), AuthorityRoomError> {

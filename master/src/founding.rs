@@ -15,8 +15,8 @@ use uuid::Uuid;
 
 /// Directories and files below the data directory.
 const IDENTITY_DIR: &str = "identity";
-const CA_FILE: &str = "master/ca.key";
-const TOKEN_FILE: &str = "master/join-token";
+pub(crate) const CA_FILE: &str = "master/ca.key";
+pub(crate) const TOKEN_FILE: &str = "master/join-token";
 
 #[derive(Debug, Error)]
 pub enum FoundingError {
@@ -156,6 +156,8 @@ impl Founding {
             founded_at: Time(0),
             authority: None,
             join_token: None,
+            previous: Vec::new(),
+            rotation_due: false,
         }
     }
 

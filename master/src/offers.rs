@@ -4,7 +4,7 @@
 //! placed after that generation is subtracted here until the agent's next offer accounts for it,
 //! so that a stale offer cannot be spent twice. `core::machine` checks again when it applies.
 
-use bramble_core::model::{AgentId, Offer, Resources, without_ports};
+use bramble_core::model::{AgentId, HeldDevice, Offer, Resources, without_ports};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -16,6 +16,7 @@ pub struct Pending {
     pub index: u64,
     pub resources: Resources,
     pub ports: Vec<u16>,
+    pub devices: Vec<HeldDevice>,
 }
 
 #[derive(Debug, Default)]
@@ -116,6 +117,7 @@ impl Seat {
         for pending in &self.pending {
             offer.free = offer.free.minus(&pending.resources);
             ports.extend_from_slice(&pending.ports);
+            offer.mark_devices(&pending.devices, true);
         }
         offer.ports = without_ports(&offer.ports, &ports);
         Some(offer)
@@ -137,12 +139,14 @@ mod tests {
             attributes: BTreeMap::new(),
             roles: <_>::default(),
             generation,
+            devices: <_>::default(),
+            vitals: <_>::default(),
         }
     }
 
     fn spent(index: u64, cpus_milli: u64) -> Pending {
         let resources = Resources { cpus_milli, ..Resources::default() };
-        Pending { index, resources, ports: vec![2] }
+        Pending { index, resources, ports: vec![2], devices: vec![] }
     }
 
     #[test]

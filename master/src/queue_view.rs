@@ -71,6 +71,8 @@ mod tests {
             attributes: BTreeMap::new(),
             roles: <_>::default(),
             generation: 1,
+            devices: <_>::default(),
+            vitals: <_>::default(),
         }
     }
 

@@ -18,9 +18,9 @@ use crate::vault::Vault;
 use bramble_core::command::Command;
 use bramble_core::model::{AgentId, AppId, State};
 use bramble_protocol::message::StreamRequest;
-use bramble_protocol::net::NodeKey;
+use bramble_protocol::net::{Farewell, NodeKey};
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +34,8 @@ pub struct RelayConfig<'a> {
     /// What this node knows by itself.
     pub own: OwnState,
     pub levels: Arc<dyn LogLevels>,
+    /// What the cluster said of this node.
+    pub verdict: watch::Receiver<Option<Farewell>>,
 }
 
 /// A running relay.
@@ -63,6 +65,10 @@ impl Relay {
             abdicate,
             backup: Arc::new(|| Err(BackupError::NoMaster)),
             levels: config.levels,
+            administration: None,
+            roster: None,
+            callers: Arc::default(),
+            verdict: config.verdict,
         };
         // Nobody passes anything on to a node that is no master.
         let (_, relayed) = mpsc::channel(RELAYED_WAITING_MAX);

@@ -1,10 +1,13 @@
 //! Puts the master's rooms together: starts them in order, gives the leader its loops, and stops
 //! everything again.
 
-use crate::admission::Admission;
+use crate::administration::Administration;
+use crate::admission::{Admission, Connected};
 use crate::api::{self, Api, ApiConfig, Listeners, ServeError};
 use crate::authority::Authority;
 use crate::backup::Backups;
+use crate::callers::Callers;
+use crate::certification::Certification;
 use crate::consensus::{Consensus, ConsensusConfig, ConsensusError, Members};
 use crate::control::{self, Control, PlacerView};
 use crate::dispatcher::Dispatcher;
@@ -12,14 +15,22 @@ use crate::events::{self, Hub};
 use crate::founding::{FoundingError, Keys};
 use crate::levels::LogLevels;
 use crate::masters::{self, Others, Relayed};
+use crate::membership::Membership;
 use crate::offers::OfferBook;
 use crate::peers::Peers;
 use crate::peers::answer::Answering;
 use crate::propose::{Propose, ProposeError};
+use crate::provisional::Provisional;
+use crate::revocation::Revocation;
+use crate::roster::Roster;
 use crate::store::Store;
+use crate::streams::OpenStream;
 use crate::vault::Vault;
 use bramble_core::command::{Command, Rejection};
-use bramble_protocol::net::{Alpn, Endpoint, JoinToken, Link, Links, answer_join};
+use bramble_core::model::NodeId;
+use bramble_protocol::net::{
+    Alpn, Endpoint, Farewell, JoinToken, Link, Links, answer_join, issued_by,
+};
 use bramble_protocol::rest::event::EventBody;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,6 +42,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Time between the answer to a request to abdicate and doing it, so that the answer arrives.
 const ABDICATE_AFTER: Duration = Duration::from_millis(500);
+/// A master that answered within this time counts as connected.
+const PRESENT: Duration = Duration::from_secs(5);
 /// Longest wait for a leader at start before saying so.
 const LEADER_WAIT: Duration = Duration::from_secs(10);
 /// Longest wait of a leader that goes for another to lead.
@@ -74,6 +87,8 @@ pub struct Master {
     dispatcher: Arc<Dispatcher>,
     authority: Arc<Authority>,
     answering: Arc<Answering>,
+    provisional: Arc<Provisional>,
+    callers: Arc<Callers>,
     /// The way of other nodes' requests into the API.
     relay: mpsc::Sender<Relayed>,
     stop: CancellationToken,
@@ -95,7 +110,8 @@ impl Master {
     pub async fn start(mut config: MasterConfig) -> Result<Master, MasterError> {
         let key = config.keys.identity.key.clone();
         let own = key.node_id();
-        let peers = Arc::new(Peers::new(own.clone(), config.links.clone()));
+        let callers = Arc::new(Callers::default());
+        let peers = Arc::new(Peers::new(own.clone(), config.links.clone(), callers.clone()));
         let mut log = ConsensusConfig::new(config.data_dir.join("master/raft"), own.clone());
         log.founds = config.keys.founding.is_some();
         let (consensus, store) = Consensus::open(log, peers.clone()).await?;
@@ -114,6 +130,13 @@ impl Master {
         let offers = Arc::new(OfferBook::default());
         let view = Arc::new(PlacerView::default());
         let vault = Arc::new(Vault::new(&key, store.clone(), propose.clone()));
+        let authority = Arc::new(Authority {
+            store: store.clone(),
+            propose: propose.clone(),
+            vault: vault.clone(),
+            founding: config.keys.founding.take(),
+            peers: Some(peers.clone()),
+        });
         let dispatcher = Dispatcher::new(
             store.clone(),
             propose.clone(),
@@ -123,13 +146,35 @@ impl Master {
             leadership.clone(),
             directory.clone(),
         );
+        let dispatcher = dispatcher.certifying_with(authority.clone(), callers.clone());
         let dispatcher = Arc::new(dispatcher.looking_with(config.endpoint.clone(), own.clone()));
-        let authority = Arc::new(Authority {
+        let membership: Arc<dyn Membership> = Arc::new(Members(consensus.clone()));
+        let administration = Arc::new(Administration {
+            own: own.clone(),
             store: store.clone(),
             propose: propose.clone(),
-            vault: vault.clone(),
-            founding: config.keys.founding.take(),
+            authority: authority.clone(),
+            membership: membership.clone(),
+            peers: peers.clone(),
+            leadership: leadership.clone(),
         });
+        let provisional = Arc::new(Provisional::of(&config.data_dir));
+        let roster = Arc::new(Roster {
+            own: own.clone(),
+            membership: membership.clone(),
+            heard: peers.clone(),
+            directory: directory.clone(),
+            leadership: leadership.clone(),
+        });
+        let revocation = Revocation {
+            own: own.clone(),
+            store: store.clone(),
+            consensus: consensus.clone(),
+            membership: membership.clone(),
+            callers: callers.clone(),
+            dispatcher: dispatcher.clone(),
+            links: config.links.clone(),
+        };
         let admission = Arc::new(Admission {
             own: own.clone(),
             store: store.clone(),
@@ -137,6 +182,8 @@ impl Master {
             authority: authority.clone(),
             peers: peers.clone(),
             leadership: leadership.clone(),
+            provisional: provisional.clone(),
+            connected: connected(dispatcher.clone(), peers.clone()),
         });
         let answering = Arc::new(Answering {
             store: store.clone(),
@@ -144,6 +191,9 @@ impl Master {
             vault: vault.clone(),
             admission,
             directory,
+            administration: administration.clone(),
+            callers: callers.clone(),
+            life: config.endpoint.life(),
         });
         let control = Control {
             store: store.clone(),
@@ -151,7 +201,7 @@ impl Master {
             offers: offers.clone(),
             view: view.clone(),
             own: own.clone(),
-            membership: Arc::new(Members(consensus.clone())),
+            membership,
             heard: peers.clone(),
             voter_grace: config.voter_grace,
             rebalance: config.rebalance,
@@ -166,10 +216,21 @@ impl Master {
             hub: hub.clone(),
             address: format!("{}:{}", config.api.hostname, config.listeners.http().port()),
         };
+        let verdict = config.endpoint.verdict();
+        let certification = Certification {
+            store: store.clone(),
+            authority: authority.clone(),
+            peers: peers.clone(),
+            endpoint: config.endpoint.clone(),
+            leadership: leadership.clone(),
+        };
         let tasks = vec![
             tokio::spawn(events::relay(hub.clone(), store.events(), stop.clone())),
             tokio::spawn(leading.run(stop.clone())),
+            tokio::spawn(revocation.run(stop.clone())),
+            tokio::spawn(certification.run(stop.clone())),
             tokio::spawn(consensus.clone().watch_weather(stop.clone())),
+            tokio::spawn(provisional.clone().watch(store.clone(), stop.clone())),
             tokio::spawn(make_known(peers, config.endpoint, answering.clone(), stop.clone())),
         ];
         let led = consensus.clone();
@@ -196,16 +257,38 @@ impl Master {
             backup: Arc::new(move || backups.make()),
             abdicate: Arc::new(move || drop(tokio::spawn(abdicate(led.clone())))),
             levels: config.levels,
+            administration: Some(administration),
+            roster: Some(roster),
+            callers: callers.clone(),
+            verdict,
         };
         let api = api::serve(api, config.api, config.listeners, relayed, stop.clone());
         let api = tokio::spawn(api);
         let running = Mutex::new(Some(Running { api, tasks }));
-        Ok(Master { consensus, dispatcher, authority, answering, relay, stop, running })
+        Ok(Master {
+            consensus,
+            dispatcher,
+            authority,
+            answering,
+            provisional,
+            callers,
+            relay,
+            stop,
+            running,
+        })
     }
 
     /// Answer a link that somebody dialled, until it ends.
     pub async fn answer(&self, link: Link) {
         if let Some(peer) = &link.peer {
+            if self.is_removed(&peer.node_id) {
+                return self.turn_out(&link);
+            }
+            if !self.is_certified(&link, &peer.node_id) {
+                let reason = b"this node's certificate is of an earlier CA, and it is no member";
+                return link.connection.close(1u32.into(), reason);
+            }
+            self.callers.enter(&peer.node_id, &link.connection);
             let address = link.connection.remote_address();
             self.answering.directory.note(&peer.node_id, peer.role, address);
         }
@@ -235,9 +318,43 @@ impl Master {
         }
     }
 
+    /// Whoever knew the key of an earlier CA could certify strangers with it, so that a certificate
+    /// of one is good for members only.
+    fn is_certified(&self, link: &Link, node: &NodeId) -> bool {
+        let (ca, is_member) = self.answering.store.read(|state| {
+            let ca = state.cluster.as_ref().filter(|cluster| !cluster.previous.is_empty());
+            (ca.map(|cluster| cluster.ca_certificate.clone()), state.nodes.contains_key(node))
+        });
+        is_member || ca.is_none_or(|ca| issued_by(&link.connection, &ca))
+    }
+
+    fn is_removed(&self, node: &NodeId) -> bool {
+        self.answering.store.read(|state| state.removed.contains_key(node))
+    }
+
+    /// Only the leader's word is final: this master may not have heard that a node is back.
+    fn turn_out(&self, link: &Link) {
+        let (removed, address) = (Farewell::Removed, link.connection.remote_address());
+        tracing::warn!(%address, alpn = link.alpn.as_str(), "a removed node was turned away");
+        match self.consensus.is_leader() {
+            true => removed.close(&link.connection),
+            false => link.connection.close(1u32.into(), removed.reason().as_bytes()),
+        }
+    }
+
     /// The join token, once this master has it.
     pub fn token(&self) -> Option<JoinToken> {
         self.authority.token().ok()
+    }
+
+    /// Whether the cluster could still be given up for another one.
+    pub fn provisional(&self) -> &Provisional {
+        &self.provisional
+    }
+
+    /// Whether a node belongs to the cluster, as far as this master has heard.
+    pub fn knows(&self, node_id: &NodeId) -> bool {
+        self.answering.store.read(|state| state.nodes.contains_key(node_id))
     }
 
     /// Resolves with the reason when the master cannot go on and the process should restart.
@@ -263,6 +380,14 @@ impl Master {
         }
         self.consensus.shutdown().await;
     }
+}
+
+/// Nodes that speak to this master, as agents or as masters.
+fn connected(dispatcher: Arc<Dispatcher>, peers: Arc<Peers>) -> Connected {
+    Arc::new(move || {
+        let agents = dispatcher.connected().into_iter().map(|id| NodeId::new(id.as_str()));
+        agents.chain(peers.answered_within(PRESENT)).collect()
+    })
 }
 
 async fn abdicate(consensus: Arc<Consensus>) {

@@ -11,6 +11,7 @@ use bramble_core::command::{Command, Rejection};
 use bramble_core::model::{DataKey, NodeId, Sealed, State};
 use bramble_protocol::net::{NodeKey, SealError, SealingKey};
 use bramble_protocol::secret::Secret;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
 use uuid::Uuid;
@@ -59,6 +60,24 @@ struct Known {
     key: Arc<SealingKey>,
 }
 
+/// A data key that is not the cluster's yet.
+pub struct Drawn {
+    pub id: String,
+    pub bytes: Secret,
+    key: SealingKey,
+}
+
+impl Drawn {
+    /// Seal something of the cluster's own with it.
+    ///
+    /// # Errors
+    /// When the system gives no randomness.
+    pub fn seal(&self, what: &str, value: &Secret) -> Result<Sealed, VaultError> {
+        let context = own_context(&self.id, what);
+        self.key.seal(&context, value.expose()).map_err(VaultError::Seal)
+    }
+}
+
 impl Vault {
     pub fn new(key: &NodeKey, store: Arc<Store>, propose: Arc<dyn Propose>) -> Self {
         Self {
@@ -76,6 +95,16 @@ impl Vault {
     /// # Errors
     /// When there is no data key for this master, or the log refuses.
     pub async fn put(&self, name: &str, value: &Secret) -> Result<(), VaultError> {
+        match self.put_once(name, value).await {
+            // The data key was replaced in between.
+            Err(VaultError::Propose(ProposeError::Rejected(Rejection::OtherDataKey))) => {
+                self.put_once(name, value).await
+            }
+            put => put,
+        }
+    }
+
+    async fn put_once(&self, name: &str, value: &Secret) -> Result<(), VaultError> {
         let data_key = self.data_key().await?;
         let value = data_key
             .key
@@ -122,6 +151,35 @@ impl Vault {
     pub fn copy(&self, id: &str, bytes: &Secret) -> Result<Sealed, VaultError> {
         let context = copy_context(id, &self.node_id);
         self.copies.seal(&context, bytes.expose()).map_err(VaultError::Make)
+    }
+
+    /// Draw a data key that shall take the place of the present one.
+    ///
+    /// # Errors
+    /// When the system gives no randomness.
+    pub fn draw(&self) -> Result<Drawn, VaultError> {
+        let bytes = SealingKey::draw().map_err(VaultError::Make)?;
+        let key = SealingKey::new(&bytes).map_err(VaultError::Make)?;
+        Ok(Drawn { id: Uuid::new_v4().to_string(), bytes, key })
+    }
+
+    /// Every secret, sealed with another data key, with the version it was read at.
+    ///
+    /// # Errors
+    /// When one does not open.
+    pub fn reseal(
+        &self,
+        state: &State,
+        drawn: &Drawn,
+    ) -> Result<BTreeMap<String, (u64, Sealed)>, VaultError> {
+        let mut resealed = BTreeMap::new();
+        for (name, record) in &state.secrets {
+            let Some(value) = self.open(state, name)? else { continue };
+            let context = secret_context(&drawn.id, name);
+            let sealed = drawn.key.seal(&context, value.expose()).map_err(VaultError::Seal)?;
+            resealed.insert(name.clone(), (record.version, sealed));
+        }
+        Ok(resealed)
     }
 
     /// Whether the cluster has a data key of which this master has no copy.

@@ -20,7 +20,13 @@ pub const HELD_IMAGES_MAX: usize = 1000;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToMaster {
     /// First frame. The master commits the agent before it answers [`ToAgent::Welcome`].
-    Hello { agent: Agent },
+    Hello {
+        agent: Agent,
+        /// Drawn by each process at its start: two at once with one key are a cloned disk. 0 = not
+        /// told.
+        #[serde(default)]
+        life: u64,
+    },
     /// Replaces the agent's earlier offer.
     Offer(Offer),
     /// Re-sent on every new session until acknowledged.
@@ -76,6 +82,18 @@ pub enum ToAgent {
     },
     /// Where the masters are: whom to ask when this one is gone.
     Masters(Vec<Sighting>),
+    /// Who belongs to the cluster, as far as an agent must know.
+    Members {
+        /// Every master: believed by its key, whoever certified it.
+        masters: Vec<NodeId>,
+        /// Every node that was removed: answer it nothing.
+        removed: Vec<NodeId>,
+    },
+    /// This agent's certificate by the present CA, and that CA's own, DER.
+    Identity {
+        certificate: Vec<u8>,
+        ca: Vec<u8>,
+    },
 }
 
 /// An image that an agent can give to others.
@@ -154,7 +172,9 @@ pub enum OsRequest {
     Slots,
     /// Boot the spare slot, once. `alone`: nobody will confirm it from outside, so the node does
     /// once its cluster sees it, and is opened for tasks again.
-    Try { alone: bool },
+    Try {
+        alone: bool,
+    },
     /// Keep the running slot.
     Confirm,
 }

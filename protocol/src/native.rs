@@ -34,6 +34,24 @@ pub struct Status {
     /// Tasks that have not ended.
     pub tasks: u64,
     pub deployments: u64,
+    /// Set when this node is not to take part any more, with what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<String>,
+    /// Nodes whose key a second machine uses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clones: Vec<CloneView>,
+}
+
+/// A second machine with the key of a node; it is refused while the first one lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CloneView {
+    pub id: String,
+    pub name: String,
+    /// Where the first one is, and where the second.
+    pub address: String,
+    pub refused: String,
+    pub seconds_ago: u64,
 }
 
 /// One item of `GET /v1/bramble/agents`.
@@ -62,6 +80,50 @@ pub struct AgentView {
     /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<String>,
+    /// How it does; absent while the master that answers has heard nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardware: Option<HardwareView>,
+    /// Devices that tasks can ask for by the label `BRAMBLE_DEVICES`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<DeviceView>,
+}
+
+/// Readings of an agent's machine; what it has no sensor for is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HardwareView {
+    /// Whole degrees Celsius.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<i32>,
+    /// `never`, `earlier` (since the machine started) or `now`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undervoltage: Option<String>,
+    /// The same: whether it runs slower than it could, for heat or voltage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttled: Option<String>,
+    /// Percent of its memory card's life that is used, as the card estimates it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_wear: Option<u8>,
+    /// GiB written to its disks since it started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written_gib: Option<u64>,
+    /// Bytes of a memory page.
+    pub page_size: u64,
+    /// Whether tasks are kept within their memory; else the kernel runs without its controller.
+    pub memory_limits: bool,
+}
+
+/// A device of an agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeviceView {
+    /// What it may be called.
+    pub ids: Vec<String>,
+    /// Whether several tasks may have it at once.
+    pub shared: bool,
+    /// Tasks that have it.
+    #[serde(default)]
+    pub tasks: Vec<String>,
 }
 
 /// Answer of `GET`, `POST` and `DELETE /v1/bramble/agents/{agent}/drain`.
@@ -178,6 +240,40 @@ pub enum VolumeState {
     GivenUp,
     /// No instance knows it.
     LeftOver,
+}
+
+/// One item of `GET /v1/bramble/masters`, as the node that answers sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MasterView {
+    pub id: String,
+    pub name: String,
+    /// `voter`, `learner` or `outside` (admitted, not yet in the log's membership).
+    pub standing: String,
+    pub leader: bool,
+    /// Whether it is the one that answers.
+    pub answers: bool,
+    /// Seconds since it last answered this one; `None`: never, or it is this one.
+    pub heard_seconds_ago: Option<u64>,
+    /// Entries it is behind, as the leader knows.
+    pub lag: Option<u64>,
+    /// Where it was seen last, best first.
+    pub addresses: Vec<String>,
+    /// Other masters or agents of the same name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub same_name: Vec<String>,
+}
+
+/// Answer to `DELETE /v1/bramble/nodes/{node}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RemovedNode {
+    pub id: String,
+    pub name: String,
+    /// Whether it was a master: the CA and the data key are being replaced then.
+    pub master: bool,
+    /// Tasks it had, which are replaced elsewhere.
+    pub tasks: u64,
 }
 
 /// `GET /v1/bramble/token`.

@@ -28,9 +28,14 @@ impl Cluster {
         Self::form_of(hosts(masters, agents), masters)
     }
 
+    /// Set up, and form nothing.
+    pub fn of(hosts: Vec<Host>, masters: usize) -> Self {
+        Self { lab: Lab::new(hosts), masters }
+    }
+
     /// Like [`Cluster::form`], of hosts that are special.
     pub fn form_of(hosts: Vec<Host>, masters: usize) -> Self {
-        let mut cluster = Self { lab: Lab::new(hosts), masters };
+        let mut cluster = Self::of(hosts, masters);
         let start = Instant::now();
         cluster.lab.start([0]);
         let token = cluster.token();

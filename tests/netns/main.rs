@@ -8,6 +8,8 @@ mod blackout;
 mod clocks;
 mod cluster;
 mod forming;
+mod founding;
 mod leaders;
+mod membership;
 mod setup;
 mod verdict;

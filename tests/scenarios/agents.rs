@@ -54,7 +54,10 @@ fn attributes_set_while_running_place_and_move_tasks() {
     node.stop(Signal::SIGKILL);
     node.up();
     let agent = node.get(&format!("/v1/bramble/agents/{name}"));
-    assert_eq!(agent["attributes"], json!({"disk": "ssd", "rack": "r1", "room": "attic"}));
+    let attributes = &agent["attributes"];
+    for (name, value) in [("disk", "ssd"), ("rack", "r1"), ("room", "attic")] {
+        assert_eq!(attributes[name], value, "{attributes}");
+    }
     until_on(&node, "racked", &name);
     let unknown = node.bramble(&["agents", "set", "nobody", "a=b"]);
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("Agent 'nobody' does not exist"));

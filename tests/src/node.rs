@@ -261,6 +261,22 @@ impl Node {
         output
     }
 
+    /// Run `bramble uninstall` for this node with more arguments; gives its output.
+    pub fn uninstall(&mut self, arguments: &[&str]) -> Output {
+        let mut command = self.inside(&bramble().display().to_string());
+        command.arg("uninstall").arg("--data-dir").arg(self.data_dir());
+        command.arg("--run-dir").arg(self.run_dir());
+        command.arg("--cgroup-parent").arg(&self.cgroup_parent);
+        let output = command.args(arguments).stdin(Stdio::null()).output();
+        let output = output.expect("bramble uninstall runs");
+        if output.status.success()
+            && let Some(mut process) = self.process.take()
+        {
+            within(PATIENCE, "the end of bramble", || process.try_wait().ok().flatten());
+        }
+        output
+    }
+
     /// Run a client verb on this node; gives its output.
     pub fn bramble(&self, arguments: &[&str]) -> Output {
         self.verb(arguments).output().expect("a verb runs")

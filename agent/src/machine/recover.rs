@@ -107,6 +107,11 @@ async fn live(
     addresses: &mut Addresses,
 ) -> Found<Made> {
     let created = handle.phase() == Some(Phase::Created);
+    // Nobody else has any of it yet: this is the first that the machine hears of tasks.
+    let held = owner.map_or(&[][..], |owner| &owner.spec.devices);
+    if let Err(error) = machine.claims.claim(task_id, held) {
+        tracing::error!(%task_id, %error, "two tasks have one device");
+    }
     let mut made = machine.made(task_id, handle);
     if let Some((owner, ports)) = owner.and_then(|owner| Some((owner, bridge_ports(owner)?))) {
         // The agent died between making the container and connecting it, or somebody cut it off.

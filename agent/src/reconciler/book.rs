@@ -4,7 +4,8 @@
 use super::pod::{self, carried};
 use crate::ledger::{Change, Contents, TaskFacts};
 use bramble_core::model::{
-    Assignment, ContainerStatus, ProbeReport, Resources, SizeReport, TaskId, TaskState, TaskStatus,
+    Assignment, ContainerStatus, HeldDevice, ProbeReport, Resources, SizeReport, TaskId, TaskState,
+    TaskStatus,
 };
 use bramble_protocol::message::StatusKey;
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +45,8 @@ pub struct Held {
     pub ports: Vec<u16>,
     /// A task among them needs a lease.
     pub leased: bool,
+    /// Devices, in no order.
+    pub devices: Vec<HeldDevice>,
 }
 
 pub(super) struct Book {
@@ -84,7 +87,9 @@ impl Book {
             .fold(Resources::default(), |sum, a| sum.plus(&a.spec.resources));
         let ports = self.assignments.values().flat_map(|a| a.spec.host_ports.clone()).collect();
         let leased = self.assignments.values().any(|a| a.spec.alone.leased);
-        Held { generation: self.generation, taken, ports, leased }
+        let devices = self.assignments.values().flat_map(|a| &a.spec.devices);
+        let devices = devices.map(|device| device.held.clone()).collect();
+        Held { generation: self.generation, taken, ports, leased, devices }
     }
 
     /// The ledger changes of a new assignment set, before it is taken.

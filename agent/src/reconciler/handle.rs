@@ -151,6 +151,12 @@ impl Reconciling {
         let _ = self.events.send(Event::GivenUp(ids)).await;
     }
 
+    /// These devices are here, and no others: whoever has another one ends.
+    pub async fn devices(&self, keys: BTreeSet<String>) {
+        // Without a reconciler nothing is started, and the next one is told anew.
+        let _ = self.events.send(Event::Devices(keys)).await;
+    }
+
     /// Everything assigned to this agent, in the order of the task ids.
     ///
     /// # Errors

@@ -1,10 +1,11 @@
 //! From a launch to an OCI runtime configuration. Pure: the same launch and host give the same
 //! configuration, and nothing is touched.
 
-use super::launch::{Host, Launch, LaunchImage};
+use super::launch::{Host, Launch, LaunchDevice, LaunchImage};
 use super::limits;
 use super::parameters::{ParameterError, Parameters, Ulimit};
 use super::view::{self, SANDBOX};
+use crate::hardware::Node;
 use bramble_core::model::{TaskCommand, TaskImage};
 use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
@@ -17,6 +18,10 @@ use thiserror::Error;
 pub const PIDS_MAX: i64 = 2048;
 /// `umask` of a container's first process.
 const UMASK: u32 = 0o022;
+/// Mode of a device node in a container.
+const DEVICE_MODE: u32 = 0o666;
+/// Environment variable with the path of the first device, followed by others' numbers.
+const DEVICE_VARIABLE: &str = "BRAMBLE_DEVICE_";
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Docker's default set without CAP_MKNOD: on v2 nothing else would keep a made device node from
 /// being opened.
@@ -167,6 +172,7 @@ pub fn oci_config(
             "cgroupsPath": cgroup,
             "namespaces": namespaces(launch),
             "resources": resources(launch, host, &parameters, privileged),
+            "devices": devices(launch),
             "sysctl": sysctls(launch, &parameters),
             "maskedPaths": view::masked(privileged),
             "readonlyPaths": view::read_only(privileged),
@@ -219,7 +225,9 @@ fn environment(
         env.push(format!("HOME={SANDBOX}"));
     }
     let given = image.iter().cloned().chain(own.map(|(name, value)| format!("{name}={value}")));
-    for entry in given.chain([format!("MESOS_SANDBOX={SANDBOX}")]) {
+    let firsts = launch.devices.iter().filter_map(|device| device.placed().next());
+    let devices = firsts.enumerate().map(|(at, (path, _))| format!("{DEVICE_VARIABLE}{at}={path}"));
+    for entry in given.chain([format!("MESOS_SANDBOX={SANDBOX}")]).chain(devices) {
         let name = entry.split_once('=').map(|(name, _)| name).unwrap_or_default();
         if name.is_empty() || entry.contains('\0') {
             return Err(ConfigError::Environment(entry));
@@ -317,11 +325,33 @@ fn sysctls(launch: &Launch, parameters: &Parameters) -> Value {
     Value::Object(all)
 }
 
+/// Device nodes to make in the container. Whoever a program runs as there, these are its to use.
+fn devices(launch: &Launch) -> Vec<Value> {
+    let placed = launch.devices.iter().flat_map(LaunchDevice::placed);
+    let node = |(path, node): (String, &Node)| {
+        json!({ "path": path, "type": "c", "major": node.major, "minor": node.minor,
+            "fileMode": DEVICE_MODE, "uid": 0, "gid": 0 })
+    };
+    placed.map(node).collect()
+}
+
+/// What of devices it may open: nothing but the usual ones, or everything, and its own. Not `m`:
+/// making further nodes is never asked for.
+fn device_rules(launch: &Launch, privileged: bool) -> Vec<Value> {
+    let mut rules = vec![json!({ "allow": privileged, "access": "rwm" })];
+    let nodes = launch.devices.iter().flat_map(|device| &device.nodes);
+    rules.extend(nodes.map(|node| {
+        json!({ "allow": true, "type": "c", "major": node.major, "minor": node.minor,
+            "access": "rw" })
+    }));
+    rules
+}
+
 /// Limits that hold from the first instruction. The CPU quota is missing: start-up shall not be
 /// throttled, so the executor sets it afterwards.
 fn resources(launch: &Launch, host: &Host, parameters: &Parameters, privileged: bool) -> Value {
     let task = &launch.assignment.spec;
-    let mut all = json!({ "devices": [{ "allow": privileged, "access": "rwm" }] });
+    let mut all = json!({ "devices": device_rules(launch, privileged) });
     if host.hierarchies.has("cpu") {
         all["cpu"] = json!({ "shares": limits::shares(task.resources.cpus_milli) });
     }

@@ -54,6 +54,7 @@ fn launch(image: bool) -> Launch {
         resolv_conf: None,
         hostname: "box".into(),
         secrets: ExecutorSecrets::default(),
+        devices: vec![],
         allow_host_volumes: false,
         allow_privileged: false,
     }
@@ -102,6 +103,35 @@ fn command_lines_follow_docker_and_mesos() {
         let mut launch = launch(false);
         launch.assignment.spec.command = command;
         assert!(matches!(configure(&launch, &v1_host()), Err(ConfigError::NoCommand)));
+    }
+}
+
+#[test]
+fn devices_are_given_without_privileges() {
+    let node = |name: &str, minor| Node { name: name.into(), major: 188, minor };
+    let stick = LaunchDevice {
+        nodes: vec![node("ttyUSB0", 0), node("bus/usb/001/004", 3)],
+        path: Some("/dev/zigbee".into()),
+    };
+    let bus = LaunchDevice { nodes: vec![node("i2c-1", 1)], path: None };
+    for image in [true, false] {
+        let mut launch = launch(image);
+        launch.devices = vec![stick.clone(), bus.clone()];
+        let config = json_of(&launch, &v1_host());
+        let made = config["linux"]["devices"].as_array().expect("a list");
+        let paths: Vec<&str> = made.iter().filter_map(|d| d["path"].as_str()).collect();
+        assert_eq!(paths, ["/dev/zigbee", "/dev/bus/usb/001/004", "/dev/i2c-1"]);
+        assert!(made.iter().all(|device| device["type"] == "c" && device["fileMode"] == 0o666));
+        let rules = config["linux"]["resources"]["devices"].as_array().expect("a list");
+        assert_eq!((rules.len(), &rules[0]["allow"]), (4, &false.into()));
+        let minors: Vec<i64> = rules[1..].iter().filter_map(|r| r["minor"].as_i64()).collect();
+        assert_eq!(minors, [0, 3, 1]);
+        assert!(rules[1..].iter().all(|rule| rule["access"] == "rw" && rule["major"] == 188));
+        let env = strings(&config["process"]["env"]);
+        for variable in ["BRAMBLE_DEVICE_0=/dev/zigbee", "BRAMBLE_DEVICE_1=/dev/i2c-1"] {
+            assert!(env.contains(&variable), "{env:?}");
+        }
+        assert!(!strings(&config["process"]["capabilities"]["effective"]).contains(&"CAP_MKNOD"));
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the runtime is asked to run and what it knows of this machine. Plain data.
 
 use super::cgroup::Hierarchies;
+use crate::hardware::Node;
 use bramble_core::model::{Assignment, VolumeMode};
 use bramble_protocol::executor::{ExecutorSecrets, ProcessKey};
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ pub struct Launch {
     pub hostname: String,
     /// What it gets besides, kept off every disk.
     pub secrets: ExecutorSecrets,
+    /// Devices it is given, in the order in which its app asks for them.
+    pub devices: Vec<LaunchDevice>,
     /// The node lets apps mount its directories (DESIGN 2.15).
     pub allow_host_volumes: bool,
     /// The node lets apps be privileged (DESIGN 2.15).
@@ -45,6 +48,25 @@ pub struct SharedDirectory {
     pub host_path: PathBuf,
     pub container_path: String,
     pub mode: VolumeMode,
+}
+
+/// A device of this machine for one task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaunchDevice {
+    /// What it is used by, the one that most want first.
+    pub nodes: Vec<Node>,
+    /// Where the task finds the first; `None`: where the machine has it.
+    pub path: Option<String>,
+}
+
+impl LaunchDevice {
+    /// Each node with its path in the container.
+    pub fn placed(&self) -> impl Iterator<Item = (String, &Node)> {
+        self.nodes.iter().enumerate().map(|(at, node)| {
+            let given = self.path.clone().filter(|_| at == 0);
+            (given.unwrap_or_else(|| format!("/dev/{}", node.name)), node)
+        })
+    }
 }
 
 /// An unpacked image.

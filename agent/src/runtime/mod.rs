@@ -19,7 +19,7 @@ mod view;
 pub use error::RuntimeError;
 pub use exec::{ExecRequest, ExecSession, ExecStreams};
 pub use handle::{Ended, Phase, TaskHandle};
-pub use launch::{Host, Launch, LaunchImage, PodPlace, SharedDirectory};
+pub use launch::{Host, Launch, LaunchDevice, LaunchImage, PodPlace, SharedDirectory};
 pub use view::SANDBOX;
 
 use bramble_core::model::TaskSpec;

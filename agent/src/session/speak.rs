@@ -2,13 +2,14 @@
 
 use super::SessionError;
 use crate::clock::uptime_ms;
+use crate::hardware::Hardware;
 use crate::images::{Attending, Exchange, Inquiry};
 use crate::offers::Offers;
 use crate::reconciler::{Followed, Reconciling};
 use bramble_core::lease::{LEASE_MS, LEASE_RENEW_MS};
 use bramble_core::model::{Agent, VolumeId};
 use bramble_protocol::message::{HeldImage, ToAgent, ToMaster};
-use bramble_protocol::net::{Directory, FrameError, read_frame, write_frame};
+use bramble_protocol::net::{Directory, Endpoint, FrameError, read_frame, write_frame};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,10 +27,11 @@ const RESYNCS_MAX: usize = 1;
 /// Say who speaks and wait to be welcomed.
 pub(super) async fn greet(
     agent: &Agent,
+    life: u64,
     send: &mut (impl AsyncWrite + Unpin),
     receive: &mut (impl AsyncRead + Unpin),
 ) -> Result<(), SessionError> {
-    write_frame(send, &ToMaster::Hello { agent: agent.clone() }).await?;
+    write_frame(send, &ToMaster::Hello { agent: agent.clone(), life }).await?;
     let answer = tokio::time::timeout(WELCOME_MAX, read_frame(receive));
     match answer.await.map_err(|_| SessionError::NotWelcomed)?? {
         Some(ToAgent::Welcome) => Ok(()),
@@ -47,6 +49,20 @@ pub(super) struct Heard<'a> {
     pub reconciling: &'a Reconciling,
     pub directory: &'a Directory,
     pub images: &'a Exchange,
+    /// Where what it shows and believes is kept; none in tests of the conversation.
+    pub endpoint: Option<&'a Endpoint>,
+    pub hardware: &'a watch::Receiver<Arc<Hardware>>,
+    /// The agent without what its hardware says.
+    pub bare: &'a Agent,
+}
+
+/// The agent's record with what its hardware says of itself. What users said stands above it.
+pub(super) fn with_hardware(agent: &Agent, hardware: &Hardware) -> Agent {
+    let mut agent = agent.clone();
+    for (name, value) in hardware.attributes() {
+        agent.attributes.entry(name).or_insert(value);
+    }
+    agent
 }
 
 /// Speak until the stream ends or a set cannot be taken.
@@ -69,11 +85,23 @@ async fn listen(
     mut receive: impl AsyncRead + Unpin,
     resync: mpsc::Sender<()>,
 ) -> Result<(), SessionError> {
-    let Heard { reconciling, directory, images } = heard;
+    let Heard { reconciling, directory, images, endpoint, .. } = heard;
     while let Some(said) = read_frame(&mut receive).await? {
         match said {
             ToAgent::Welcome | ToAgent::NotLeading { .. } => return Err(SessionError::OutOfTurn),
             ToAgent::Masters(masters) => masters.iter().for_each(|seen| directory.hear(seen)),
+            ToAgent::Members { masters, removed } => {
+                directory.refuse(removed.into_iter().collect());
+                if let Some(Err(error)) = endpoint.map(|e| e.pin(masters.into_iter().collect())) {
+                    tracing::error!(%error, "the keys of the masters are not believed");
+                }
+            }
+            ToAgent::Identity { certificate, ca } => {
+                if let Some(Err(error)) = endpoint.map(|e| e.renew(certificate, ca)) {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::error!(error, "this node was not certified anew");
+                }
+            }
             ToAgent::Acknowledge(keys) => reconciling.acknowledge(keys).await,
             ToAgent::Lease { asked_ms, ttl_ms } => {
                 // Nobody is believed to have been asked in the future, or to give more than there is.
@@ -111,6 +139,7 @@ async fn tell(
     mut resyncs: mpsc::Receiver<()>,
 ) -> Result<(), SessionError> {
     let Heard { reconciling, images, .. } = heard;
+    let mut hardware = heard.hardware.clone();
     let mut statuses = reconciling.outbox.watch();
     let mut held = reconciling.held.clone();
     let mut offers = Offers::new(agent.clone());
@@ -140,6 +169,12 @@ async fn tell(
         }
         told_removed = gone;
         of_images.say(&mut send).await?;
+        let seen = hardware.borrow_and_update().clone();
+        if with_hardware(heard.bare, &seen) != *agent {
+            // They are stored with the agent, and a hello is what stores it.
+            return Err(SessionError::Changed);
+        }
+        offers.look_at_hardware(seen);
         let offer = offers.next(&held.borrow_and_update());
         if let Some(offer) = offer {
             write_frame(&mut send, &ToMaster::Offer(offer)).await?;
@@ -156,6 +191,7 @@ async fn tell(
             Ok(()) = statuses.changed() => {}
             Ok(()) = held.changed() => {}
             Ok(()) = removed.changed() => {}
+            Ok(()) = hardware.changed() => {}
             () = of_images.changed() => {}
             Some(()) = resyncs.recv() => write_frame(&mut send, &ToMaster::Resync).await?,
             _ = looks.tick() => offers.look_at_ports(),

@@ -44,8 +44,16 @@ impl Leader {
         let speaking = tokio::spawn(async move {
             let (receive, send) = split(theirs);
             let directory = Directory::default();
-            let heard = Heard { reconciling: &reconciling, directory: &directory, images: &images };
-            speak(&record(), heard, send, receive).await
+            let (bare, (_, hardware)) = (record(), watch::channel(Arc::default()));
+            let heard = Heard {
+                reconciling: &reconciling,
+                directory: &directory,
+                images: &images,
+                endpoint: None,
+                hardware: &hardware,
+                bare: &bare,
+            };
+            speak(&bare, heard, send, receive).await
         });
         Leader { send, receive, speaking }
     }
@@ -100,13 +108,13 @@ async fn the_first_word_is_hello_and_the_answer_must_be_welcome() {
         let leader = tokio::spawn(async move {
             let (mut receive, mut send) = split(ours);
             let hello = read_frame(&mut receive).await.unwrap();
-            assert_eq!(hello, Some(ToMaster::Hello { agent: record() }));
+            assert_eq!(hello, Some(ToMaster::Hello { agent: record(), life: 7 }));
             if let Some(answer) = answer {
                 write_frame(&mut send, &answer).await.unwrap();
             }
         });
         let (mut receive, mut send) = split(theirs);
-        let greeted = within(greet(&record(), &mut send, &mut receive)).await;
+        let greeted = within(greet(&record(), 7, &mut send, &mut receive)).await;
         assert_eq!(greeted.err().map(|error| error.to_string()).as_deref(), expected);
         leader.await.unwrap();
     }

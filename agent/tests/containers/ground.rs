@@ -110,6 +110,7 @@ impl Ground {
             resolv_conf: Some("nameserver 192.0.2.1\n".into()),
             hostname: "box".into(),
             secrets: ExecutorSecrets::default(),
+            devices: vec![],
             allow_host_volumes: true,
             allow_privileged: false,
         }
@@ -220,6 +221,7 @@ fn assignment(id: &str, command: TaskCommand, image: Option<TaskImage>) -> Assig
             pod: Vec::new(),
             secrets: Vec::new(),
             alone: <_>::default(),
+            devices: vec![],
         },
         run: true,
     }

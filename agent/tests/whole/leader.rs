@@ -34,7 +34,7 @@ impl Leader {
         let link = self.endpoint.accept().await.ok_or("the endpoint is closed")?;
         let (mut send, mut receive) = link.connection.accept_bi().await.map_err(text)?;
         match read_frame(&mut receive).await.map_err(text)? {
-            Some(ToMaster::Hello { agent }) if agent.total.cpus_milli > 0 => {}
+            Some(ToMaster::Hello { agent, .. }) if agent.total.cpus_milli > 0 => {}
             other => return Err(format!("no hello: {other:?}")),
         }
         write_frame(&mut send, &ToAgent::Welcome).await.map_err(text)?;

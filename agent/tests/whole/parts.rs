@@ -78,6 +78,7 @@ impl Parts {
             subnet: None,
             insecure_registries: Vec::new(),
             docker_config: None,
+            sysfs: "/sys".into(),
             log_bytes_max: 1 << 20,
         }
     }
@@ -191,6 +192,7 @@ pub fn command_task(id: &str, line: &str) -> Assignment {
             pod: Vec::new(),
             secrets: Vec::new(),
             alone: <_>::default(),
+            devices: vec![],
         },
         run: true,
     }

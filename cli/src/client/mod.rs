@@ -126,7 +126,11 @@ impl Client {
             request = request.header(*name, *value);
         }
         let request = request.body(body).map_err(ClientError::Request)?;
-        sender.send_request(request).await.map_err(ClientError::Http)
+        let answer = sender.send_request(request);
+        // As long as it lives, a request that meets the end of its connection may be waited for in
+        // vain (hyper 1.12).
+        drop(sender);
+        answer.await.map_err(ClientError::Http)
     }
 
     /// Send JSON (or nothing) and read a JSON answer.

@@ -84,6 +84,7 @@ fn agent_config(config: &NodeConfig) -> Result<AgentConfig> {
         insecure_registries: config.insecure_registries.clone(),
         docker_config: config.docker_config.clone(),
         log_bytes_max: LOG_BYTES_MAX,
+        sysfs: config.sysfs.clone(),
     })
 }
 

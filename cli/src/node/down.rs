@@ -1,7 +1,7 @@
 //! `bramble down`: stop this node's apps, whether bramble runs or not.
 
 use super::agent::stop_tasks;
-use super::place::{leave_down_order, try_claim};
+use super::place::{Claim, leave_down_order, try_claim};
 use crate::config::NodeConfig;
 use crate::output::print;
 use anyhow::{Context, Result, bail};
@@ -18,18 +18,7 @@ pub async fn run(config: NodeConfig) -> Result<u8> {
         print(&format!("nothing to stop: there is no {}\n", config.data_dir.display()))?;
         return Ok(0);
     }
-    let claim = match try_claim(&config.data_dir)? {
-        Ok(claim) => claim,
-        Err(pid) if pid > 0 => {
-            leave_down_order(&config.run_dir)?;
-            kill(Pid::from_raw(pid), Signal::SIGTERM)
-                .with_context(|| format!("telling bramble (pid {pid}) to stop"))?;
-            wait_for_end(&config).await?
-        }
-        Err(_) => bail!("{} is held by an unknown process", config.data_dir.display()),
-    };
-    // What the node has left (it was killed before, or could not finish) is stopped here.
-    let stopped = stop_tasks(&config).await?;
+    let (claim, stopped) = stop(&config).await?;
     drop(claim);
     print(&match stopped {
         0 => "down: no apps run here any more\n".to_string(),
@@ -38,7 +27,28 @@ pub async fn run(config: NodeConfig) -> Result<u8> {
     Ok(0)
 }
 
-async fn wait_for_end(config: &NodeConfig) -> Result<super::place::Claim> {
+/// Stop the node, if it runs, and all its tasks. Gives the claim on its data, and how many tasks
+/// were left to be stopped here.
+///
+/// # Errors
+/// Whoever holds the data does not end, or a task cannot be stopped.
+pub(super) async fn stop(config: &NodeConfig) -> Result<(Claim, usize)> {
+    let claim = match try_claim(&config.data_dir)? {
+        Ok(claim) => claim,
+        Err(pid) if pid > 0 => {
+            leave_down_order(&config.run_dir)?;
+            kill(Pid::from_raw(pid), Signal::SIGTERM)
+                .with_context(|| format!("telling bramble (pid {pid}) to stop"))?;
+            wait_for_end(config).await?
+        }
+        Err(_) => bail!("{} is held by an unknown process", config.data_dir.display()),
+    };
+    // What the node has left (it was killed before, or could not finish) is stopped here.
+    let stopped = stop_tasks(config).await?;
+    Ok((claim, stopped))
+}
+
+async fn wait_for_end(config: &NodeConfig) -> Result<Claim> {
     let start = Instant::now();
     loop {
         match try_claim(&config.data_dir)? {

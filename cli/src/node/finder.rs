@@ -9,6 +9,7 @@ use bramble_protocol::net::{Announced, Announcement, Browse, Directory, Discover
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Addresses written down.
@@ -21,10 +22,21 @@ pub struct Finder {
     cluster: Arc<OnceLock<String>>,
     discovery: Option<Discovery>,
     tasks: Vec<JoinHandle<()>>,
+    asked: watch::Sender<Asked>,
+}
+
+/// What came of asking whoever may be a node of the cluster.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked {
+    /// Times that all known addresses were asked.
+    pub rounds: u64,
+    /// Whether somebody has proven to be of the cluster.
+    pub met: bool,
 }
 
 impl Finder {
-    /// Start with `seed` (`HOST:PORT`) and the addresses in `seen_file`, and listen for more.
+    /// Start with `seed` (`HOST:PORT`) and the addresses in `seen_file`, and listen for more: for
+    /// nodes of `cluster` only, where that is known already.
     ///
     /// # Errors
     /// The seed is no address and no name that can be resolved.
@@ -32,6 +44,7 @@ impl Finder {
         seed: Option<&str>,
         seen_file: &Path,
         directory: Arc<Directory>,
+        cluster: Option<String>,
     ) -> Result<Self> {
         let seen = std::fs::read_to_string(seen_file).unwrap_or_default();
         let seen: Vec<SocketAddr> =
@@ -44,7 +57,7 @@ impl Finder {
                 .with_context(|| format!("--join {seed:?}: write HOST:PORT of a running node"))?;
             found.for_each(|address| directory.seed(address));
         }
-        let cluster = Arc::new(OnceLock::new());
+        let cluster = Arc::new(cluster.map_or_else(OnceLock::new, OnceLock::from));
         let mut tasks = vec![tokio::spawn(write_down(directory.clone(), seen_file.to_path_buf()))];
         let discovery = match Discovery::start(is_container_link).await {
             Ok(discovery) => Some(discovery),
@@ -61,12 +74,42 @@ impl Finder {
                 Err(error) => tracing::warn!(%error, "mDNS cannot be heard here"),
             }
         }
-        Ok(Self { directory, cluster, discovery, tasks })
+        let asked = watch::Sender::default();
+        Ok(Self { directory, cluster, discovery, tasks, asked })
     }
 
     /// Whether more can still turn up.
     pub fn listens(&self) -> bool {
         self.discovery.is_some()
+    }
+
+    /// The node's multicast DNS, where it works.
+    pub fn discovery(&self) -> Option<&Discovery> {
+        self.discovery.as_ref()
+    }
+
+    /// Ask the network for nodes now: whoever has listened for long asks ever more rarely.
+    pub async fn look_again(&self) {
+        if let Some(discovery) = &self.discovery
+            && let Err(error) = discovery.look_again().await
+        {
+            tracing::debug!(%error, "nodes are not asked for again");
+        }
+    }
+
+    /// What came of asking so far.
+    pub fn asked(&self) -> Asked {
+        *self.asked.borrow()
+    }
+
+    /// Somebody has proven to be of the cluster, though he could not admit this node.
+    pub fn met(&self) {
+        self.asked.send_modify(|asked| asked.met = true);
+    }
+
+    /// All known addresses have been asked.
+    pub fn asked_all(&self) {
+        self.asked.send_modify(|asked| asked.rounds += 1);
     }
 
     pub fn directory(&self) -> &Arc<Directory> {

@@ -2,15 +2,22 @@
 
 use super::EndSignals;
 use super::finder::Finder;
+use super::waiting::Waiting;
 use crate::config::NodeConfig;
 use anyhow::{Context, Result, bail};
 use bramble_core::model::NodeRole;
 use bramble_master::founding::{self, Keys};
-use bramble_protocol::net::{Identity, JoinError, JoinToken, NodeKey, join, peer_of};
+use bramble_protocol::net::{
+    Applicant, Identity, JoinError, JoinToken, NodeKey, join, peer_of, write_private,
+};
+use std::path::Path;
 use std::time::Duration;
 
 /// Pause before a candidate that did not answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// File beside the identity with the name that the cluster gave.
+const NAME_FILE: &str = "name";
 
 /// Read this node's keys, or get some in `role`.
 ///
@@ -24,15 +31,7 @@ pub async fn keys(
 ) -> Result<Keys> {
     let directory = founding::identity_dir(&config.data_dir);
     if let Some(known) = Identity::load(&directory)? {
-        let own = peer_of(&known.certificate)?.role;
-        if own != role {
-            bail!(
-                "{} is that of a node that was made by `bramble {}`: run that with it, or give \
-                another --data-dir",
-                config.data_dir.display(),
-                verb(own)
-            );
-        }
+        check_role(config, &known, role)?;
         if config.token.is_some() {
             tracing::info!("this node belongs to its cluster already: the token is not needed");
         }
@@ -50,12 +49,44 @@ pub async fn keys(
         }
         return Ok(Keys::load_or_make(&config.data_dir, role)?);
     };
-    std::fs::create_dir_all(&directory)
-        .with_context(|| format!("making {}", directory.display()))?;
     let key = NodeKey::load_or_create(&Identity::key_path(&directory))?;
-    let identity = admitted(config, role, finder, token, key, signals).await?;
+    let (identity, name) = admitted(config, role, finder, token, key, signals, false).await?;
+    keep_name(config, &name)?;
     identity.save(&directory)?;
     Ok(Keys::joined(identity)?)
+}
+
+/// Whether a node was made in the role in which it is to run now.
+///
+/// # Errors
+/// It was not.
+pub fn check_role(config: &NodeConfig, known: &Identity, role: NodeRole) -> Result<()> {
+    let own = peer_of(&known.certificate)?.role;
+    if own != role {
+        bail!(
+            "{} is that of a node that was made by `bramble {}`: run that with it, or give \
+            another --data-dir",
+            config.data_dir.display(),
+            verb(own)
+        );
+    }
+    Ok(())
+}
+
+/// Write down the name that the cluster gave this node. Before the certificate, whose presence
+/// says that the node is admitted.
+pub fn keep_name(config: &NodeConfig, name: &str) -> Result<()> {
+    if name != config.name {
+        let path = founding::identity_dir(&config.data_dir).join(NAME_FILE);
+        write_private(&path, name.as_bytes()).context("writing down the name of this node")?;
+    }
+    Ok(())
+}
+
+/// The name that the cluster gave this node, where nobody chose one.
+pub fn given_name(data_dir: &Path) -> Option<String> {
+    let path = founding::identity_dir(data_dir).join(NAME_FILE);
+    std::fs::read_to_string(path).ok().filter(|name| !name.is_empty())
 }
 
 /// The verb that runs a node in a role.
@@ -68,25 +99,32 @@ fn verb(role: NodeRole) -> &'static str {
 }
 
 /// Ask one candidate after the other until the cluster has decided.
-async fn admitted(
+pub async fn admitted(
     config: &NodeConfig,
     role: NodeRole,
     finder: &Finder,
     token: &JoinToken,
     key: NodeKey,
     signals: &mut EndSignals,
-) -> Result<Identity> {
+    may_found: bool,
+) -> Result<(Identity, String)> {
     let mut changes = finder.directory().changes();
-    let mut told = false;
+    let mut waiting = Waiting::begin();
+    let default_name = config.default_name;
+    let applicant = Applicant { key: &key, name: &config.name, default_name, role };
     loop {
         changes.mark_unchanged();
         let known = finder.directory().masters();
         for (_, address) in &known {
-            match join(*address, token, &key, &config.name, role).await {
+            match join(*address, token, applicant).await {
                 Ok(joined) => {
                     finder.directory().seed(*address);
                     tracing::info!(%address, cluster = %joined.cluster_id, "joined");
-                    return Ok(Identity::new(key, joined.certificate, joined.ca)?);
+                    if let Some(note) = &joined.note {
+                        tracing::warn!("{note}");
+                    }
+                    let identity = Identity::new(key.clone(), joined.certificate, joined.ca)?;
+                    return Ok((identity, joined.name));
                 }
                 // A decision is final; anything else may be another cluster's node, or a node
                 // that is still starting.
@@ -94,20 +132,21 @@ async fn admitted(
                     bail!("the cluster refuses this node: {reason}")
                 }
                 Err(error) => {
+                    if matches!(error, JoinError::NotNow { .. }) {
+                        finder.met();
+                    }
                     let error: &dyn std::error::Error = &error;
                     tracing::info!(%address, error, "not joined here");
                 }
             }
         }
-        if !told && known.is_empty() {
-            told = true;
-            if !finder.listens() {
+        finder.asked_all();
+        // Who may found need not be let in, and says himself what he waits for.
+        if !may_found {
+            if known.is_empty() && !finder.listens() {
                 bail!("no master is known and mDNS does not work here: give --join HOST:PORT");
             }
-            tracing::info!(
-                "waiting for a node of the cluster to be heard by mDNS; \
-                --join HOST:PORT names one"
-            );
+            waiting.say(known.is_empty());
         }
         tokio::select! {
             changed = changes.changed() => if changed.is_err() {

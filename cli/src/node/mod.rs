@@ -4,14 +4,20 @@ mod agent;
 mod banner;
 mod down;
 mod finder;
+mod founder;
 mod joining;
 mod levels;
 mod offline;
 mod own;
 mod place;
+mod renewal;
+mod uninstall;
+mod waiting;
 
 pub use down::run as down;
 pub use offline::{Restore, recover, restore};
+pub use renewal::{ResetArgs, run as reset_identity};
+pub use uninstall::{Uninstall, run as uninstall};
 
 use crate::config::NodeConfig;
 use agent::AgentPart;
@@ -20,14 +26,20 @@ use bramble_agent::AgentHandle;
 use bramble_core::model::NodeRole;
 use bramble_master::api::{self, ApiConfig};
 use bramble_master::artifacts::Artifacts;
+use bramble_master::founding;
 use bramble_master::masters::Distant;
 use bramble_master::relay::{Relay, RelayConfig};
 use bramble_master::server::{Master, MasterConfig};
-use bramble_protocol::net::{Alpn, Announcement, Directory, Endpoint, Links};
+use bramble_protocol::net::{
+    Alpn, Announcement, Directory, Endpoint, EndpointOptions, Farewell, Identity, Link, Links,
+    NodeKey, Port,
+};
 use finder::Finder;
+use founder::Founder;
 use levels::Levels;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -52,21 +64,35 @@ where
 }
 
 /// Run a node in `role` until it is told to end.
-pub async fn run(config: NodeConfig, role: NodeRole, levels: Arc<Levels>) -> Result<u8> {
+pub async fn run(mut config: NodeConfig, role: NodeRole, levels: Arc<Levels>) -> Result<u8> {
     let mut signals = EndSignals::listen()?;
     let _claim = place::claim(&config)?;
+    renewal::check(&config.data_dir)?;
     // Ports first: a taken one must be known before anything is written.
     let api = api_config(&config)?;
     let listeners = api::bind(&api).await?;
     let http = listeners.http();
-    let endpoint = Arc::new(Endpoint::bind(config.quic, None)?);
+    let port = Port::take(config.quic)?;
+    let endpoint = Arc::new(endpoint(port, &config.data_dir)?);
     let quic = endpoint.local_addr().context("reading the cluster port")?;
     let directory = Arc::new(Directory::default());
     let seen_file = config.data_dir.join("masters-seen");
-    let finder = Finder::start(config.join.as_deref(), &seen_file, directory.clone()).await?;
-    let keys = joining::keys(&config, role, &finder, &mut signals).await?;
+    let founder = founder::prepare(&config, role)?;
+    let cluster = founder.as_ref().and_then(Founder::cluster_id);
+    let finder =
+        Finder::start(config.join.as_deref(), &seen_file, directory.clone(), cluster).await?;
+    let (keys, standing) = match founder {
+        Some(founder) => founder.keys(&config, role, &finder, quic.port(), &mut signals).await?,
+        None => (joining::keys(&config, role, &finder, &mut signals).await?, None),
+    };
+    if config.default_name
+        && let Some(given) = joining::given_name(&config.data_dir)
+    {
+        config.name = given;
+    }
     let identity = keys.identity.clone();
     endpoint.set_identity(identity.clone())?;
+    endpoint.keep_in(&founding::identity_dir(&config.data_dir))?;
     let own = identity.key.node_id();
     let announcement = Announcement {
         cluster: keys.cluster_id.clone(),
@@ -99,7 +125,8 @@ pub async fn run(config: NodeConfig, role: NodeRole, levels: Arc<Levels>) -> Res
         }
     };
     let agents = Arc::new(OnceLock::new());
-    let answering = tokio::spawn(answer(endpoint.clone(), master.clone(), agents.clone()));
+    let answering =
+        tokio::spawn(answer(endpoint.clone(), directory.clone(), master.clone(), agents.clone()));
     let agent = match role {
         NodeRole::Master => None,
         NodeRole::Full | NodeRole::Agent => {
@@ -118,10 +145,13 @@ pub async fn run(config: NodeConfig, role: NodeRole, levels: Arc<Levels>) -> Res
             masters: Arc::new(Distant::new(endpoint.clone(), links)),
             own: own::own_state(agent.handle(), own.agent(), config.name.clone()),
             levels,
+            verdict: endpoint.verdict(),
         })),
         _ => None,
     };
+    founder::use_up(&config, &announcement.cluster);
     let announced = finder.announce(announcement).await;
+    founder::retire(standing);
     crate::output::tell(&banner::up(&config, role, http, master.as_deref()));
 
     let failed = async {
@@ -130,9 +160,23 @@ pub async fn run(config: NodeConfig, role: NodeRole, levels: Arc<Levels>) -> Res
             None => std::future::pending().await,
         }
     };
+    let outvoted = async {
+        match &master {
+            Some(master) => founder::outvoted(master, &finder, &own).await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut anew = false;
     let ended = tokio::select! {
         () = signals.received() => Ok(()),
         reason = failed => Err(anyhow::anyhow!("the replicated log stopped: {reason}")),
+        () = cloned(&endpoint) => Err(renewal::mark_cloned(&config.data_dir)),
+        other = outvoted => {
+            tracing::warn!(%other, "the cluster exists already, and nobody has joined this node's \
+                founding of it: this node begins anew, to join");
+            anew = true;
+            Ok(())
+        }
     };
     drop(announced);
     if let Some(relay) = relay {
@@ -146,18 +190,48 @@ pub async fn run(config: NodeConfig, role: NodeRole, levels: Arc<Levels>) -> Res
         master.stop().await;
     }
     endpoint.close().await;
+    if anew {
+        return Err(founder::begin_anew());
+    }
     ended.map(|()| 0)
+}
+
+/// Speak QUIC on the port, as who has this node's key; the first start makes one.
+fn endpoint(port: Port, data_dir: &Path) -> Result<Endpoint> {
+    let directory = founding::identity_dir(data_dir);
+    std::fs::create_dir_all(&directory)
+        .with_context(|| format!("making {}", directory.display()))?;
+    let key = NodeKey::load_or_create(&Identity::key_path(&directory))?;
+    let options =
+        EndpointOptions { link_seed: Some(key.link_seed()), ..EndpointOptions::default() };
+    Ok(Endpoint::at(port, None, options)?)
+}
+
+/// Resolves once the cluster has said that another machine is this node.
+async fn cloned(endpoint: &Endpoint) {
+    let mut verdict = endpoint.verdict();
+    if verdict.wait_for(|said| *said == Some(Farewell::Cloned)).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+fn is_removed(directory: &Directory, link: &Link) -> bool {
+    link.peer.as_ref().is_some_and(|peer| directory.refuses(&peer.node_id))
 }
 
 /// Answer every link that somebody dials, each by the part of the node that it is for.
 /// The agent's comes later than the rest: it takes over its tasks first.
 async fn answer(
     endpoint: Arc<Endpoint>,
+    directory: Arc<Directory>,
     master: Option<Arc<Master>>,
     agent: Arc<OnceLock<AgentHandle>>,
 ) {
     while let Some(link) = endpoint.accept().await {
         match (&master, link.alpn) {
+            (_, Alpn::Peer) if is_removed(&directory, &link) => {
+                link.connection.close(1u32.into(), Farewell::Removed.reason().as_bytes());
+            }
             (_, Alpn::Peer) if agent.get().is_some() => {
                 let agent = agent.get().cloned();
                 tokio::spawn(async move {

@@ -24,6 +24,8 @@ enum AgentsVerb {
     /// They stand above what the agent was started with, and stay when it restarts. Tasks whose
     /// constraints do not hold any more move, one of each app at a time.
     Set(SetArgs),
+    /// List the devices that apps can ask for by the label BRAMBLE_DEVICES, and who has them
+    Devices(DevicesArgs),
     /// Take attributes away, also those that the agent was started with
     Unset(UnsetArgs),
 }
@@ -52,6 +54,12 @@ struct UnsetArgs {
     roles: bool,
 }
 
+#[derive(Args, Debug)]
+struct DevicesArgs {
+    /// Name of the agent, its id, or how its id begins; default: all
+    agent: Option<String>,
+}
+
 fn attribute(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
@@ -62,6 +70,7 @@ fn attribute(text: &str) -> Result<(String, String), String> {
 pub async fn run(client: &Client, common: &Common, args: AgentsArgs) -> Result<u8> {
     let (agent, patch) = match args.verb {
         None => return list(client, common).await,
+        Some(AgentsVerb::Devices(args)) => return devices(client, common, args.agent).await,
         Some(AgentsVerb::Set(args)) => {
             let attributes = args.attributes.into_iter().map(|(name, value)| (name, Some(value)));
             let roles = (!args.roles.is_empty()).then_some(args.roles);
@@ -86,6 +95,30 @@ async fn list(client: &Client, common: &Common) -> Result<u8> {
     show(common, client.get("/v1/bramble/agents").await?)
 }
 
+async fn devices(client: &Client, common: &Common, agent: Option<String>) -> Result<u8> {
+    let answer = match agent {
+        None => client.get("/v1/bramble/agents").await?,
+        Some(agent) => {
+            let path = format!("/v1/bramble/agents/{}", encode(&agent));
+            Value::Array(vec![client.get(&path).await?])
+        }
+    };
+    if common.json {
+        print_json(&answer)?;
+        return Ok(0);
+    }
+    let agents: Vec<AgentView> = serde_json::from_value(answer).context("reading the answer")?;
+    let mut table = Table::new(&["AGENT", "DEVICE", "ALSO", "TASKS"]);
+    for (agent, device) in agents.iter().flat_map(|a| a.devices.iter().map(move |d| (a, d))) {
+        let (first, also) =
+            device.ids.split_first().map_or(("", &[][..]), |(f, a)| (f.as_str(), a));
+        let tasks = if device.tasks.is_empty() { "-".into() } else { device.tasks.join(" ") };
+        table.row(vec![agent.name.clone(), first.to_string(), also.join(" "), tasks]);
+    }
+    print(&table.render())?;
+    Ok(0)
+}
+
 fn show(common: &Common, answer: Value) -> Result<u8> {
     if common.json {
         print_json(&answer)?;
@@ -97,7 +130,8 @@ fn show(common: &Common, answer: Value) -> Result<u8> {
 }
 
 fn told(agents: &[AgentView]) -> String {
-    let head = ["AGENT", "ID", "STATE", "CPUS", "MEM", "DISK", "TASKS", "ROLES", "ATTRIBUTES"];
+    let head =
+        ["AGENT", "ID", "STATE", "CPUS", "MEM", "DISK", "TASKS", "ROLES", "HEAT", "ATTRIBUTES"];
     let mut table = Table::new(&head);
     for agent in agents {
         let attributes: Vec<String> =
@@ -111,10 +145,16 @@ fn told(agents: &[AgentView]) -> String {
             used(agent.used.disk, agent.total.disk),
             agent.tasks.to_string(),
             agent.roles.join(","),
+            heat(agent),
             attributes.join(" "),
         ]);
     }
     table.render()
+}
+
+fn heat(agent: &AgentView) -> String {
+    let degrees = agent.hardware.as_ref().and_then(|hardware| hardware.temperature);
+    degrees.map_or_else(|| "-".into(), |degrees| format!("{degrees}C"))
 }
 
 /// Whether an agent is here, and whether it is drained.
@@ -137,7 +177,7 @@ pub(super) fn used(used: f64, total: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bramble_protocol::native::Amounts;
+    use bramble_protocol::native::{Amounts, HardwareView};
 
     #[test]
     fn attributes_are_read_and_shown() {
@@ -158,6 +198,8 @@ mod tests {
             attributes: [("a", "1"), ("rack", "r1")].map(|(k, v)| (k.into(), v.into())).into(),
             roles: vec!["gpu".into()],
             drain: None,
+            hardware: Some(HardwareView { temperature: Some(61), ..HardwareView::default() }),
+            devices: vec![],
         };
         for (connected, drain, expected) in [
             (true, None, "connected"),
@@ -172,7 +214,7 @@ mod tests {
         let text = told(&[agent]);
         let row = text.lines().nth(1).expect("a row");
         let cells: Vec<&str> = row.split_whitespace().collect();
-        let rest = ["0.1/4", "0/1000", "0/0", "1", "gpu", "a=1", "rack=r1"];
+        let rest = ["0.1/4", "0/1000", "0/0", "1", "gpu", "61C", "a=1", "rack=r1"];
         assert_eq!(cells[..3], ["pi-1", "0123456789ab", "connected"]);
         assert_eq!(cells[3..], rest);
     }

@@ -81,7 +81,10 @@ pub(super) fn progress_bar(bytes: Option<u64>) -> ProgressBar {
 }
 
 /// Read lines of progress to the last one.
-pub(super) async fn follow(mut body: hyper::body::Incoming, bar: &ProgressBar) -> Result<Vec<ImageView>> {
+pub(super) async fn follow(
+    mut body: hyper::body::Incoming,
+    bar: &ProgressBar,
+) -> Result<Vec<ImageView>> {
     let mut pending = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.context("the upload broke off; nothing was kept")?;

@@ -4,10 +4,12 @@ mod agents;
 mod apps;
 mod backup;
 mod deploy;
+mod doctor;
 mod drain;
 mod exec;
 mod images;
 mod logs;
+mod members;
 mod os;
 pub mod passphrase;
 mod pods;
@@ -88,14 +90,21 @@ pub enum Verb {
     Undrain(drain::UndrainArgs),
     /// Show the cluster in a few lines
     Status,
+    /// Look for what is wrong with machines: supply, heat, worn cards, kernels; exit code 1 if
+    /// anything is
+    Doctor,
     /// Show and update the images that nodes were flashed with
     Os(os::OsArgs),
     /// Put, list and remove secrets
     Secret(secret::SecretArgs),
     /// List and remove persistent volumes
     Volume(volumes::VolumeArgs),
-    /// Print the token other machines join with
-    Token,
+    /// List masters: who votes, who leads, when each was last heard
+    Masters,
+    /// Remove a node from the cluster: it is refused from now on, its tasks run elsewhere
+    RmNode(members::RemoveArgs),
+    /// Print the token other machines join with, or make a new one
+    Token(members::TokenArgs),
     /// Write all that makes this cluster into one file, sealed with a passphrase
     ///
     /// Definitions, versions, deployments, secrets, and the keys of the cluster. Not images, not the
@@ -127,9 +136,12 @@ pub async fn run(common: &Common, verb: Verb) -> Result<u8> {
         Verb::Os(args) => os::run(&client, common, args).await,
         Verb::Undrain(args) => drain::undrain(&client, common, args).await,
         Verb::Status => status::run(&client, common).await,
+        Verb::Doctor => doctor::run(&client, common).await,
         Verb::Secret(args) => secret::run(&client, common, args).await,
         Verb::Volume(args) => volumes::run(&client, common, args).await,
-        Verb::Token => status::token(&client, common).await,
+        Verb::Masters => members::masters(&client, common).await,
+        Verb::RmNode(args) => members::remove(&client, common, args).await,
+        Verb::Token(args) => members::token(&client, common, args).await,
         Verb::Backup(args) => backup::run(&client, common, args).await,
     }
 }

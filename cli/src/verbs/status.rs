@@ -1,4 +1,4 @@
-//! `status` and `token`.
+//! `status`.
 
 use super::agents::{state, used};
 use super::{Common, rollouts};
@@ -6,7 +6,7 @@ use crate::client::Client;
 use crate::output::{print, print_json};
 use crate::table::{Table, age};
 use anyhow::{Context, Result};
-use bramble_protocol::native::{Status, Token};
+use bramble_protocol::native::Status;
 use serde_json::Value;
 
 pub async fn run(client: &Client, common: &Common) -> Result<u8> {
@@ -41,22 +41,21 @@ pub async fn run(client: &Client, common: &Common) -> Result<u8> {
         ]);
     }
     let mut text = head + &table.render();
+    if let Some(verdict) = &status.verdict {
+        text.push_str(&format!("\n{verdict}\n"));
+    }
+    for clone in &status.clones {
+        text.push_str(&format!(
+            "\na second machine runs with the key of {} ({}): the one at {} is refused; give it a \
+             new identity with `bramble reset-identity`\n",
+            clone.name, clone.address, clone.refused
+        ));
+    }
     let waiting: Vec<String> =
         rollouts::under_way(client).await?.iter().flat_map(rollouts::told).collect();
     if !waiting.is_empty() {
         text.push_str(&format!("\nwaiting for you\n  {}\n", waiting.join("\n  ")));
     }
     print(&text)?;
-    Ok(0)
-}
-
-pub async fn token(client: &Client, common: &Common) -> Result<u8> {
-    let answer: Value = client.get("/v1/bramble/token").await?;
-    if common.json {
-        print_json(&answer)?;
-        return Ok(0);
-    }
-    let token: Token = serde_json::from_value(answer).context("reading the token")?;
-    print(&format!("{}\n", token.token))?;
     Ok(0)
 }

@@ -4,7 +4,8 @@
 //! pass through all of them.
 
 use crate::model::{
-    App, LABEL_BLUE_GREEN, LABEL_CANARY, LABEL_ROLLBACK_AFTER, LABEL_SINGLE_INSTANCE, RolloutKind,
+    App, LABEL_BLUE_GREEN, LABEL_CANARY, LABEL_DEVICES, LABEL_ROLLBACK_AFTER,
+    LABEL_SINGLE_INSTANCE, RolloutKind,
 };
 
 /// Milliseconds in which a new version may have to become healthy: a second to a week.
@@ -78,6 +79,10 @@ fn against_second_set(app: &App, asked: &Asked) -> Option<String> {
     if app.is_resident() {
         let why = "a second set would need the data that the first one holds";
         return Some(format!("cannot be used with persistent volumes: {why}"));
+    }
+    if app.wants_devices() {
+        let why = "a second set would need the devices that the first one holds";
+        return Some(format!("cannot be used with {LABEL_DEVICES}: {why}"));
     }
     app.is_single_instance().then(|| {
         let why = "a second set would be a second instance";
@@ -207,6 +212,7 @@ mod tests {
         for (label, value, why) in [
             (LABEL_CANARY, "1", "choose one"),
             (LABEL_SINGLE_INSTANCE, "true", "a second instance"),
+            (LABEL_DEVICES, "i2c:1", "the devices"),
         ] {
             let (_, bad) = asked(&with(&[(LABEL_BLUE_GREEN, "true"), (label, value)]));
             assert_eq!(bad.len(), 1, "{label}");

@@ -28,6 +28,8 @@ pub enum Stay {
     Away,
     /// Its data is there.
     Data,
+    /// Its device is there: it goes where that is plugged in.
+    Device,
     /// Its app is being changed; then it goes.
     Deployments(Vec<DeploymentId>),
     /// What speaks against it on every other agent.
@@ -60,6 +62,9 @@ pub fn left<'a>(state: &'a State, agent_id: &'a AgentId) -> Vec<Left<'a>> {
         }
         if state.is_away(task) {
             return Stay::Away;
+        }
+        if state.app_of(instance).is_some_and(App::wants_devices) {
+            return Stay::Device;
         }
         let held: Vec<DeploymentId> =
             held_by(state, &instance.app_id).map(|d| d.id.clone()).collect();

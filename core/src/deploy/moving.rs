@@ -42,8 +42,8 @@ pub(super) fn movers<'a>(
     crowd: &Crowd<'a>,
     paper: &mut Option<Paper<'a>>,
 ) -> Option<Movers<'a>> {
-    // Data cannot move.
-    if app.is_resident() {
+    // Data cannot move, and where else a device is the books do not know: its app follows it.
+    if app.is_resident() || app.wants_devices() {
         return None;
     }
     let (mut wanted, cause) = wanted(state, crowd)?;

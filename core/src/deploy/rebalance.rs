@@ -215,7 +215,7 @@ impl<'a> View<'a> {
 fn settled<'a>(state: &'a State, crowd: Crowd<'a>) -> Option<Settled<'a>> {
     let app = crowd.app?;
     let never = app.labels.get(LABEL_REBALANCE).is_some_and(|value| value == "never");
-    let bound = never || app.is_single_instance() || !may_have_one_more(app);
+    let bound = never || app.is_single_instance() || app.wants_devices() || !may_have_one_more(app);
     let rests = crowd.stopping == 0 && crowd.old.is_empty();
     let whole = count(&crowd.new) == app.instances && crowd.ready_count() == app.instances;
     if bound || !rests || !whole || state.deployments_touching(&app.id).next().is_some() {

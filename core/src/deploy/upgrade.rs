@@ -15,13 +15,15 @@ impl Bounds {
     /// Work out the bounds for an app's wanted count.
     ///
     /// Where the two meet there would be no way forward. An ordinary app may then have one more
-    /// for a while; a resident one, whose data lives where it is, one fewer.
+    /// for a while; one whose data or device is where it is, one fewer.
     pub fn of(app: &App) -> Bounds {
         let single = app.labels.get(LABEL_SINGLE_INSTANCE).is_some_and(|v| v == "true");
+        let bound = app.is_resident() || app.wants_devices();
         let (min_ppm, over_ppm) = match single {
             true => (0, 0),
             // Data is in one place: there is nothing that one more instance could start from.
-            false if app.is_resident() => (app.upgrade.min_health_ppm.min(PPM), 0),
+            // The same is true of a device, which has one task at a time.
+            false if bound => (app.upgrade.min_health_ppm.min(PPM), 0),
             false => (app.upgrade.min_health_ppm.min(PPM), app.upgrade.max_over_ppm),
         };
         let n = u128::from(app.instances);
@@ -34,9 +36,7 @@ impl Bounds {
         };
         match bounds {
             Bounds { min_healthy, max_capacity } if min_healthy < max_capacity => bounds,
-            _ if app.is_resident() => {
-                Bounds { min_healthy: bounds.min_healthy.saturating_sub(1), ..bounds }
-            }
+            _ if bound => Bounds { min_healthy: bounds.min_healthy.saturating_sub(1), ..bounds },
             _ => Bounds { max_capacity: bounds.max_capacity.saturating_add(1), ..bounds },
         }
     }

@@ -6,7 +6,8 @@
 use crate::command::Placed;
 use crate::event::{Event, RefusedAssignment};
 use crate::model::{
-    Agent, AgentId, App, Goal, Protocol, Reservation, State, Task, TaskContainer, TaskId, Usage,
+    Agent, AgentId, App, Goal, HeldDevice, Protocol, Reservation, State, Task, TaskContainer,
+    TaskId, Usage,
 };
 use crate::place;
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ pub(super) fn assign(state: &mut State, assignments: &[Placed]) -> Vec<Event> {
                 let volumes = reservation.as_ref().map(Reservation::resources);
                 used.resources = used.resources.plus(&volumes.unwrap_or_default());
                 used.ports.extend(task.ports.iter().copied());
+                used.devices.extend(task.devices.iter().cloned());
                 let task_id = task.id.clone();
                 if let Some(instance) = state.instances.get_mut(&placed.instance_id) {
                     instance.task = Some(task);
@@ -88,6 +90,9 @@ fn check(
     if !ports_hold(app, agent, used, &placed.ports) {
         return Err(RefusedAssignment::PortTaken);
     }
+    if !devices_hold(app, used, &placed.devices) {
+        return Err(RefusedAssignment::DeviceTaken);
+    }
     let id = match app.pod {
         Some(_) => instance.id.pod_task(instance.incarnation),
         None => instance.id.task(instance.incarnation),
@@ -99,10 +104,21 @@ fn task(state: &State, id: TaskId, agent: &Agent, app: &App, placed: &Placed) ->
     let containers = app.pod.iter().flat_map(|pod| &pod.containers);
     Task {
         ports: placed.ports.clone(),
+        devices: placed.devices.clone(),
         resources: app.resources,
         containers: containers.map(|c| TaskContainer::staging(&c.name, state.now)).collect(),
         ..Task::staging(id, agent.id.clone(), &agent.name, state.now)
     }
+}
+
+/// One device for each that the app asks for, none held by another task or twice by this one. Which
+/// the agent has, the state does not know: the agent refuses a task whose device is gone.
+fn devices_hold(app: &App, used: &Usage, devices: &[HeldDevice]) -> bool {
+    let free = |(at, device): (usize, &HeldDevice)| {
+        let own = devices.iter().take(at);
+        !used.devices.iter().chain(own).any(|held| held.excludes(device))
+    };
+    app.devices().len() == devices.len() && devices.iter().enumerate().all(free)
 }
 
 /// One port for each that the app asks for: the very one where it is fixed, else one the agent

@@ -3,7 +3,7 @@
 use super::{agents, away, drain};
 use crate::command::Rejection;
 use crate::event::Event;
-use crate::model::{Agent, Cluster, Node, NodeId, Sealed, State};
+use crate::model::{Agent, Cluster, Node, NodeId, Sealed, SealedToken, State};
 
 pub(super) fn found(
     state: &mut State,
@@ -22,6 +22,8 @@ pub(super) fn found(
 }
 
 pub(super) fn admit(state: &mut State, node: &Node) -> Result<Vec<Event>, Rejection> {
+    // Whoever knows the present secret was given it after the removal.
+    state.removed.remove(&node.id);
     match state.nodes.get_mut(&node.id) {
         // The key cannot differ (the id is its hash), and the first admission is the one to tell.
         Some(known) if known.name == node.name && known.role == node.role => return Ok(Vec::new()),
@@ -36,9 +38,18 @@ pub(super) fn admit(state: &mut State, node: &Node) -> Result<Vec<Event>, Reject
     Ok(vec![Event::NodeAdmitted { node_id: node.id.clone() }])
 }
 
-pub(super) fn rotate_token(state: &mut State, digest: &str) -> Result<Vec<Event>, Rejection> {
+pub(super) fn rotate_token(
+    state: &mut State,
+    digest: &str,
+    sealed: Option<&SealedToken>,
+) -> Result<Vec<Event>, Rejection> {
+    let key = state.data_key.as_ref().map(|key| key.id.as_str());
+    if sealed.is_some_and(|sealed| key != Some(sealed.key_id.as_str())) {
+        return Err(Rejection::OtherDataKey);
+    }
     let cluster = state.cluster.as_mut().ok_or(Rejection::NotFounded)?;
     cluster.join_secret_sha256 = digest.to_string();
+    cluster.join_token = sealed.map(|sealed| sealed.token.clone());
     Ok(vec![Event::TokenRotated])
 }
 

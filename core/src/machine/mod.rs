@@ -15,6 +15,7 @@ mod drain;
 mod groups;
 mod instances;
 mod membership;
+mod removal;
 mod resize;
 mod rollback;
 mod rollouts;
@@ -46,9 +47,13 @@ pub fn apply(state: &mut State, entry: &Entry) -> Result<Vec<Event>, Rejection> 
     match &entry.command {
         Command::Found { cluster, founder } => membership::found(state, cluster, founder),
         Command::AdmitNode { node } => membership::admit(state, node),
-        Command::RotateToken { join_secret_sha256 } => {
-            membership::rotate_token(state, join_secret_sha256)
+        Command::RotateToken { join_secret_sha256, sealed } => {
+            membership::rotate_token(state, join_secret_sha256, sealed.as_ref())
         }
+        Command::RemoveNode { node_id, join_secret_sha256, sealed } => {
+            removal::remove_node(state, node_id, join_secret_sha256, sealed.as_ref())
+        }
+        Command::ReplaceKeys { keys } => removal::replace_keys(state, keys),
         Command::RegisterAgent { agent } => membership::register_agent(state, agent),
         Command::SetReachable { agent_id, reachable } => {
             away::set_reachable(state, agent_id, *reachable)

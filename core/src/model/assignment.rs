@@ -2,7 +2,7 @@
 
 use super::{
     AppId, BACKOFF_DEFAULT, BackoffStrategy, Check, Fetch, HealthCheck, InstanceId, LocalVolume,
-    ReadinessCheck, Resources, TaskId, TaskSecret, Time, Volume, VolumeMode,
+    ReadinessCheck, Resources, TaskDevice, TaskId, TaskSecret, Time, Volume, VolumeMode,
 };
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +60,9 @@ pub struct TaskSpec {
     /// What its agent does with it by itself.
     #[serde(default)]
     pub alone: AlonePolicy,
+    /// Devices of the agent that it is given.
+    #[serde(default)]
+    pub devices: Vec<TaskDevice>,
 }
 
 /// What an agent does with a task while no master can be reached.

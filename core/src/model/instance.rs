@@ -1,8 +1,8 @@
 //! Instances and their tasks.
 
 use super::{
-    AgentId, AppId, InstanceId, ProbeReport, Reservation, Resize, Resources, SizeReport, TaskId,
-    TaskProbes, Time,
+    AgentId, AppId, HeldDevice, InstanceId, ProbeReport, Reservation, Resize, Resources,
+    SizeReport, TaskId, TaskProbes, Time,
 };
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +83,9 @@ pub struct Task {
     /// How often its agent has started it again by itself, with no master to ask.
     #[serde(default)]
     pub restarts: u32,
+    /// Devices of its agent that it holds, in the order of the label.
+    #[serde(default)]
+    pub devices: Vec<HeldDevice>,
 }
 
 impl Task {
@@ -107,6 +110,7 @@ impl Task {
             rebalanced: None,
             containers: Vec::new(),
             restarts: 0,
+            devices: Vec::new(),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Nodes admitted to the cluster, and what the cluster knows of itself.
 
-use super::{NodeId, Sealed, Time};
+use super::{DataKey, NodeId, Sealed, Time};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NodeRole {
@@ -38,4 +39,51 @@ pub struct Cluster {
     /// The join token, sealed likewise, so that every master can show it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join_token: Option<Sealed>,
+    /// Certificates of earlier CAs, latest last: nodes that slept through a change show theirs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub previous: Vec<Vec<u8>>,
+    /// A master was removed that knows the authority's key and the data key: both are to be
+    /// replaced.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rotation_due: bool,
+}
+
+/// A node that was put out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// As it was last called.
+    pub name: String,
+    /// Whether it was a master.
+    pub master: bool,
+    pub at: Time,
+}
+
+/// Earlier CAs kept. A node that slept through more joins again.
+pub const PREVIOUS_MAX: u32 = 8;
+/// Removed nodes remembered, the latest. An older one is still no member, which is all that
+/// keeps it out; it is only told less clearly.
+pub const REMOVED_MAX: u32 = 1024;
+
+/// A join token on its way into the state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedToken {
+    /// The data key it is sealed with.
+    pub key_id: String,
+    pub token: Sealed,
+}
+
+/// Keys of the cluster that take the place of others, all at once: what is sealed with the data
+/// key is of use only with that one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewKeys {
+    /// Id of the data key that is replaced.
+    pub replaces: String,
+    pub data_key: DataKey,
+    /// Every secret, sealed anew, with the version that it was read at.
+    pub secrets: BTreeMap<String, (u64, Sealed)>,
+    /// DER.
+    pub ca_certificate: Vec<u8>,
+    pub authority: Sealed,
+    pub join_secret_sha256: String,
+    pub join_token: Sealed,
 }

@@ -1,6 +1,9 @@
 //! Offers and demands: what an agent has free now, and what wants to run. Never stored in Raft.
 
-use super::{AgentId, App, Closed, InstanceId, PortRange, Reservation, Resources};
+use super::{
+    AgentId, App, Closed, HeldDevice, InstanceId, OfferedDevice, PortRange, Reservation, Resources,
+    Vitals,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,6 +25,22 @@ pub struct Offer {
     pub roles: BTreeSet<String>,
     /// The assignment set this offer already accounts for.
     pub generation: u64,
+    /// What is plugged in, also what tasks hold.
+    #[serde(default)]
+    pub devices: Vec<OfferedDevice>,
+    #[serde(default)]
+    pub vitals: Vitals,
+}
+
+impl Offer {
+    /// Mark devices that a task holds, or gives back.
+    pub fn mark_devices(&mut self, held: &[HeldDevice], taken: bool) {
+        for device in self.devices.iter_mut().filter(|device| !device.shared) {
+            if held.iter().any(|held| held.key == device.key) {
+                device.taken = taken;
+            }
+        }
+    }
 }
 
 /// Where a task is, as far as constraints care: the agent's name and attributes.

@@ -18,6 +18,7 @@ pub struct TaskCounts {
 pub struct Usage {
     pub resources: Resources,
     pub ports: BTreeSet<u16>,
+    pub devices: Vec<HeldDevice>,
 }
 
 impl App {
@@ -126,6 +127,7 @@ impl State {
         for (_, task) in self.tasks_on(agent_id) {
             usage.resources = usage.resources.plus(&task.resources);
             usage.ports.extend(task.ports.iter().copied());
+            usage.devices.extend(task.devices.iter().cloned());
         }
         usage
     }

@@ -2,8 +2,8 @@
 
 use super::{
     Agent, AgentId, AgentSettings, App, AppId, Cluster, DataKey, Deployment, DeploymentId, Drain,
-    GroupChangeRecord, GroupId, GroupRecord, Instance, InstanceId, Node, NodeId, SecretRecord,
-    TaskFailure, Time, VolumeId,
+    GroupChangeRecord, GroupId, GroupRecord, Instance, InstanceId, Node, NodeId, Removed,
+    SecretRecord, TaskFailure, Time, VolumeId,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +16,9 @@ pub struct State {
     /// `None` until the founder wrote it.
     pub cluster: Option<Cluster>,
     pub nodes: BTreeMap<NodeId, Node>,
+    /// Nodes that were put out. One that is admitted anew leaves this list.
+    #[serde(default)]
+    pub removed: BTreeMap<NodeId, Removed>,
     pub agents: BTreeMap<AgentId, Agent>,
     /// Agents that are away, since when.
     #[serde(default)]

@@ -4,6 +4,7 @@
 //! made. It must never look at anything but its arguments.
 
 mod constraint;
+mod devices;
 mod outlook;
 mod paper;
 mod ports;
@@ -22,6 +23,7 @@ use crate::model::{
     AgentId, App, AppId, Closed, Demand, InstanceId, Offer, ROLE_ANY, Resources, TaskPlace, Time,
 };
 use constraint::{Host, Rules, Tally};
+use devices::FreeDevices;
 use ports::FreePorts;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,6 +55,7 @@ struct Open<'a> {
     offer: &'a Offer,
     free: Resources,
     ports: FreePorts,
+    devices: FreeDevices<'a>,
 }
 
 /// Choose a place for each demand: on the host with the fewest tasks of its app, among equals on
@@ -69,6 +72,7 @@ pub fn place(offers: &[Offer], demands: &[Demand<'_>], policy: &Policy) -> Place
             offer,
             free: offer.free,
             ports: FreePorts::new(&offer.ports, &named, policy.port_seed),
+            devices: FreeDevices::of(offer),
         })
         .collect();
     let mut tallies: BTreeMap<(&AppId, Time), Tally> = BTreeMap::new();
@@ -87,6 +91,7 @@ pub fn place(offers: &[Offer], demands: &[Demand<'_>], policy: &Policy) -> Place
                     instance_id: demand.instance_id.clone(),
                     agent_id: chosen.offer.agent_id.clone(),
                     ports: chosen.ports.take(&demand.app.port_requests()),
+                    devices: chosen.devices.take(&demand.app.devices()),
                 });
             }
             Err(per_agent) => placement.refused.push(Refused {
@@ -212,6 +217,9 @@ fn reasons_against(
     }
     if let Err(reason) = open.ports.check(&app.port_requests()) {
         reasons.push(reason);
+    }
+    if let Err(missing) = open.devices.check(&app.devices()) {
+        reasons.extend(missing);
     }
     reasons
 }

@@ -118,6 +118,7 @@ fn give_back(offers: &mut [Offer], instances: &[&Instance]) {
         offer.free = offer.free.plus(&task.resources);
         offer.ports.extend(task.ports.iter().map(|port| PortRange { begin: *port, end: *port }));
         offer.ports.sort_unstable();
+        offer.mark_devices(&task.devices, false);
     }
 }
 

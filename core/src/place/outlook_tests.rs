@@ -29,6 +29,8 @@ fn offer(agent: &str, cpus_milli: u64) -> Offer {
         attributes: BTreeMap::new(),
         roles: <_>::default(),
         generation: 1,
+        devices: <_>::default(),
+        vitals: <_>::default(),
     }
 }
 

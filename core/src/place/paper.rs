@@ -5,7 +5,7 @@ use super::constraint::{self, Host, Rules, Tally};
 use super::{INSTANCES_CONSIDERED_MAX, Policy, Reason, accepts_role, place, with_what_is_known};
 use crate::model::{
     Agent, AgentId, App, AppId, Closed, Demand, Goal, Instance, InstanceId, Offer, Operator,
-    Resources, State, Task, TaskPlace, Time, Usage, without_ports,
+    Resources, State, Task, TaskPlace, Time, Usage, Vitals, without_ports,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -213,6 +213,8 @@ fn on_paper(state: &State) -> Vec<Offer> {
             attributes: BTreeMap::new(),
             roles: BTreeSet::new(),
             generation: state.applied_index,
+            devices: Vec::new(),
+            vitals: Vitals::default(),
         }
     };
     here.map(offer).collect()

@@ -48,6 +48,12 @@ pub enum Reason {
         wanted: u32,
         missing: Vec<u16>,
     },
+    /// Marathon has no name for it; it is a condition that does not hold. `taken`: the agent has
+    /// it, and another task holds it.
+    DeviceMissing {
+        id: String,
+        taken: bool,
+    },
     DeclinedScarceResources,
 }
 
@@ -72,6 +78,7 @@ impl Reason {
             Reason::UnfulfilledRole { .. } => "UnfulfilledRole",
             Reason::UnfulfilledConstraint { .. }
             | Reason::SecretMissing { .. }
+            | Reason::DeviceMissing { .. }
             | Reason::TaskLeaves => "UnfulfilledConstraint",
             Reason::NoCorrespondingReservationFound { .. } => "NoCorrespondingReservationFound",
             Reason::AgentMaintenance { .. } => "AgentMaintenance",
@@ -118,6 +125,10 @@ impl Reason {
                 let list: Vec<String> = missing.iter().map(u16::to_string).collect();
                 format!("host port {} is not free", list.join(", "))
             }
+            Reason::DeviceMissing { id, taken: false } => format!("no device {id} there"),
+            Reason::DeviceMissing { id, taken: true } => {
+                format!("device {id} is held by another task")
+            }
             Reason::DeclinedScarceResources => "the agent keeps scarce resources back".to_string(),
         }
     }
@@ -156,6 +167,10 @@ impl Reason {
             Reason::InsufficientPorts { missing, .. } => {
                 let list: Vec<String> = missing.iter().map(u16::to_string).collect();
                 format!("free host port {}, or ask for port 0 (any)", list.join(", "))
+            }
+            Reason::DeviceMissing { id, taken: false } => format!("plug {id} in there"),
+            Reason::DeviceMissing { .. } => {
+                "plug another one in, or stop the task that holds it".to_string()
             }
             Reason::DeclinedScarceResources => "ask for the scarce resource".to_string(),
         }
@@ -239,6 +254,14 @@ mod tests {
                 "the agent is drained: it takes no tasks",
             ),
             (Reason::TaskLeaves, "a task of the app moves away from there"),
+            (
+                Reason::DeviceMissing { id: "usb:10c4:ea60".into(), taken: false },
+                "no device usb:10c4:ea60 there",
+            ),
+            (
+                Reason::DeviceMissing { id: "i2c:1".into(), taken: true },
+                "device i2c:1 is held by another task",
+            ),
         ];
         for (reason, text) in cases {
             assert_eq!(reason.describe(), text);

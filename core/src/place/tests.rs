@@ -210,6 +210,8 @@ fn offer(name: &str, cpus_milli: u64, mem_bytes: u64) -> Offer {
         attributes: BTreeMap::new(),
         roles: <_>::default(),
         generation: 0,
+        devices: <_>::default(),
+        vitals: <_>::default(),
     }
 }
 

@@ -58,6 +58,7 @@ fn blank() -> TaskSpec {
         pod: Vec::new(),
         secrets: Vec::new(),
         alone: <_>::default(),
+        devices: Vec::new(),
     }
 }
 

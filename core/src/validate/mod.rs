@@ -8,6 +8,7 @@ mod checks;
 mod command;
 mod constraints;
 mod container;
+mod device;
 mod id;
 mod network;
 mod partition;
@@ -44,6 +45,7 @@ pub fn validate(app: &App) -> Vec<Violation> {
     }
     if let Some(pod) = &app.pod {
         pod::check(app, pod, &mut found);
+        device::check(app, &mut found);
         return found.0;
     }
     command::check(app, &mut found);
@@ -55,6 +57,7 @@ pub fn validate(app: &App) -> Vec<Violation> {
     strategy::check(app, &mut found);
     rollout::check(app, &mut found);
     partition::check(app, &mut found);
+    device::check(app, &mut found);
     found.0
 }
 

@@ -30,6 +30,8 @@ pub struct Bench {
     pub events: Vec<Event>,
     /// Whether the deployer evens out.
     pub evens: bool,
+    /// What is plugged in, by agent.
+    pub devices: BTreeMap<AgentId, Vec<OfferedDevice>>,
 }
 
 pub fn app(id: &str, instances: u32) -> App {
@@ -140,6 +142,7 @@ impl Bench {
             entries: Vec::new(),
             events: Vec::new(),
             evens: false,
+            devices: BTreeMap::new(),
         }
     }
 
@@ -273,7 +276,8 @@ impl Bench {
                 let tasks = || self.state.tasks_on(&a.id).map(|(_, task)| task);
                 let used = tasks().fold(Resources::default(), |sum, t| sum.plus(&t.resources));
                 let taken: Vec<u16> = tasks().flat_map(|t| t.ports.clone()).collect();
-                Offer {
+                let held: Vec<HeldDevice> = tasks().flat_map(|t| t.devices.clone()).collect();
+                let mut offer = Offer {
                     id: format!("offer-{}", a.name),
                     agent_id: a.id.clone(),
                     hostname: a.name.clone(),
@@ -282,7 +286,11 @@ impl Bench {
                     attributes: a.attributes.clone(),
                     roles: <_>::default(),
                     generation: self.state.applied_index,
-                }
+                    devices: self.devices.get(&a.id).cloned().unwrap_or_default(),
+                    vitals: <_>::default(),
+                };
+                offer.mark_devices(&held, true);
+                offer
             })
             .collect()
     }

@@ -61,8 +61,12 @@ fn a_drained_agent_takes_nothing_and_says_why() {
     assert_eq!(reasons[0].smallest_change(), "bramble undrain n1");
     // The placer may have believed otherwise when it chose.
     let instance_id = bench.instances("/a")[0].id.clone();
-    let placed =
-        Placed { instance_id: instance_id.clone(), agent_id: id.clone(), ports: vec![31_000] };
+    let placed = Placed {
+        instance_id: instance_id.clone(),
+        agent_id: id.clone(),
+        ports: vec![31_000],
+        devices: vec![],
+    };
     let events = bench.must(Command::Assign { assignments: vec![placed] });
     let reason = RefusedAssignment::AgentDraining;
     assert_eq!(events, [Event::AssignmentRefused { instance_id, agent_id: id.clone(), reason }]);

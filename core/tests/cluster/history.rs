@@ -217,6 +217,7 @@ fn commands(bench: &mut Bench, step: &Step) -> Vec<Command> {
                 instance_id: instance(*n),
                 agent_id: AgentId::new(AGENTS[*agent]),
                 ports: ports.clone(),
+                devices: vec![],
             });
             Command::Assign { assignments: placed.collect() }
         }

@@ -45,7 +45,7 @@ fn agents_must_be_admitted_and_known() {
 #[test]
 fn a_cluster_is_founded_once() {
     let mut bench = Bench::empty();
-    let rotate = Command::RotateToken { join_secret_sha256: "new".into() };
+    let rotate = Command::RotateToken { join_secret_sha256: "new".into(), sealed: None };
     assert_eq!(bench.apply(rotate.clone()), Err(Rejection::NotFounded));
     let founder = Node {
         id: NodeId::new("n1"),
@@ -61,6 +61,8 @@ fn a_cluster_is_founded_once() {
         founded_at: Time(1),
         authority: None,
         join_token: None,
+        previous: vec![],
+        rotation_due: false,
     };
     let found = Command::Found { cluster, founder };
     bench.must(found.clone());
@@ -87,6 +89,7 @@ fn an_assignment_is_checked_again() {
             instance_id: ids[nth].clone(),
             agent_id: AgentId::new(agent),
             ports: ports.to_vec(),
+            devices: vec![],
         };
         refusal(&bench.must(Command::Assign { assignments: vec![placed] }))
     };
@@ -105,8 +108,12 @@ fn an_assignment_is_checked_again() {
     for (id, reason) in
         [(&gone, RefusedAssignment::InstanceGone), (&ids[2], RefusedAssignment::AgentUnreachable)]
     {
-        let placed =
-            Placed { instance_id: id.clone(), agent_id: AgentId::new("n1"), ports: vec![31_002] };
+        let placed = Placed {
+            instance_id: id.clone(),
+            agent_id: AgentId::new("n1"),
+            ports: vec![31_002],
+            devices: vec![],
+        };
         let events = bench.must(Command::Assign { assignments: vec![placed] });
         assert_eq!(refusal(&events), Some(reason));
     }
@@ -120,7 +127,12 @@ fn one_command_cannot_assign_the_same_room_twice() {
     let assignments: Vec<Placed> = bench
         .instances("/a")
         .iter()
-        .map(|i| Placed { instance_id: i.id.clone(), agent_id: AgentId::new("n1"), ports: vec![] })
+        .map(|i| Placed {
+            instance_id: i.id.clone(),
+            agent_id: AgentId::new("n1"),
+            ports: vec![],
+            devices: vec![],
+        })
         .collect();
     let events = bench.must(Command::Assign { assignments });
     assert!(matches!(events[0], Event::TaskAssigned { .. }));
@@ -192,8 +204,12 @@ fn endings_delay_the_next_launch_but_kills_do_not() {
         assert_eq!(bench.state.demands(now).len(), usize::from(delay_ms == 0));
         assert_eq!(bench.state.demands(now.plus_ms(1000)).len(), 1);
         assert_eq!(bench.state.next_wake(now.plus_ms(1000)), None);
-        let placed =
-            Placed { instance_id: id.clone(), agent_id: AgentId::new("n1"), ports: vec![] };
+        let placed = Placed {
+            instance_id: id.clone(),
+            agent_id: AgentId::new("n1"),
+            ports: vec![],
+            devices: vec![],
+        };
         let events = bench.must(Command::Assign { assignments: vec![placed.clone()] });
         let refused = (delay_ms > 0).then_some(RefusedAssignment::Delayed);
         assert_eq!(refusal(&events), refused);

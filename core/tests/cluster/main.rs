@@ -6,6 +6,7 @@ mod apps;
 mod away;
 mod bench;
 mod corners;
+mod devices;
 mod drain;
 mod groups;
 mod history;

@@ -23,6 +23,8 @@ fn offer() -> impl Strategy<Value = Offer> {
             attributes: rack.map(|r| (FIELD.to_string(), format!("r{r}"))).into_iter().collect(),
             roles: <_>::default(),
             generation: 0,
+            devices: <_>::default(),
+            vitals: <_>::default(),
         }
     })
 }

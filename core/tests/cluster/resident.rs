@@ -133,7 +133,12 @@ fn an_instance_waits_for_its_agent_and_for_no_other() {
     let reasons: Vec<_> = refused[0].per_agent.iter().map(|(a, r)| (a.as_str(), r)).collect();
     let bound = vec![Reason::NoCorrespondingReservationFound { host: "n1".into() }];
     assert_eq!(reasons, [("n2", &bound)]);
-    let placed = Placed { instance_id: id.clone(), agent_id: AgentId::new("n2"), ports: vec![] };
+    let placed = Placed {
+        instance_id: id.clone(),
+        agent_id: AgentId::new("n2"),
+        ports: vec![],
+        devices: vec![],
+    };
     let events = bench.must(Command::Assign { assignments: vec![placed] });
     let reason = RefusedAssignment::NotReserved;
     assert!(matches!(&events[..], [Event::AssignmentRefused { reason: r, .. }] if *r == reason));

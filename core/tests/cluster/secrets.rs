@@ -60,7 +60,12 @@ fn instances_wait_for_secrets_that_are_not_there() {
     let told = outlook(&bench.state, bench.offers(), &bench.stored("/web").app);
     assert_eq!(told.in_the_way[0].1, missing(&["tls/key"]));
     let waiting = bench.instances("/web")[0].id.clone();
-    let placed = Placed { instance_id: waiting, agent_id: AgentId::new("n1"), ports: vec![31_000] };
+    let placed = Placed {
+        instance_id: waiting,
+        agent_id: AgentId::new("n1"),
+        ports: vec![31_000],
+        devices: vec![],
+    };
     let events = bench.must(Command::Assign { assignments: vec![placed] });
     let reason = RefusedAssignment::SecretMissing;
     assert!(matches!(&events[0], Event::AssignmentRefused { reason: r, .. } if *r == reason));

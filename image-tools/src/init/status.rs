@@ -68,7 +68,7 @@ pub fn ask() -> io::Result<Cluster> {
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
     let (head, body) = split(&answer).ok_or(io::ErrorKind::InvalidData)?;
-    if !head.split_ascii_whitespace().nth(1).is_some_and(|code| code == "200") {
+    if head.split_ascii_whitespace().nth(1).is_none_or(|code| code != "200") {
         // It runs, and can tell nothing of a cluster.
         return Ok(Cluster::default());
     }

@@ -173,7 +173,7 @@ pub fn running_slot(arguments: &str) -> Option<Slot> {
 /// Value of the last `name=value` among the kernel's arguments.
 pub fn argument<'a>(arguments: &'a str, name: &str) -> Option<&'a str> {
     let values = arguments.split_ascii_whitespace().filter_map(|part| part.split_once('='));
-    values.filter(|(key, _)| *key == name).map(|(_, value)| value).last()
+    values.filter(|(key, _)| *key == name).map(|(_, value)| value).next_back()
 }
 
 #[cfg(test)]

@@ -252,13 +252,16 @@ fn methods(target: &Route) -> &'static str {
         Route::Volumes | Route::Os => "GET, OPTIONS",
         Route::Agent(_) => "GET, HEAD, OPTIONS, PATCH",
         Route::Drain(_) => "DELETE, GET, HEAD, OPTIONS, POST",
-        Route::AppTask(..) | Route::Deployment(_) | Route::QueueDelay(_) => "DELETE, OPTIONS",
+        Route::AppTask(..) | Route::Deployment(_) | Route::QueueDelay(_) | Route::Node(_) => {
+            "DELETE, OPTIONS"
+        }
         Route::Restart(_)
         | Route::TasksDelete
         | Route::Exec(_)
         | Route::OsTry(_)
         | Route::OsConfirm(_)
         | Route::Promote(_)
+        | Route::RotateToken
         | Route::Withdraw(_) => "OPTIONS, POST",
         Route::Root
         | Route::Page
@@ -287,6 +290,7 @@ fn methods(target: &Route) -> &'static str {
         | Route::Status
         | Route::NativeDeployments
         | Route::Agents
+        | Route::Masters
         | Route::Secrets
         | Route::Backup
         | Route::Token => "GET, HEAD, OPTIONS",
@@ -403,6 +407,9 @@ async fn json(target: Route, call: &Call, body: Body) -> Result<Reply, ApiError>
         (Route::Drain(name), Method::POST) => native::set_drain(call, &name, true).await,
         (Route::Drain(name), Method::DELETE) => native::set_drain(call, &name, false).await,
         (Route::Token, Method::GET) => native::token(call),
+        (Route::RotateToken, Method::POST) => native::rotate_token(call).await,
+        (Route::Masters, Method::GET) => native::masters(call),
+        (Route::Node(name), Method::DELETE) => native::remove_node(call, &name).await,
         (Route::Backup, Method::GET) => native::backup(call).await,
         (Route::Secrets, Method::GET) => native::secrets(call),
         (Route::Secret(name), Method::PUT) => native::put_secret(call, &name, body).await,

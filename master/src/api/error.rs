@@ -5,6 +5,7 @@
 
 use super::relay::NOT_LEADER_HEADER;
 use super::reply::{self, Reply};
+use crate::administration::AdministrationError;
 use crate::artifacts::ArtifactError;
 use crate::propose::ProposeError;
 use crate::streams::StreamError;
@@ -136,6 +137,8 @@ pub(crate) enum ApiError {
     #[error("agent did not answer in time")]
     AgentTimeout,
     #[error(transparent)]
+    Administration(AdministrationError),
+    #[error(transparent)]
     Artifact(#[from] ArtifactError),
     #[error(
         "a backup holds every key of the cluster, so it is answered on the local socket only: run \
@@ -205,6 +208,7 @@ impl ApiError {
             | E::ProposeTimeout
             | E::AgentTimeout => StatusCode::SERVICE_UNAVAILABLE,
             E::Artifact(error) => artifact_status(error),
+            E::Administration(error) => administration_status(error),
             E::Vault(_) | E::Backup(_) => StatusCode::INTERNAL_SERVER_ERROR,
             E::Propose(ProposeError::Rejected(rejection)) => rejection_status(rejection),
             E::Propose(ProposeError::NotLeader | ProposeError::Unavailable(_)) => {
@@ -284,6 +288,26 @@ fn artifact_status(error: &ArtifactError) -> StatusCode {
     }
 }
 
+fn administration_status(error: &AdministrationError) -> StatusCode {
+    match error {
+        AdministrationError::Unknown(_) => StatusCode::NOT_FOUND,
+        AdministrationError::Refused(_) => StatusCode::CONFLICT,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+impl From<AdministrationError> for ApiError {
+    fn from(error: AdministrationError) -> Self {
+        match error {
+            AdministrationError::Propose(error) => ApiError::Propose(error),
+            AdministrationError::Ambiguous { name, candidates } => {
+                ApiError::Ambiguous { name, candidates }
+            }
+            error => ApiError::Administration(error),
+        }
+    }
+}
+
 impl From<VaultError> for ApiError {
     fn from(error: VaultError) -> Self {
         match error {
@@ -299,6 +323,7 @@ fn rejection_status(rejection: &Rejection) -> StatusCode {
         | Rejection::GroupUnknown(_)
         | Rejection::DeploymentUnknown(_)
         | Rejection::AgentUnknown(_)
+        | Rejection::NodeUnknown(_)
         | Rejection::SecretUnknown(_) => StatusCode::NOT_FOUND,
         Rejection::DependencyCycle => StatusCode::UNPROCESSABLE_ENTITY,
         Rejection::DeploymentsFull { .. }

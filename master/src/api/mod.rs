@@ -36,18 +36,22 @@ pub use limits::RELAYED_WAITING_MAX;
 pub use listen::{BindError, Listeners, bind};
 pub use relay::answers;
 
+use crate::administration::Administration;
 use crate::artifacts::Artifacts;
 use crate::backup::BackupError;
+use crate::callers::Callers;
 use crate::events::Hub;
 use crate::levels::LogLevels;
 use crate::masters::{Masters, ReadGate, Relayed};
 use crate::offers::OfferBook;
 use crate::propose::Propose;
 use crate::queue_view::QueueView;
+use crate::roster::Roster;
 use crate::store::Store;
 use crate::streams::OpenStream;
 use crate::vault::Vault;
 use bramble_core::model::State;
+use bramble_protocol::net::Farewell;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -55,7 +59,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Where the API listens and how it names its node.
@@ -116,6 +120,13 @@ pub struct Api {
     pub backup: BackupSource,
     pub abdicate: Abdicate,
     pub levels: Arc<dyn LogLevels>,
+    /// Only on a master.
+    pub administration: Option<Arc<Administration>>,
+    /// Only on a master.
+    pub roster: Option<Arc<Roster>>,
+    pub callers: Arc<Callers>,
+    /// What the cluster said of this node, if it does not want it.
+    pub verdict: watch::Receiver<Option<Farewell>>,
 }
 
 /// Answer requests on `listeners`, and those that other nodes pass on, until `shutdown`; requests

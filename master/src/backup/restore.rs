@@ -124,6 +124,7 @@ mod tests {
                 propose: consensus.clone(),
                 vault: vault.clone(),
                 founding,
+                peers: None,
             };
             let authority = Arc::new(authority);
             Master { consensus, store, vault, authority, identity, cluster_id }
@@ -134,6 +135,22 @@ mod tests {
             let founder = founding.founder(&self.identity, "pi-1", NodeRole::Full);
             let cluster = founding.cluster(&self.cluster_id);
             self.consensus.propose(Command::Found { cluster, founder }).await.expect("commits");
+        }
+
+        /// Wait until the state holds the authority.
+        async fn provide(&self) {
+            let mut changes = self.store.watch();
+            let there =
+                |state: &State| state.cluster.as_ref().is_some_and(|c| c.authority.is_some());
+            let provided = async {
+                while !self.store.read(there) {
+                    changes.changed().await.expect("the store lives");
+                }
+            };
+            tokio::select! {
+                () = self.authority.provide(CancellationToken::new()) => {}
+                () = provided => {}
+            }
         }
 
         async fn backup(&self) -> Vec<u8> {
@@ -153,7 +170,7 @@ mod tests {
         old.found().await;
         let without_secrets = old.backup().await;
         old.vault.put("db", &Secret::new(b"open sesame".to_vec())).await.expect("puts");
-        old.authority.provide(CancellationToken::new()).await;
+        old.provide().await;
         let plain = old.backup().await;
         let old_token = old.authority.token().expect("opens");
         let old_ca = old.authority.ca().expect("opens").certificate().to_vec();

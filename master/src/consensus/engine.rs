@@ -3,6 +3,7 @@
 //! openraft takes its timing once, when it starts. A change of timing therefore ends one engine
 //! and starts the next over the same disk and store.
 
+use super::candidacy::{Candidacy, Elector, Standing};
 use super::disk::Disk;
 use super::error::ConsensusError;
 use super::log_store::LogStore;
@@ -37,6 +38,7 @@ pub(super) struct Parts {
     pub store: Arc<Store>,
     pub machine: StateMachine,
     pub peers: Arc<dyn PeerLink>,
+    pub standing: Arc<Standing>,
     pub leadership: watch::Sender<Leadership>,
     pub failure: watch::Sender<Option<String>>,
     pub snapshot_every: u64,
@@ -47,6 +49,8 @@ pub(super) struct Engine {
     pub raft: Raft,
     pub proposer: Arc<Proposer>,
     pub profile: Profile,
+    pub elector: Elector,
+    standing: Option<JoinHandle<()>>,
     batching: JoinHandle<()>,
     supervising: JoinHandle<()>,
 }
@@ -65,7 +69,7 @@ impl Parts {
         let config = profile.config(self.snapshot_every)?;
         let appended_bytes = log.appended_bytes();
         let network = Network::new(self.peers.clone());
-        let raft = Raft::new(self.id, config, network, log, machine)
+        let raft = Raft::new(self.id, config, network, log.clone(), machine)
             .await
             .map_err(|e| ConsensusError::Start(Box::new(e)))?;
         let mut voters = membership.voter_ids();
@@ -85,10 +89,28 @@ impl Parts {
             dir: self.dir.clone(),
             reserve_bytes: self.disk_reserve_bytes,
         };
+        let timing = profile.candidacy();
+        let (peers, standing) = (self.peers.clone(), self.standing.clone());
+        let elector = Elector {
+            raft: raft.clone(),
+            log: log.clone(),
+            standing: standing.clone(),
+            lease: timing.map(|timing| timing.lease),
+        };
+        let candidacy = timing.map(|timing| Candidacy {
+            own: self.id,
+            raft: raft.clone(),
+            log,
+            peers,
+            standing,
+            timing,
+        });
+        let standing = candidacy.map(|candidacy| tokio::spawn(candidacy.run()));
         let (dir, reserve) = (self.dir.clone(), self.disk_reserve_bytes);
         let (proposer, batcher) = Proposer::new(raft.clone(), self.store.clone(), dir, reserve);
         let (supervising, batching) = (tokio::spawn(supervisor.run()), tokio::spawn(batcher.run()));
-        Ok(Engine { raft, proposer: Arc::new(proposer), profile, batching, supervising })
+        let proposer = Arc::new(proposer);
+        Ok(Engine { raft, proposer, profile, elector, standing, batching, supervising })
     }
 
     /// Wait until nobody but the voter itself holds the log; whether that came in time.
@@ -107,7 +129,13 @@ impl Engine {
     /// End it. What was begun is finished; proposals that wait fail, unless it is to `drain` them
     /// first, as far as the time for that goes.
     pub async fn stop(self, drain: bool) {
-        let Engine { raft, proposer, mut batching, supervising, .. } = self;
+        let Engine { raft, proposer, elector, standing, mut batching, supervising, .. } = self;
+        drop(elector);
+        if let Some(standing) = standing {
+            standing.abort();
+            // It holds the log until it has noticed.
+            let _ = standing.await;
+        }
         // With the proposer gone the batcher ends after what has reached it.
         drop(proposer);
         let most = if drain { DRAIN_MAX } else { Duration::ZERO };

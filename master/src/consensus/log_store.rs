@@ -77,11 +77,15 @@ impl LogStore {
         Ok(self.read(index, Bound::Included(index), usize::MAX)?.first().map(|e| e.log_id))
     }
 
-    fn state(&self) -> Result<LogState<TypeConfig>, LogError> {
-        let purged = self.purged()?;
+    /// The last entry there is, or that was purged.
+    pub fn last_log_id(&self) -> Result<Option<LogId>, LogError> {
         // A purge cut short by a crash leaves entries that its marker already disowned.
-        let last = self.last()?.max(purged);
-        Ok(LogState { last_purged_log_id: purged, last_log_id: last })
+        Ok(self.last()?.max(self.purged()?))
+    }
+
+    fn state(&self) -> Result<LogState<TypeConfig>, LogError> {
+        let (last_purged_log_id, last_log_id) = (self.purged()?, self.last_log_id()?);
+        Ok(LogState { last_purged_log_id, last_log_id })
     }
 
     /// Entries from `start` to `end` until they take more than `budget` bytes.

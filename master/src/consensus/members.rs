@@ -3,7 +3,7 @@
 use super::Consensus;
 use super::profile::Profile;
 use super::types::{Peer, Raft, raft_id};
-use crate::membership::{ChangeFuture, Member, Membership, MembershipError};
+use crate::membership::{ChangeFuture, HandOver, Member, Membership, MembershipError};
 use bramble_core::autopilot::{Change, Standing};
 use openraft::{ChangeMembers, ServerState};
 use std::collections::BTreeSet;
@@ -19,17 +19,23 @@ pub struct Members(pub Arc<Consensus>);
 impl Membership for Members {
     fn members(&self) -> Vec<Member> {
         let Ok(raft) = self.0.raft() else { return Vec::new() };
-        let metrics = raft.metrics().borrow().clone();
-        if metrics.state != ServerState::Leader {
-            return Vec::new();
+        match raft.metrics().borrow().state {
+            ServerState::Leader => self.known(),
+            _ => Vec::new(),
         }
+    }
+
+    fn known(&self) -> Vec<Member> {
+        let Ok(raft) = self.0.raft() else { return Vec::new() };
+        let metrics = raft.metrics().borrow().clone();
+        let leads = metrics.state == ServerState::Leader;
         let last = metrics.last_log_index.unwrap_or_default();
         let membership = metrics.membership_config.membership();
         let voters: BTreeSet<u64> = membership.voter_ids().collect();
         let member = |(id, peer): (&u64, &Peer)| {
             let matched = metrics.replication.as_ref().and_then(|all| all.get(id).copied());
             let lag = match (*id == metrics.id, matched.flatten()) {
-                (true, _) => Some(0),
+                (true, _) => leads.then_some(0),
                 (false, matched) => matched.map(|log| last.saturating_sub(log.index)),
             };
             let votes = voters.contains(id);
@@ -37,6 +43,14 @@ impl Membership for Members {
             Member { id: peer.id.clone(), standing, lag }
         };
         membership.nodes().map(member).collect()
+    }
+
+    fn hand_over(&self, most: Duration) -> HandOver<'_> {
+        Box::pin(self.0.leave(most))
+    }
+
+    fn stand_again(&self) {
+        self.0.abstain(false);
     }
 
     fn change(&self, change: Change) -> ChangeFuture<'_> {

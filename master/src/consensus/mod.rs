@@ -17,6 +17,7 @@
 
 mod abdicate;
 mod blocking;
+mod candidacy;
 mod disk;
 mod engine;
 mod error;
@@ -60,6 +61,7 @@ use crate::propose::{Propose, ProposeFuture};
 use crate::store::Store;
 use bramble_core::command::Command;
 use bramble_core::model::{NodeId, State};
+use candidacy::Standing;
 use disk::Disk;
 use engine::{Engine, Parts};
 use fresh::Rounds;
@@ -121,6 +123,7 @@ pub struct Consensus {
     /// Held while one engine replaces another.
     switching: tokio::sync::Mutex<()>,
     rounds: Rounds,
+    standing: Arc<Standing>,
     leadership: watch::Receiver<Leadership>,
     failure: watch::Receiver<Option<String>>,
     /// Released last, at shutdown.
@@ -154,6 +157,7 @@ impl Consensus {
         let lock = DirLock::take(&config.dir)?;
         let (leadership, leadership_seen) = watch::channel(Leadership::default());
         let (failure, failure_seen) = watch::channel(None);
+        let standing = Arc::new(Standing::default());
         let Stores { disk, snapshots, store, machine } = open_stores(&config, apply)?;
         let parts = Arc::new(Parts {
             id,
@@ -164,6 +168,7 @@ impl Consensus {
             store: store.clone(),
             machine,
             peers,
+            standing: standing.clone(),
             leadership,
             failure,
             snapshot_every: config.snapshot_every,
@@ -177,6 +182,7 @@ impl Consensus {
             engine: RwLock::new(Some(engine)),
             switching: tokio::sync::Mutex::default(),
             rounds: Rounds::default(),
+            standing,
             leadership: leadership_seen,
             failure: failure_seen,
             lock: Mutex::new(Some(lock)),
@@ -266,9 +272,10 @@ impl Consensus {
 
     /// Answer another master's request.
     pub async fn handle(&self, request: RaftRequest) -> RaftReply {
-        match self.raft() {
-            Ok(raft) => network::answer(&raft, request).await,
-            Err(_) => RaftReply::Stopped(openraft::error::Fatal::Stopped),
+        let elector = read(&self.engine).as_ref().map(|engine| engine.elector.clone());
+        match elector {
+            Some(elector) => elector.answer(request).await,
+            None => RaftReply::Stopped(openraft::error::Fatal::Stopped),
         }
     }
 
@@ -280,27 +287,36 @@ impl Consensus {
         }
     }
 
+    /// Stand for no election, or for those to come again.
+    pub fn abstain(&self, on: bool) {
+        self.standing.abstain(on);
+    }
+
     /// Hand leadership over before this master goes: it stands for no election any more, and
-    /// steps down. Resolves once another leads, where others vote, or after `most`.
-    pub async fn leave(&self, most: Duration) {
-        let Ok(raft) = self.raft() else { return };
+    /// steps down. Resolves with whether another leads, at the latest after `most`.
+    pub async fn leave(&self, most: Duration) -> bool {
+        let Ok(raft) = self.raft() else { return false };
         let seen = raft.metrics().borrow().clone();
         let mut voters = seen.membership_config.voter_ids();
         if !self.is_leader() || voters.all(|voter| voter == self.id) {
-            return;
+            return false;
         }
-        raft.runtime_config().elect(false);
+        self.abstain(true);
         if let Err(error) = self.abdicate().await {
             tracing::info!(%error, "leadership was not handed over");
-            return;
+            return false;
         }
         let mut leadership = self.leadership();
         let other = leadership
             .wait_for(|seen| seen.leader.as_ref().is_some_and(|leader| *leader != self.node));
         match tokio::time::timeout(most, other).await {
             Ok(_) => tracing::info!("leadership was handed over"),
-            Err(_) => tracing::warn!("no other master leads yet"),
+            Err(_) => {
+                tracing::warn!("no other master leads yet");
+                return false;
+            }
         }
+        true
     }
 
     /// Change how fast raft beats. Whoever leads does not for a moment.
@@ -308,17 +324,9 @@ impl Consensus {
     /// # Errors
     /// Raft cannot be started again; [`Consensus::failed`] resolves then too.
     pub async fn set_profile(&self, profile: Profile) -> Result<(), ConsensusError> {
-        match self.profile() {
-            Some(now) if now == profile => Ok(()),
-            _ => self.begin_anew(profile).await,
+        if self.profile() == Some(profile) {
+            return Ok(());
         }
-    }
-
-    /// Start raft anew in place: with this timing, and another draw of its timeout.
-    ///
-    /// # Errors
-    /// As [`Consensus::set_profile`].
-    async fn begin_anew(&self, profile: Profile) -> Result<(), ConsensusError> {
         let _one_at_a_time = self.switching.lock().await;
         let Some(parts) = read(&self.parts).clone() else { return Err(shut_down()) };
         let engine = self.engine.write().unwrap_or_else(PoisonError::into_inner).take();

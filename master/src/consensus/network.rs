@@ -4,7 +4,7 @@
 //! keeps its connections: openraft asks for a new client at every vote and every leader check.
 
 use super::snapshot::Octets;
-use super::types::{Peer, Raft, RaftId, SnapshotMeta, TypeConfig, Vote};
+use super::types::{LogId, Peer, Raft, RaftId, SnapshotMeta, TypeConfig, Vote};
 use bramble_core::model::NodeId;
 use openraft::error::{
     Fatal, InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, SnapshotMismatch,
@@ -31,6 +31,8 @@ pub enum RaftRequest {
     Append(AppendEntriesRequest<TypeConfig>),
     Vote(VoteRequest<RaftId>),
     Snapshot(SnapshotChunk),
+    /// Whether a vote would be granted to who has a log up to here; changes nothing.
+    PreVote(Option<LogId>),
 }
 
 /// Part of a snapshot on its way.
@@ -53,6 +55,7 @@ pub enum RaftReply {
     Snapshot(InstallSnapshotResponse<RaftId>),
     /// The chunk does not continue what was received: begin anew.
     SnapshotMismatch(SnapshotMismatch),
+    PreVote(bool),
     /// The other master's raft has stopped.
     Stopped(Fatal<RaftId>),
 }
@@ -90,8 +93,12 @@ impl PeerLink for NoPeers {
     }
 }
 
-/// Answer a peer's request.
-pub(super) async fn answer(raft: &Raft, request: RaftRequest) -> RaftReply {
+/// Answer a peer's request; `grants` says whether a candidate with such a log would get a vote.
+pub(super) async fn answer(
+    raft: &Raft,
+    request: RaftRequest,
+    grants: impl FnOnce(Option<LogId>) -> bool,
+) -> RaftReply {
     match request {
         RaftRequest::Append(request) => match raft.append_entries(request).await {
             Ok(response) => RaftReply::Append(response),
@@ -112,6 +119,7 @@ pub(super) async fn answer(raft: &Raft, request: RaftRequest) -> RaftReply {
                 Err(RaftError::Fatal(fatal)) => RaftReply::Stopped(fatal),
             }
         }
+        RaftRequest::PreVote(candidates) => RaftReply::PreVote(grants(candidates)),
     }
 }
 

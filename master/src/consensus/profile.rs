@@ -1,9 +1,11 @@
 //! How fast raft beats. Owns every number openraft is configured with.
 
+use super::candidacy::Timing;
 use super::error::ConsensusError;
 use super::types::{Peer, RaftId};
 use openraft::{Config, Membership, SnapshotPolicy};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Bytes of one chunk of a snapshot on its way to a follower: well under a frame's 8 MiB.
 const SNAPSHOT_CHUNK_BYTES: u64 = 1024 * 1024;
@@ -49,6 +51,16 @@ impl Profile {
         }
     }
 
+    /// When to stand for election; `None`: openraft's own timer decides, as nobody contests it.
+    pub(super) fn candidacy(self) -> Option<Timing> {
+        let (_, least, most) = self.timing_ms();
+        let timing = Timing {
+            lease: Duration::from_millis(most),
+            spread: Duration::from_millis(most - least),
+        };
+        (self != Profile::Alone).then_some(timing)
+    }
+
     /// Heartbeat, shortest and longest election timeout, in milliseconds.
     ///
     /// openraft wakes once every one and a half heartbeats, whatever else happens.
@@ -83,7 +95,7 @@ impl Profile {
             purge_batch_size: 1,
             enable_tick: true,
             enable_heartbeat: true,
-            enable_elect: true,
+            enable_elect: self.candidacy().is_none(),
             #[allow(deprecated, reason = "the field has to be given; 0 is its off")]
             send_snapshot_timeout: 0,
         };

@@ -134,7 +134,7 @@ mod tests {
     use bramble_core::model::Time;
 
     fn entry(index: u64, secret: &str) -> Entry {
-        let command = Command::RotateToken { join_secret_sha256: secret.to_string() };
+        let command = Command::RotateToken { join_secret_sha256: secret.to_string(), sealed: None };
         Entry {
             log_id: LogId::new(CommittedLeaderId::new(3, 0xff), index),
             payload: EntryPayload::Normal(Batch(vec![Proposal { now: Time(7), command }])),

@@ -1,9 +1,8 @@
 //! Watches for elections that lead nowhere, and changes raft's timing until it is calm.
 //!
 //! Timeouts of a good network are too short for disks, links or processors that are slow at the
-//! moment: whoever is elected is not heard in time, and the next one stands. And raft draws its
-//! timeout once, when it starts, so that two candidates who drew alike would split the vote again
-//! and again. Sole caller of a change of timing, apart from that for the first further member.
+//! moment: whoever is elected is not heard in time, and the next one stands. Sole caller of a
+//! change of timing, apart from that for the first further member.
 
 use super::{Consensus, Profile};
 use std::sync::Arc;
@@ -72,10 +71,9 @@ impl Consensus {
             };
             let profile = self.profile();
             let outcome = match weather.see(Instant::now(), term, led) {
-                // Already slow: then for another draw.
-                Verdict::Storm if profile.is_some_and(|now| now != Profile::Alone) => {
+                Verdict::Storm if profile == Some(Profile::Fast) => {
                     tracing::warn!(term, "elections lead nowhere");
-                    self.begin_anew(Profile::Slow).await
+                    self.set_profile(Profile::Slow).await
                 }
                 Verdict::Calm if profile == Some(Profile::Slow) => {
                     self.set_profile(Profile::Fast).await

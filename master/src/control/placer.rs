@@ -110,7 +110,8 @@ async fn assign(
             }
             for placed in decisions {
                 let resources = needs.get(&placed.instance_id).copied().unwrap_or_default();
-                let pending = Pending { index: committed.index, resources, ports: placed.ports };
+                let (ports, devices) = (placed.ports, placed.devices);
+                let pending = Pending { index: committed.index, resources, ports, devices };
                 control.offers.spend(&placed.agent_id, pending);
             }
             refused.then_some(Duration::from_millis(REFUSED_MS))

@@ -14,6 +14,8 @@ mod session;
 #[cfg(feature = "simulation")]
 mod simulated;
 
+use crate::authority::Authority;
+use crate::callers::Callers;
 use crate::consensus::Leadership;
 use crate::holders::HolderBook;
 use crate::offers::OfferBook;
@@ -22,9 +24,9 @@ use crate::propose::{Propose, ProposeError};
 use crate::store::Store;
 use crate::streams::{AgentStream, OpenStream, StreamError, StreamFuture};
 use crate::vault::Vault;
-use bramble_core::model::{AgentId, NodeId, NodeRole};
+use bramble_core::model::{Agent, AgentId, NodeId, NodeRole};
 use bramble_protocol::message::{StreamReply, StreamRequest, ToAgent};
-use bramble_protocol::net::{self as frame, Directory, Endpoint, FrameError, Link};
+use bramble_protocol::net::{self as frame, Directory, Endpoint, Farewell, FrameError, Link};
 use lease::Prover;
 use line::Line;
 use session::Down;
@@ -55,6 +57,15 @@ pub enum DispatchError {
     WrongAgent { node: NodeId, agent: AgentId },
     #[error("the agent's first frame was no hello")]
     NoHello,
+    #[error("the agent said no hello in time")]
+    NoHelloInTime,
+    #[error("{}", Farewell::Cloned.reason())]
+    Cloned,
+    #[error(
+        "a node named {name} is connected already ({other}), and constraints by hostname could \
+         not tell the two apart: give this one another --name"
+    )]
+    NameTaken { name: String, other: AgentId },
     #[error("the session's stream")]
     Stream(#[from] quinn::ConnectionError),
     #[error("a frame of the session")]
@@ -73,6 +84,9 @@ pub struct Dispatcher {
     prover: Prover,
     leadership: watch::Receiver<Leadership>,
     directory: Arc<Directory>,
+    callers: Arc<Callers>,
+    /// What agents are certified anew by.
+    authority: Option<Arc<Authority>>,
     /// What agents are looked for with.
     endpoint: Option<Arc<Endpoint>>,
     /// The node of this master, whose agent needs no watching: it would die with it.
@@ -117,6 +131,8 @@ impl Dispatcher {
             prover: Prover::new(proof),
             leadership,
             directory,
+            callers: Arc::default(),
+            authority: None,
             endpoint: None,
             own: None,
             sessions,
@@ -124,6 +140,12 @@ impl Dispatcher {
             next_session,
             changed: watch::Sender::new(0),
         }
+    }
+
+    /// Share the book of who speaks to this master, and certify agents anew.
+    pub fn certifying_with(mut self, authority: Arc<Authority>, callers: Arc<Callers>) -> Self {
+        (self.authority, self.callers) = (Some(authority), callers);
+        self
     }
 
     /// Look for silent agents with this endpoint, as the master of node `own`.
@@ -148,6 +170,23 @@ impl Dispatcher {
     pub fn dismiss(&self) {
         for session in self.sessions().values() {
             session.line.close(NOT_LEADING, "this master does not lead any more");
+        }
+    }
+
+    fn present_ca(&self) -> Option<Vec<u8>> {
+        self.store.read(|state| state.cluster.as_ref().map(|c| c.ca_certificate.clone()))
+    }
+
+    fn certify(&self, agent_id: &AgentId) -> Result<(Vec<u8>, Vec<u8>), String> {
+        let node_id = NodeId::new(agent_id.as_str());
+        let authority = self.authority.as_ref().ok_or("no authority is here")?;
+        authority.certify(&node_id).map_err(|error| error.to_string())
+    }
+
+    /// End the session of one agent.
+    pub fn end(&self, agent_id: &AgentId, farewell: Farewell) {
+        if let Some(link) = self.sessions().get(agent_id).and_then(|s| s.line.connection()) {
+            farewell.close(link);
         }
     }
 
@@ -196,8 +235,16 @@ impl Dispatcher {
                 return;
             }
         };
+        let opened = match session::open(self, &agent_id, &line, accepted).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                tracing::warn!(%agent_id, %error, "an agent was turned away");
+                turn_out(&line, &error);
+                return;
+            }
+        };
         let number = self.enter(&agent_id, &line);
-        let ended = session::run(self, &agent_id, &line, accepted).await;
+        let ended = session::run(self, &agent_id, &line, opened).await;
         if line.was_left() {
             self.left().insert(agent_id.clone());
         }
@@ -205,10 +252,25 @@ impl Dispatcher {
             Ok(()) => tracing::info!(%agent_id, "an agent's session ended"),
             Err(error) => {
                 tracing::info!(%agent_id, %error, "an agent's session ended");
-                line.close(TURNED_AWAY, &error.to_string());
+                turn_out(&line, &error);
             }
         }
         self.leave(&agent_id, number);
+    }
+
+    /// Another agent of this name that is connected now.
+    fn namesake(&self, agent: &Agent) -> Option<AgentId> {
+        // Taken before the state is: whoever holds one of the two locks waits for no other.
+        let connected: BTreeSet<AgentId> = self.sessions().keys().cloned().collect();
+        self.store.read(|state| {
+            // One that has this name already keeps it: the other is at fault.
+            if state.agents.get(&agent.id).is_some_and(|known| known.name == agent.name) {
+                return None;
+            }
+            let mut others = state.agents.values().filter(|other| other.name == agent.name);
+            let other = others.find(|o| o.id != agent.id && connected.contains(&o.id));
+            other.map(|other| other.id.clone())
+        })
     }
 
     /// Who speaks, if the membership list has it as an agent.
@@ -276,6 +338,13 @@ impl Dispatcher {
             Some(StreamReply::Failed(what)) => Err(StreamError::Failed(what)),
             None => Err(failed(&"the agent closed the stream without an answer")),
         }
+    }
+}
+
+fn turn_out(line: &Line, error: &DispatchError) {
+    match (error, line.connection()) {
+        (DispatchError::Cloned, Some(connection)) => Farewell::Cloned.close(connection),
+        (error, _) => line.close(TURNED_AWAY, &error.to_string()),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::others::open;
 use super::{AbsenceFuture, Lead, Masters, OpenFuture};
 use bramble_core::model::{NodeId, NodeRole};
-use bramble_protocol::net::{Alpn, Directory, Endpoint, Links};
+use bramble_protocol::net::{Alpn, Directory, Endpoint, Farewell, Links};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -18,6 +18,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 pub struct Distant {
     links: Arc<Links>,
     lead: watch::Receiver<Lead>,
+    verdict: watch::Receiver<Option<Farewell>>,
     _asking: AbortOnDropHandle<()>,
 }
 
@@ -27,9 +28,10 @@ impl Distant {
     pub fn new(endpoint: Arc<Endpoint>, links: Arc<Links>) -> Self {
         let directory = links.directory().clone();
         let (sender, lead) = watch::channel(Lead::Masters(masters(&directory)));
-        tokio::spawn(follow(directory.clone(), sender));
+        let verdict = endpoint.verdict();
+        tokio::spawn(follow(directory.clone(), verdict.clone(), sender));
         let asking = AbortOnDropHandle::new(tokio::spawn(ask_seeds(endpoint, directory)));
-        Self { links, lead, _asking: asking }
+        Self { links, lead, verdict, _asking: asking }
     }
 }
 
@@ -75,7 +77,11 @@ fn masters(directory: &Directory) -> Vec<NodeId> {
     seen.map(|seen| seen.node_id).take(MASTERS_TRIED_MAX).collect()
 }
 
-async fn follow(directory: Arc<Directory>, sender: watch::Sender<Lead>) {
+async fn follow(
+    directory: Arc<Directory>,
+    mut verdict: watch::Receiver<Option<Farewell>>,
+    sender: watch::Sender<Lead>,
+) {
     let mut changes = directory.changes();
     loop {
         tokio::select! {
@@ -83,8 +89,13 @@ async fn follow(directory: Arc<Directory>, sender: watch::Sender<Lead>) {
             changed = changes.changed() => if changed.is_err() {
                 return;
             },
+            changed = verdict.changed() => if changed.is_err() {
+                return;
+            },
         }
-        let now = Lead::Masters(masters(&directory));
+        // Masters that have parted with this node answer it no more.
+        let parted = verdict.borrow_and_update().is_some();
+        let now = Lead::Masters(if parted { Vec::new() } else { masters(&directory) });
         sender.send_if_modified(|known| {
             let news = *known != now;
             *known = now;
@@ -107,10 +118,12 @@ impl Masters for Distant {
             Lead::Masters(masters) => masters.len(),
             _ => 0,
         };
-        let said = match known {
-            0 => "no master is known to this node yet".to_string(),
-            1 => "the one master known to this node does not answer".to_string(),
-            more => format!("none of the {more} masters known to this node answers"),
+        let verdict = *self.verdict.borrow();
+        let said = match (verdict, known) {
+            (Some(farewell), _) => farewell.told(),
+            (None, 0) => "no master is known to this node yet".to_string(),
+            (None, 1) => "the one master known to this node does not answer".to_string(),
+            (None, more) => format!("none of the {more} masters known to this node answers"),
         };
         Box::pin(std::future::ready(said))
     }

@@ -1,14 +1,17 @@
 //! Answers what other masters ask.
 
-use super::message::{PeerReply, PeerRequest};
+use super::message::{Answered, Asked, PeerReply, PeerRequest};
+use crate::administration::Administration;
 use crate::admission::Admission;
+use crate::callers::Callers;
 use crate::consensus::Consensus;
 use crate::propose::Propose;
 use crate::store::Store;
 use crate::vault::Vault;
 use bramble_core::command::Command;
 use bramble_core::model::{NodeId, NodeRole};
-use bramble_protocol::net::{Directory, Link, read_frame, write_frame};
+use bramble_protocol::net::{Directory, Farewell, Link, read_frame, write_frame};
+use bramble_protocol::secret::Secret;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +22,10 @@ pub struct Answering {
     pub vault: Arc<Vault>,
     pub admission: Arc<Admission>,
     pub directory: Arc<Directory>,
+    pub administration: Arc<Administration>,
+    pub callers: Arc<Callers>,
+    /// This process: see [`Callers`].
+    pub life: u64,
 }
 
 impl Answering {
@@ -36,15 +43,28 @@ impl Answering {
                 accepted = link.connection.accept_bi() => accepted,
             };
             // QUIC's limit of open streams bounds the number of tasks.
-            let Ok((mut send, mut receive)) = accepted else { return };
-            let (answering, peer) = (self.clone(), peer.clone());
-            tokio::spawn(async move {
-                let Ok(Some(request)) = read_frame::<PeerRequest>(&mut receive).await else {
+            let (mut send, mut receive) = match accepted {
+                Ok(streams) => streams,
+                Err(error) => {
+                    if let Some(farewell) = Farewell::of(&error) {
+                        self.admission.peers.judged(farewell);
+                    }
                     return;
-                };
+                }
+            };
+            let (answering, peer) = (self.clone(), peer.clone());
+            let connection = link.connection.clone();
+            tokio::spawn(async move {
+                let asked = read_frame::<Asked<PeerRequest>>(&mut receive).await;
+                let Ok(Some(Asked { life, request })) = asked else { return };
+                if !answering.callers.is_the_one(&peer, life, &connection).await {
+                    Farewell::Cloned.close(&connection);
+                    return;
+                }
                 let reply = answering.reply(&peer, request).await;
+                let answered = Answered { life: answering.life, reply };
                 // Whoever went away wants no answer.
-                if write_frame(&mut send, &reply).await.is_ok() {
+                if write_frame(&mut send, &answered).await.is_ok() {
                     let _ = send.finish();
                 }
             });
@@ -79,12 +99,28 @@ impl Answering {
                     Err(error) => PeerReply::Refused(error.to_string()),
                 }
             }
-            PeerRequest::Admit { node, secret_sha256 } => {
-                match self.admission.decide_here(node, secret_sha256).await {
-                    Ok(certificate) => PeerReply::Admitted { certificate },
-                    Err(refusal) => PeerReply::NotAdmitted(refusal),
+            PeerRequest::Admit(candidate) => match self.admission.decide_here(candidate).await {
+                Ok(admitted) => PeerReply::Admitted(admitted),
+                Err(refusal) => PeerReply::NotAdmitted(refusal),
+            },
+            PeerRequest::SealKey { id, key } => match self.vault.copy(&id, &key) {
+                Ok(copy) => PeerReply::Copy(copy),
+                Err(error) => PeerReply::Refused(error.to_string()),
+            },
+            PeerRequest::Remove { node_id } => {
+                match self.administration.remove_here(&node_id).await {
+                    Ok(removed) => PeerReply::Removed(removed),
+                    Err(error) => PeerReply::Refused(error.to_string()),
                 }
             }
+            PeerRequest::RotateToken => match self.admission.authority.rotate_token().await {
+                Ok(token) => PeerReply::Token(Secret::new(token.to_string().into_bytes())),
+                Err(error) => PeerReply::Refused(error.to_string()),
+            },
+            PeerRequest::Certify => match self.admission.authority.certify(peer) {
+                Ok((certificate, ca)) => PeerReply::Certified { certificate, ca },
+                Err(error) => PeerReply::Refused(error.to_string()),
+            },
         }
     }
 }

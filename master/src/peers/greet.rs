@@ -41,7 +41,9 @@ impl Peers {
                 () = stop.cancelled() => return,
                 () = self.round(&endpoint) => {}
             }
-            let pause = if led { PAUSE } else { PAUSE_LEADERLESS };
+            // One that the cluster does not want need not ask often.
+            let wanted = endpoint.verdict().borrow().is_none();
+            let pause = if led || !wanted { PAUSE } else { PAUSE_LEADERLESS };
             let news = async {
                 tokio::select! {
                     _ = addresses.changed() => {}

@@ -8,6 +8,8 @@ use crate::vault::Vault;
 use bramble_core::command::Command;
 use bramble_core::model::{NodeId, Sealed};
 use bramble_protocol::secret::Secret;
+use futures_util::future::join_all;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +52,28 @@ impl Peers {
                 () = retry => {}
             }
         }
+    }
+
+    /// Ask the other masters to seal a data key that is about to become the cluster's; gives the
+    /// copies of those that answer.
+    pub async fn collect_copies(
+        &self,
+        store: &Store,
+        id: &str,
+        bytes: &Secret,
+    ) -> BTreeMap<NodeId, Sealed> {
+        let masters = others(store, &self.own);
+        let asked = masters.into_iter().map(|node| async move {
+            let request = PeerRequest::SealKey { id: id.to_string(), key: bytes.clone() };
+            match tokio::time::timeout(ANSWER_MAX, self.ask(&node, &request)).await {
+                Ok(Ok(PeerReply::Copy(copy))) => Some((node, copy)),
+                _ => {
+                    tracing::info!(node_id = %node, "no copy of the new data key from here yet");
+                    None
+                }
+            }
+        });
+        join_all(asked).await.into_iter().flatten().collect()
     }
 
     async fn fetch_copy(

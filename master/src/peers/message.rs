@@ -1,9 +1,10 @@
 //! What masters say to each other on Raft links: one request, one reply, a stream each.
 
 use crate::consensus::{RaftReply, RaftRequest};
-use bramble_core::model::{Node, NodeId, Sealed};
+use bramble_core::model::{NodeId, Sealed};
 use bramble_protocol::message::Sighting;
-use bramble_protocol::net::Refusal;
+use bramble_protocol::native::RemovedNode;
+use bramble_protocol::net::{Admitted, Candidate, Refusal};
 use bramble_protocol::secret::Secret;
 use serde::{Deserialize, Serialize};
 
@@ -21,11 +22,35 @@ pub enum PeerRequest {
         id: String,
         copy: Sealed,
     },
-    /// Admit a node that proved its key to me (to the leader).
-    Admit {
-        node: Node,
-        secret_sha256: String,
+    /// Admit a machine that proved its key to me (to the leader).
+    Admit(Candidate),
+    /// Seal a data key that shall become the cluster's, as your own copy of it (from the leader).
+    SealKey {
+        id: String,
+        key: Secret,
     },
+    /// Remove a node, as a user asked me (to the leader).
+    Remove {
+        node_id: NodeId,
+    },
+    /// Draw another join token, as a user asked me (to the leader).
+    RotateToken,
+    /// My key is that of a member, my certificate is of an earlier authority: issue me one.
+    Certify,
+}
+
+/// A request, and the process that makes it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Asked<R> {
+    pub life: u64,
+    pub request: R,
+}
+
+/// A reply, and the process that makes it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Answered {
+    pub life: u64,
+    pub reply: PeerReply,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -38,11 +63,18 @@ pub enum PeerReply {
     /// `None`: there is none yet.
     DataKey(Option<(String, Secret)>),
     Done,
-    /// The node's certificate, DER.
-    Admitted {
-        certificate: Vec<u8>,
-    },
+    Admitted(Admitted),
     NotAdmitted(Refusal),
+    /// Your copy of the data key.
+    Copy(Sealed),
+    Removed(RemovedNode),
+    /// The join token.
+    Token(Secret),
+    /// A certificate and the CA that issued it, DER.
+    Certified {
+        certificate: Vec<u8>,
+        ca: Vec<u8>,
+    },
     /// Why not, for a person.
     Refused(String),
 }

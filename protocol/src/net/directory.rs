@@ -5,7 +5,7 @@
 
 use crate::message::Sighting;
 use bramble_core::model::{NodeId, NodeRole};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -28,12 +28,21 @@ pub struct Directory {
 struct Book {
     nodes: BTreeMap<NodeId, Entry>,
     seeds: VecDeque<SocketAddr>,
+    /// Nodes that were removed from the cluster: nothing is noted of them.
+    refused: BTreeSet<NodeId>,
 }
 
 #[derive(Debug)]
 struct Entry {
     role: NodeRole,
     addresses: VecDeque<SocketAddr>,
+}
+
+impl Book {
+    fn takes(&self, node_id: &NodeId) -> bool {
+        let room = self.nodes.contains_key(node_id) || self.nodes.len() < NODES_MAX;
+        room && !self.refused.contains(node_id)
+    }
 }
 
 impl Default for Directory {
@@ -46,7 +55,7 @@ impl Directory {
     /// Note that a node was seen at an address: it will be tried first.
     pub fn note(&self, node_id: &NodeId, role: NodeRole, address: SocketAddr) {
         let mut book = self.book();
-        if !book.nodes.contains_key(node_id) && book.nodes.len() >= NODES_MAX {
+        if !book.takes(node_id) {
             return;
         }
         let entry = book
@@ -63,7 +72,7 @@ impl Directory {
     /// Note addresses heard from another node: they are tried after what was seen here.
     pub fn hear(&self, sighting: &Sighting) {
         let mut book = self.book();
-        if !book.nodes.contains_key(&sighting.node_id) && book.nodes.len() >= NODES_MAX {
+        if !book.takes(&sighting.node_id) {
             return;
         }
         let entry = book
@@ -99,6 +108,25 @@ impl Directory {
         }
     }
 
+    /// Know nothing of these nodes, which were removed from the cluster, and learn nothing of them.
+    /// The whole list: one that is missing is welcome again.
+    pub fn refuse(&self, removed: BTreeSet<NodeId>) {
+        let mut book = self.book();
+        let before = book.nodes.len();
+        book.nodes.retain(|id, _| !removed.contains(id));
+        let fewer = book.nodes.len() < before;
+        book.refused = removed;
+        drop(book);
+        if fewer {
+            self.changed.send_modify(|n| *n += 1);
+        }
+    }
+
+    /// Whether a node was removed from the cluster, as far as this one was told.
+    pub fn refuses(&self, node_id: &NodeId) -> bool {
+        self.book().refused.contains(node_id)
+    }
+
     /// Where to try a node: where it was seen, then addresses of which nothing is known.
     pub fn addresses(&self, node_id: &NodeId) -> Vec<SocketAddr> {
         let book = self.book();
@@ -108,6 +136,12 @@ impl Directory {
             book.seeds.iter().filter(|seed| !all.contains(seed)).copied().collect::<Vec<_>>(),
         );
         all
+    }
+
+    /// Where a node was seen, or heard to be, without addresses of which nothing is known.
+    pub fn addresses_seen(&self, node_id: &NodeId) -> Vec<SocketAddr> {
+        let book = self.book();
+        book.nodes.get(node_id).into_iter().flat_map(|entry| &entry.addresses).copied().collect()
     }
 
     /// Where masters may be: each node's latest address first, then their others, then seeds.
@@ -203,6 +237,21 @@ mod tests {
         assert_eq!(book.addresses(&node("b")), [at(1)]);
         book.forget(&node("a"));
         assert_eq!(book.addresses(&node("a")), [at(1)]);
+    }
+
+    #[test]
+    fn nothing_is_learnt_of_removed_nodes_until_they_are_welcome_again() {
+        let book = Directory::default();
+        book.note(&node("a"), NodeRole::Full, at(1));
+        book.refuse([node("a")].into());
+        let heard =
+            Sighting { node_id: node("a"), role: NodeRole::Full, addresses: vec![at(2), at(3)] };
+        book.note(&node("a"), NodeRole::Full, at(1));
+        book.hear(&heard);
+        assert!(book.refuses(&node("a")) && book.sightings().is_empty());
+        book.refuse([].into());
+        book.hear(&heard);
+        assert_eq!(book.addresses(&node("a")), [at(2), at(3)]);
     }
 
     #[test]

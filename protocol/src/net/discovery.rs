@@ -3,6 +3,10 @@
 //! What is found is a rumour: addresses to try, whose identity the handshake then proves. Nothing
 //! here may stop a node: where multicast is impossible it warns once and finds nobody.
 
+mod candidacy;
+
+pub use candidacy::{Contender, Contenders};
+
 use super::certificate::{role_from_text, role_text};
 use bramble_core::model::{NodeId, NodeRole};
 use mdns_sd::{
@@ -10,8 +14,9 @@ use mdns_sd::{
     ServiceEvent, ServiceInfo,
 };
 use std::net::{SocketAddr, SocketAddrV6};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thiserror::Error;
+use tokio::sync::watch;
 
 /// The service type of bramble nodes.
 pub const SERVICE_TYPE: &str = "_bramble._udp.local.";
@@ -66,6 +71,8 @@ pub struct Found {
 /// The node's multicast DNS: one thread, asleep between packets.
 pub struct Discovery {
     daemon: ServiceDaemon,
+    /// Since when this node's candidacy has been said on a network.
+    said: watch::Receiver<Option<Instant>>,
 }
 
 /// Keeps an announcement alive; dropping it says goodbye.
@@ -92,7 +99,8 @@ impl Discovery {
         skip: impl Fn(&str) -> bool + Send + Sync + 'static,
     ) -> Result<Discovery, DiscoveryError> {
         let daemon = ServiceDaemon::new().map_err(DiscoveryError::Start)?;
-        let discovery = Discovery { daemon };
+        let (saying, said) = watch::channel(None);
+        let discovery = Discovery { daemon, said };
         let skipped = vec![
             IfKind::LoopbackV4,
             IfKind::LoopbackV6,
@@ -102,7 +110,7 @@ impl Discovery {
             .await
             .map_err(DiscoveryError::Start)?;
         let events = again(|| discovery.daemon.monitor()).await.map_err(DiscoveryError::Start)?;
-        tokio::spawn(warn_once(events));
+        tokio::spawn(follow(events, saying));
         Ok(discovery)
     }
 
@@ -120,10 +128,14 @@ impl Discovery {
             ("role", role_text(own.role)),
         ];
         let service = ServiceInfo::new(SERVICE_TYPE, &name, &host, "", own.port, &text[..])
-            .map_err(failed)?
-            .enable_addr_auto();
+            .map_err(failed)?;
+        self.register(service).await.map_err(failed)
+    }
+
+    async fn register(&self, service: ServiceInfo) -> Result<Announced, Error> {
+        let service = service.enable_addr_auto();
         let full_name = service.get_fullname().to_string();
-        again(|| self.daemon.register(service.clone())).await.map_err(failed)?;
+        again(|| self.daemon.register(service.clone())).await?;
         Ok(Announced { daemon: self.daemon.clone(), full_name })
     }
 
@@ -135,6 +147,16 @@ impl Discovery {
         let events =
             again(|| self.daemon.browse(SERVICE_TYPE)).await.map_err(DiscoveryError::Browse)?;
         Ok(Browse { daemon: self.daemon.clone(), events })
+    }
+
+    /// Ask for nodes at once. Who browses for long asks ever more rarely, and hears of a node
+    /// that was cut off before only by chance.
+    ///
+    /// # Errors
+    /// When the daemon is gone.
+    pub async fn look_again(&self) -> Result<(), DiscoveryError> {
+        // Takes the place of the earlier reader, which then begins again by itself.
+        self.browse().await.map(drop)
     }
 
     /// Say goodbye for everything announced and stop, waiting at most a second.
@@ -193,7 +215,8 @@ async fn again<T>(mut call: impl FnMut() -> Result<T, Error>) -> Result<T, Error
     call()
 }
 
-async fn warn_once(events: Receiver<DaemonEvent>) {
+/// Note what the daemon does, and warn of its trouble once.
+async fn follow(events: Receiver<DaemonEvent>, saying: watch::Sender<Option<Instant>>) {
     let mut warned = false;
     while let Ok(event) = events.recv_async().await {
         match event {
@@ -206,6 +229,13 @@ async fn warn_once(events: Receiver<DaemonEvent>) {
             DaemonEvent::NameChange(change) => {
                 let (from, to) = (&change.original, &change.new_name);
                 tracing::info!(from, to, "another node has the announced name, changed it");
+            }
+            DaemonEvent::Announce(name, _) if candidacy::is_candidacy(&name) => {
+                saying.send_if_modified(|since| {
+                    let first = since.is_none();
+                    since.get_or_insert_with(Instant::now);
+                    first
+                });
             }
             _ => {}
         }

@@ -4,18 +4,23 @@
 //! state. A slow or hostile handshake never holds up another one.
 
 use super::certificate::{CertificateError, Peer, peer_of};
-use super::identity::Identity;
-use super::tls::{self, SERVER_NAME, TlsError, Trust};
+use super::durable::write_private;
+use super::farewell::Farewell;
+use super::identity::{Identity, IdentityError};
+use super::port::Port;
+use super::tls::{self, Believed, SERVER_NAME, TlsError, Trust};
 use super::transport;
 use bramble_core::model::NodeId;
 use quinn::{ConnectError, ConnectionError, VarInt};
 use rustls::pki_types::CertificateDer;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, RwLock};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 use thiserror::Error;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// Handshakes answered at the same time; more are refused.
@@ -30,6 +35,9 @@ const READY_LINKS_MAX: usize = 64;
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// Longest wait for peers to hear that this endpoint closes.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
+
+/// File beside the identity with the ids of masters that are believed by their keys.
+const PINNED_FILE: &str = "masters";
 
 /// Reasons this side closes a link at once, as QUIC application error codes.
 const CLOSE_DONE: u32 = 0;
@@ -46,8 +54,12 @@ pub enum EndpointError {
         #[source]
         source: io::Error,
     },
+    #[error("speaking QUIC on the socket")]
+    Socket(#[source] io::Error),
     #[error("setting up TLS")]
     Tls(#[source] TlsError),
+    #[error("renewing this node's certificate")]
+    Renewal(#[source] IdentityError),
     #[error("this node has no identity yet and can only join")]
     NoIdentity,
     #[error("dialling {addr}")]
@@ -143,11 +155,13 @@ pub struct Link {
 pub struct EndpointOptions {
     /// Let the kernel split large sends (GSO). Some network cards do it wrong (quinn #2399).
     pub segmentation_offload: bool,
+    /// What the node has of its former life to end the links of that; see [`NodeKey::link_seed`].
+    pub link_seed: Option<[u8; 32]>,
 }
 
 impl Default for EndpointOptions {
     fn default() -> Self {
-        EndpointOptions { segmentation_offload: true }
+        EndpointOptions { segmentation_offload: true, link_seed: None }
     }
 }
 
@@ -159,6 +173,14 @@ pub struct Endpoint {
     identity: RwLock<Option<Arc<Dialler>>>,
     ready: Mutex<mpsc::Receiver<Link>>,
     acceptor: JoinHandle<()>,
+    life: u64,
+    verdict: watch::Sender<Option<Farewell>>,
+    /// Besides the CA of the identity.
+    believed: RwLock<Believed>,
+    /// Held while others are believed and written down.
+    pinning: std::sync::Mutex<()>,
+    /// Where a renewed identity is kept.
+    directory: OnceLock<PathBuf>,
 }
 
 /// An identity with the client settings made from it once.
@@ -190,12 +212,21 @@ impl Endpoint {
         identity: Option<Identity>,
         options: EndpointOptions,
     ) -> Result<Endpoint, EndpointError> {
-        let quic = transport::socket(addr)
-            .and_then(|socket| {
-                let runtime = Arc::new(quinn::TokioRuntime);
-                quinn::Endpoint::new(transport::endpoint_config(), None, socket, runtime)
-            })
-            .map_err(|source| EndpointError::Bind { addr, source })?;
+        Endpoint::at(Port::take(addr)?, identity, options)
+    }
+
+    /// Like [`Endpoint::bind_with`], at a port that was taken before.
+    ///
+    /// # Errors
+    /// When the socket or the identity is unusable.
+    pub fn at(
+        port: Port,
+        identity: Option<Identity>,
+        options: EndpointOptions,
+    ) -> Result<Endpoint, EndpointError> {
+        let config = transport::endpoint_config(options.link_seed.as_ref());
+        let quic = quinn::Endpoint::new(config, None, port.0, Arc::new(quinn::TokioRuntime))
+            .map_err(EndpointError::Socket)?;
         let (sender, ready) = mpsc::channel(READY_LINKS_MAX);
         let acceptor = tokio::spawn(answer_all(quic.clone(), sender));
         let endpoint = Endpoint {
@@ -204,6 +235,11 @@ impl Endpoint {
             identity: RwLock::new(None),
             ready: Mutex::new(ready),
             acceptor,
+            life: rand::random::<u64>().max(1),
+            verdict: watch::Sender::new(None),
+            believed: RwLock::default(),
+            pinning: std::sync::Mutex::default(),
+            directory: OnceLock::new(),
         };
         if let Some(identity) = identity {
             endpoint.set_identity(identity)?;
@@ -216,16 +252,114 @@ impl Endpoint {
     /// # Errors
     /// When the identity is unusable.
     pub fn set_identity(&self, identity: Identity) -> Result<(), EndpointError> {
+        let mut believed = self.believed.read().expect("no holder of this lock panics").clone();
+        if !believed.cas.contains(&identity.ca) {
+            believed.cas.insert(0, identity.ca.clone());
+        }
+        let believed = Arc::new(believed);
         let names = Alpn::ALL.map(|alpn| alpn.as_str().as_bytes());
-        let crypto = tls::server_config(&identity, &names).map_err(EndpointError::Tls)?;
-        let server = transport::server_config(crypto, self.options);
-        let client = |alpn| self.client_config(Some(&identity), alpn, trust_of(&identity));
+        let crypto = tls::server_config(&identity, believed.clone(), &names);
+        let server = transport::server_config(crypto.map_err(EndpointError::Tls)?, self.options);
+        let client =
+            |alpn| self.client_config(Some(&identity), alpn, Trust::Nodes(believed.clone()));
         let (agent, raft) = (client(Alpn::Agent)?, client(Alpn::Raft)?);
         let (api, peer) = (client(Alpn::Api)?, client(Alpn::Peer)?);
         let dialler = Arc::new(Dialler { identity, agent, raft, api, peer });
         *self.identity.write().expect("no holder of this lock panics") = Some(dialler);
         self.quic.set_server_config(Some(server));
         Ok(())
+    }
+
+    /// Keep a renewed identity, and the masters believed by their keys, in this directory.
+    ///
+    /// # Errors
+    /// When the identity is unusable.
+    pub fn keep_in(&self, directory: &Path) -> Result<(), EndpointError> {
+        // A node has one identity all its life.
+        let _ = self.directory.set(directory.to_path_buf());
+        let pinned = std::fs::read_to_string(directory.join(PINNED_FILE)).unwrap_or_default();
+        self.pin(pinned.lines().map(NodeId::new).collect())
+    }
+
+    /// Believe these masters by their keys, whoever certified them.
+    ///
+    /// # Errors
+    /// When the identity is unusable.
+    pub fn pin(&self, masters: BTreeSet<NodeId>) -> Result<(), EndpointError> {
+        // Master and agent of a node are both told.
+        let _one_at_a_time = self.pinning.lock().unwrap_or_else(PoisonError::into_inner);
+        let text: String = masters.iter().map(|id| format!("{id}\n")).collect();
+        let cas = self.believed.read().expect("no holder of this lock panics").cas.clone();
+        if self.believe(Believed { cas, pinned: masters })?
+            && let Some(directory) = self.directory.get()
+            && let Err(error) = write_private(&directory.join(PINNED_FILE), text.as_bytes())
+        {
+            tracing::warn!(%error, "the keys of the masters were not written down");
+        }
+        Ok(())
+    }
+
+    /// Believe these CAs (DER) besides the own one.
+    ///
+    /// # Errors
+    /// When one is unusable.
+    pub fn believe_also(&self, cas: Vec<Vec<u8>>) -> Result<(), EndpointError> {
+        let pinned = self.believed.read().expect("no holder of this lock panics").pinned.clone();
+        self.believe(Believed { cas, pinned }).map(drop)
+    }
+
+    /// Whether anything changed by it.
+    fn believe(&self, believed: Believed) -> Result<bool, EndpointError> {
+        {
+            let mut known = self.believed.write().expect("no holder of this lock panics");
+            if *known == believed {
+                return Ok(false);
+            }
+            *known = believed;
+        }
+        match self.identity() {
+            Some(identity) => self.set_identity(identity).map(|()| true),
+            None => Ok(true),
+        }
+    }
+
+    /// Show another certificate of this node's own key from now on, and keep it.
+    ///
+    /// # Errors
+    /// It is for another key or was not issued by that CA, or cannot be written.
+    pub fn renew(&self, certificate: Vec<u8>, ca: Vec<u8>) -> Result<(), EndpointError> {
+        let known = self.identity().ok_or(EndpointError::NoIdentity)?;
+        if known.certificate == certificate && known.ca == ca {
+            return Ok(());
+        }
+        let renewed = Identity::new(known.key, certificate, ca).map_err(EndpointError::Renewal)?;
+        if let Some(directory) = self.directory.get() {
+            renewed.replace(directory).map_err(EndpointError::Renewal)?;
+        }
+        self.set_identity(renewed)?;
+        tracing::warn!("this node has a new certificate: the cluster's CA was replaced");
+        Ok(())
+    }
+
+    /// What this node shows.
+    pub fn identity(&self) -> Option<Identity> {
+        let dialler = self.identity.read().expect("no holder of this lock panics");
+        dialler.as_ref().map(|dialler| dialler.identity.clone())
+    }
+
+    /// This process's own number, never 0: a second process with the same key has another.
+    pub fn life(&self) -> u64 {
+        self.life
+    }
+
+    /// What the cluster last said of this node, if it does not want it.
+    pub fn verdict(&self) -> watch::Receiver<Option<Farewell>> {
+        self.verdict.subscribe()
+    }
+
+    /// Note what the cluster said of this node; `None`: it is welcome.
+    pub fn judged(&self, verdict: Option<Farewell>) {
+        self.verdict.send_if_modified(|known| std::mem::replace(known, verdict) != verdict);
     }
 
     /// The address this endpoint is bound to.
@@ -255,7 +389,7 @@ impl Endpoint {
             Alpn::Raft => dialler.raft.clone(),
             Alpn::Api => dialler.api.clone(),
             Alpn::Peer => dialler.peer.clone(),
-            Alpn::Join => self.client_config(None, alpn, trust_of(&dialler.identity))?,
+            Alpn::Join => self.client_config(None, alpn, own_ca(&dialler.identity))?,
         };
         self.dial(addr, alpn, config, expect).await
     }
@@ -330,8 +464,14 @@ impl Drop for Endpoint {
     }
 }
 
-fn trust_of(identity: &Identity) -> Trust {
-    Trust::Certificate(identity.ca.clone())
+fn own_ca(identity: &Identity) -> Trust {
+    Trust::Nodes(Arc::new(Believed { cas: vec![identity.ca.clone()], ..Believed::default() }))
+}
+
+/// Whether the other end of a link showed a certificate that this CA (DER) issued.
+pub fn issued_by(connection: &quinn::Connection, ca: &[u8]) -> bool {
+    let shown = certificates_behind(connection);
+    shown.first().is_some_and(|own| tls::verify_issued(own, ca).is_ok())
 }
 
 /// Take every dial, answer each in its own task.

@@ -6,9 +6,11 @@
 use super::certificate::{CertificateError, peer_of};
 use super::durable::{DurableError, write_private};
 use super::tls::{TlsError, verify_issued};
+use crate::codec::{CodecError, from_bytes, to_bytes};
 use bramble_core::model::NodeId;
 use ring::rand::SystemRandom;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::fs::{self, Permissions};
@@ -22,6 +24,8 @@ use thiserror::Error;
 const KEY_FILE: &str = "node.key";
 const CERTIFICATE_FILE: &str = "node.crt";
 const CA_FILE: &str = "ca.crt";
+/// Certificate and CA that are taking the place of the two.
+const RENEWED_FILE: &str = "renewed";
 /// DER head of every Ed25519 SubjectPublicKeyInfo (RFC 8410); 32 key bytes follow.
 const SPKI_HEAD: [u8; 12] =
     [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
@@ -54,6 +58,8 @@ pub enum IdentityError {
     OtherKey { certified: NodeId, own: NodeId },
     #[error("the certificate was not issued by the cluster's CA")]
     NotIssued(#[source] TlsError),
+    #[error("encoding a renewed certificate")]
+    Encode(#[source] CodecError),
 }
 
 /// The node id of a public key: lower-case hex SHA-256 of its SPKI DER.
@@ -81,6 +87,16 @@ pub struct NodeKey {
 }
 
 impl NodeKey {
+    /// What this node, and nobody else, ends the links of its former lives with; see
+    /// [`super::EndpointOptions::link_seed`].
+    pub fn link_seed(&self) -> [u8; 32] {
+        Sha256::new()
+            .chain_update(b"links of a former life")
+            .chain_update(&self.pkcs8)
+            .finalize()
+            .into()
+    }
+
     /// Read the key at `path`, or make one and save it there first.
     ///
     /// # Errors
@@ -212,6 +228,20 @@ impl Identity {
         Ok(())
     }
 
+    /// Take the place of the identity that was saved in `directory`. Whatever a crash leaves there,
+    /// either the one or the other is read.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn replace(&self, directory: &Path) -> Result<(), IdentityError> {
+        let both = Renewed { certificate: self.certificate.clone(), ca: self.ca.clone() };
+        let bytes = to_bytes(&both).map_err(IdentityError::Encode)?;
+        let path = directory.join(RENEWED_FILE);
+        write_private(&path, &bytes).map_err(IdentityError::Save)?;
+        self.save(directory)?;
+        fs::remove_file(&path).map_err(|source| IdentityError::Read { path, source })
+    }
+
     /// Read the identity in `directory`; `None` while the node is admitted nowhere.
     ///
     /// # Errors
@@ -230,8 +260,24 @@ impl Identity {
         let pkcs8 = read_part(&key_path)?.ok_or_else(|| missing(key_path.clone()))?;
         protect(&key_path)?;
         let key = NodeKey::from_stored(pkcs8, &key_path)?;
-        Identity::new(key, certificate, ca).map(Some)
+        let renewed = read_part(&directory.join(RENEWED_FILE))?;
+        match renewed.and_then(|bytes| from_bytes::<Renewed>(&bytes).ok()) {
+            // A crash came between writing the two files.
+            Some(Renewed { certificate, ca }) => {
+                let identity = Identity::new(key, certificate, ca)?;
+                identity.replace(directory)?;
+                Ok(Some(identity))
+            }
+            None => Identity::new(key, certificate, ca).map(Some),
+        }
     }
+}
+
+/// A certificate with the CA that issued it: two files cannot be replaced at once.
+#[derive(Serialize, Deserialize)]
+struct Renewed {
+    certificate: Vec<u8>,
+    ca: Vec<u8>,
 }
 
 fn read_part(path: &Path) -> Result<Option<Vec<u8>>, IdentityError> {
@@ -250,6 +296,25 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).expect("exists").mode() & 0o777
+    }
+
+    #[test]
+    fn a_renewal_that_was_cut_off_is_finished() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (old, new) = (ClusterCa::mint("c").expect("mints"), ClusterCa::mint("c").expect("m"));
+        let key = NodeKey::generate().expect("a key");
+        identity(&key, &old).save(dir.path()).expect("saves");
+        let renewed = identity(&key, &new);
+        renewed.replace(dir.path()).expect("replaces");
+        let load = || Identity::load(dir.path()).expect("reads").expect("is there");
+        assert_eq!(load().ca, new.certificate());
+        // The CA's file was written, the certificate's not.
+        let both = Renewed { certificate: renewed.certificate.clone(), ca: renewed.ca.clone() };
+        let left = dir.path().join(RENEWED_FILE);
+        fs::write(&left, to_bytes(&both).expect("encodes")).expect("writes");
+        fs::write(dir.path().join(CERTIFICATE_FILE), identity(&key, &old).certificate).expect("w");
+        assert_eq!(load().certificate, renewed.certificate);
+        assert!(!left.exists());
     }
 
     fn identity(key: &NodeKey, ca: &ClusterCa) -> Identity {

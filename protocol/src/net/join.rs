@@ -62,6 +62,16 @@ pub enum JoinError {
     NotAJoin(Alpn),
 }
 
+/// Who wants to join.
+#[derive(Clone, Copy, Debug)]
+pub struct Applicant<'a> {
+    pub key: &'a NodeKey,
+    pub name: &'a str,
+    /// Nobody chose the name: the cluster may give another where a node has it already.
+    pub default_name: bool,
+    pub role: NodeRole,
+}
+
 /// What the joiner gets: with its key, an [`super::Identity`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
@@ -70,6 +80,10 @@ pub struct Joined {
     /// The cluster's CA certificate, DER.
     pub ca: Vec<u8>,
     pub cluster_id: String,
+    /// The name that it is admitted under.
+    pub name: String,
+    /// What a person should know of this admission.
+    pub note: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -80,13 +94,49 @@ struct JoinRequest {
     /// Signature over the session's exported key.
     proof: Vec<u8>,
     secret: Vec<u8>,
+    #[serde(default)]
+    default_name: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 enum JoinReply {
-    Admitted { certificate: Vec<u8> },
-    Refused { reason: String },
-    NotNow { reason: String },
+    Admitted {
+        certificate: Vec<u8>,
+        #[serde(default)]
+        name: Option<String>,
+        #[serde(default)]
+        note: Option<String>,
+    },
+    Refused {
+        reason: String,
+    },
+    NotNow {
+        reason: String,
+    },
+}
+
+/// A machine whose key is proven, as it asks to be admitted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// `admitted_at` is 0: the leader's clock decides.
+    pub node: Node,
+    /// Lower-case hex SHA-256 of the secret it knows.
+    pub secret_sha256: String,
+    /// Nobody chose its name.
+    #[serde(default)]
+    pub default_name: bool,
+}
+
+/// What an admitted machine is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admitted {
+    /// DER.
+    pub certificate: Vec<u8>,
+    /// The name it has from now on.
+    pub name: String,
+    /// What a person should know.
+    #[serde(default)]
+    pub note: Option<String>,
 }
 
 /// Why a node is not admitted.
@@ -98,15 +148,13 @@ pub enum Refusal {
     NotNow(String),
 }
 
-/// The future of [`Admit::admit`]: the certificate (DER), or the reason to refuse.
-pub type AdmitFuture<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, Refusal>> + Send + 'a>>;
+/// The future of [`Admit::admit`].
+pub type AdmitFuture<'a> = Pin<Box<dyn Future<Output = Result<Admitted, Refusal>> + Send + 'a>>;
 
 /// Decides who becomes a node.
 pub trait Admit: Send + Sync {
-    /// Admit a node whose key is proven, if the digest of its secret (lower-case hex SHA-256) is
-    /// the cluster's, and issue its certificate. `node.admitted_at` is 0: the leader's clock
-    /// decides.
-    fn admit(&self, node: Node, secret_sha256: String) -> AdmitFuture<'_>;
+    /// Admit a machine if it knows the cluster's secret, and issue its certificate.
+    fn admit(&self, candidate: Candidate) -> AdmitFuture<'_>;
 }
 
 /// Join the cluster of `token` through the master at `addr`.
@@ -117,17 +165,14 @@ pub trait Admit: Send + Sync {
 pub async fn join(
     addr: SocketAddr,
     token: &JoinToken,
-    key: &NodeKey,
-    name: &str,
-    role: NodeRole,
+    applicant: Applicant<'_>,
 ) -> Result<Joined, JoinError> {
     let local: SocketAddr = match addr {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
     let endpoint = Endpoint::bind(local, None).map_err(JoinError::Connect)?;
-    let outcome =
-        tokio::time::timeout(JOIN_MAX, ask(&endpoint, addr, token, key, name, role)).await;
+    let outcome = tokio::time::timeout(JOIN_MAX, ask(&endpoint, addr, token, applicant)).await;
     endpoint.close().await;
     outcome.map_err(|_| JoinError::TimedOut)?
 }
@@ -136,10 +181,9 @@ async fn ask(
     endpoint: &Endpoint,
     addr: SocketAddr,
     token: &JoinToken,
-    key: &NodeKey,
-    name: &str,
-    role: NodeRole,
+    applicant: Applicant<'_>,
 ) -> Result<Joined, JoinError> {
+    let Applicant { key, name, default_name, role } = applicant;
     // Returns only after the chain was verified against the CA of the token's hash.
     let link = endpoint.connect_to_join(addr, token.ca_sha256).await.map_err(JoinError::Connect)?;
     let ca = certificates_behind(&link.connection)
@@ -153,14 +197,16 @@ async fn ask(
         public_key: key.public_key().to_vec(),
         proof,
         secret: token.secret.to_vec(),
+        default_name,
     };
     let (mut send, mut recv) = link.connection.open_bi().await.map_err(JoinError::Connection)?;
     write_frame(&mut send, &request).await.map_err(JoinError::Frame)?;
     // The reply below says more than a failure to finish would.
     let _ = send.finish();
     let reply = read_frame_within(&mut recv, JOIN_FRAME_BYTES_MAX).await;
-    let certificate = match reply.map_err(JoinError::Frame)?.ok_or(JoinError::NoAnswer)? {
-        JoinReply::Admitted { certificate } => certificate,
+    let reply = reply.map_err(JoinError::Frame)?.ok_or(JoinError::NoAnswer)?;
+    let (certificate, given, note) = match reply {
+        JoinReply::Admitted { certificate, name, note } => (certificate, name, note),
         JoinReply::Refused { reason } => return Err(JoinError::Refused { reason }),
         JoinReply::NotNow { reason } => return Err(JoinError::NotNow { reason }),
     };
@@ -170,7 +216,8 @@ async fn ask(
     }
     verify_issued(&certificate, &ca).map_err(JoinError::NotIssued)?;
     let cluster_id = cluster_id_of(&ca).map_err(JoinError::Certificate)?;
-    Ok(Joined { certificate, ca: ca.to_vec(), cluster_id })
+    let name = given.unwrap_or_else(|| name.to_string());
+    Ok(Joined { certificate, ca: ca.to_vec(), cluster_id, name, note })
 }
 
 /// Answer a joiner. The link is of use for nothing else and ends with this call.
@@ -198,7 +245,9 @@ async fn answer(link: &Link, admit: &dyn Admit) -> Result<(), JoinError> {
         .map_err(JoinError::Frame)?
         .ok_or(JoinError::NoAnswer)?;
     let reply = match decide(connection, request, admit).await? {
-        Ok(certificate) => JoinReply::Admitted { certificate },
+        Ok(Admitted { certificate, name, note }) => {
+            JoinReply::Admitted { certificate, name: Some(name), note }
+        }
         Err(Refusal::Never(reason)) => {
             tracing::warn!(addr = %connection.remote_address(), reason, "refused a joiner");
             JoinReply::Refused { reason }
@@ -218,7 +267,7 @@ async fn decide(
     connection: &quinn::Connection,
     request: JoinRequest,
     admit: &dyn Admit,
-) -> Result<Result<Vec<u8>, Refusal>, JoinError> {
+) -> Result<Result<Admitted, Refusal>, JoinError> {
     let signed = exported(connection, &request.public_key)?;
     if !verify_signature(&request.public_key, &signed, &request.proof) {
         return Ok(Err(Refusal::Never("the proof of the node's key does not hold".to_string())));
@@ -233,7 +282,9 @@ async fn decide(
         public_key: request.public_key,
         admitted_at: Time(0),
     };
-    Ok(admit.admit(node, secret_digest(&request.secret)).await)
+    let secret_sha256 = secret_digest(&request.secret);
+    let default_name = request.default_name;
+    Ok(admit.admit(Candidate { node, secret_sha256, default_name }).await)
 }
 
 fn bad_name(name: &str) -> Option<String> {

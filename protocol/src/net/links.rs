@@ -5,6 +5,7 @@
 
 use super::directory::Directory;
 use super::endpoint::{Alpn, Endpoint, EndpointError};
+use super::farewell::Farewell;
 use super::frame::{FrameError, read_frame, write_frame};
 use bramble_core::model::NodeId;
 use futures_util::StreamExt;
@@ -41,6 +42,8 @@ pub enum LinkError {
     Frame { node: NodeId, reason: String },
     #[error("node {0} ended the stream without an answer")]
     NoAnswer(NodeId),
+    #[error("node {node} says: {}", farewell.reason())]
+    Farewell { node: NodeId, farewell: Farewell },
 }
 
 /// Links of one endpoint, by node and purpose.
@@ -70,6 +73,11 @@ impl Links {
     /// Where nodes are looked up.
     pub fn directory(&self) -> &Arc<Directory> {
         &self.directory
+    }
+
+    /// The endpoint that dials.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
     }
 
     /// A standing link to `node`, dialled if there is none.
@@ -128,14 +136,27 @@ impl Links {
         alpn: Alpn,
         question: &Q,
     ) -> Result<A, LinkError> {
-        let (mut send, mut receive) = self.open(node, alpn).await?;
-        let failed =
-            |error: FrameError| LinkError::Frame { node: node.clone(), reason: error.to_string() };
+        let link = self.to(node, alpn).await?;
+        let streams = match link.open_bi().await {
+            Ok(streams) => Ok(streams),
+            // A link may have died unnoticed; one that was ended with a word did not.
+            Err(error) if Farewell::of(&error).is_none() => self.open(node, alpn).await,
+            Err(source) => Err(LinkError::Stream { node: node.clone(), source }),
+        };
+        let told = || link.close_reason().as_ref().and_then(Farewell::of);
+        let spoken = |error| match told() {
+            Some(farewell) => LinkError::Farewell { node: node.clone(), farewell },
+            None => error,
+        };
+        let (mut send, mut receive) = streams.map_err(spoken)?;
+        let failed = |error: FrameError| {
+            spoken(LinkError::Frame { node: node.clone(), reason: error.to_string() })
+        };
         write_frame(&mut send, question).await.map_err(failed)?;
         // The answer says more than a failure to finish would.
         let _ = send.finish();
         let answer = read_frame(&mut receive).await.map_err(failed)?;
-        answer.ok_or_else(|| LinkError::NoAnswer(node.clone()))
+        answer.ok_or_else(|| spoken(LinkError::NoAnswer(node.clone())))
     }
 
     /// Close every link to `node`, as after its removal.

@@ -9,10 +9,13 @@ mod directory;
 mod discovery;
 mod durable;
 mod endpoint;
+mod farewell;
+mod founding;
 mod frame;
 mod identity;
 mod join;
 mod links;
+mod port;
 mod probe;
 mod seal;
 mod tls;
@@ -23,14 +26,21 @@ pub use authority::{AuthorityError, ClusterCa};
 pub use certificate::{CertificateError, Peer, cluster_id_of, peer_of};
 pub use directory::Directory;
 pub use discovery::{
-    Announced, Announcement, Browse, Discovery, DiscoveryError, Found, SERVICE_TYPE,
+    Announced, Announcement, Browse, Contender, Contenders, Discovery, DiscoveryError, Found,
+    SERVICE_TYPE,
 };
 pub use durable::{DurableError, write_private};
-pub use endpoint::{Alpn, Endpoint, EndpointError, EndpointOptions, Link};
+pub use endpoint::{Alpn, Endpoint, EndpointError, EndpointOptions, Link, issued_by};
+pub use farewell::Farewell;
+pub use founding::{FoundingFile, FoundingFileError};
 pub use frame::{FrameError, read_frame, read_frame_within, write_frame};
 pub use identity::{Identity, IdentityError, NodeKey, node_id_of};
-pub use join::{Admit, AdmitFuture, JoinError, Joined, Refusal, answer_join, join};
+pub use join::{
+    Admit, AdmitFuture, Admitted, Applicant, Candidate, JoinError, Joined, Refusal, answer_join,
+    join,
+};
 pub use links::{LinkError, Links};
+pub use port::Port;
 pub use probe::{Probed, probe};
 pub use seal::{SealError, SealingKey};
 pub use token::{JoinToken, TokenError};

@@ -4,19 +4,24 @@
 //! that certificate's key. Names and dates are not looked at: the wall clock is never read here,
 //! because a Pi has none at boot and a cluster may sleep for months.
 
+use super::certificate::peer_of;
 use super::identity::Identity;
+use bramble_core::model::NodeId;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{NoServerSessionStorage, ParsedCertificate};
 use rustls::time_provider::TimeProvider;
 use rustls::version::TLS13;
 use rustls::{
-    CertificateError, CipherSuite, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    CertificateError, CipherSuite, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
+    SignatureScheme,
 };
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -32,19 +37,49 @@ pub enum TlsError {
     Configure(#[source] Error),
     #[error("the cluster's CA certificate is unusable")]
     Authority(#[source] Error),
-    #[error("setting up the verification of clients")]
-    ClientVerifier(#[source] rustls::server::VerifierBuilderError),
     #[error("the TLS settings do not fit QUIC")]
     Quic(#[source] quinn::crypto::rustls::NoInitialCipherSuite),
     #[error("the certificate does not chain to the cluster's CA")]
     NotIssued(#[source] Error),
 }
 
-/// Which CA a client believes.
+/// Whom a node believes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Believed {
+    /// CA certificates (DER).
+    pub cas: Vec<Vec<u8>>,
+    /// Masters known by their keys. One that proves such a key is believed whoever certified it:
+    /// the CA may have been replaced while this node slept.
+    pub pinned: BTreeSet<NodeId>,
+}
+
+impl Believed {
+    fn verify(&self, end_entity: &CertificateDer<'_>) -> Result<(), Error> {
+        let mut refused = Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        for ca in &self.cas {
+            match verify_chain(end_entity, &roots_of(ca)?) {
+                Ok(()) => return Ok(()),
+                Err(error) => refused = error,
+            }
+        }
+        // The id is the hash of the key, and the handshake proves the key.
+        match peer_of(end_entity) {
+            Ok(peer) if peer.is_master() && self.pinned.contains(&peer.node_id) => Ok(()),
+            _ => Err(refused),
+        }
+    }
+}
+
+fn verify_chain(end_entity: &CertificateDer<'_>, roots: &RootCertStore) -> Result<(), Error> {
+    let algorithms = provider().signature_verification_algorithms;
+    let parsed = ParsedCertificate::try_from(end_entity)?;
+    verify_server_cert_signed_by_trust_anchor(&parsed, roots, &[], verify_at(), algorithms.all)
+}
+
+/// What a client believes a server by.
 #[derive(Clone, Debug)]
 pub(super) enum Trust {
-    /// This certificate (DER).
-    Certificate(Vec<u8>),
+    Nodes(Arc<Believed>),
     /// The certificate with this SHA-256, which the server must send along: a joiner knows no more.
     Digest([u8; 32]),
 }
@@ -102,33 +137,13 @@ fn roots_of(ca: &[u8]) -> Result<RootCertStore, Error> {
 /// When it was not.
 pub(super) fn verify_issued(certificate: &[u8], ca: &[u8]) -> Result<(), TlsError> {
     let roots = roots_of(ca).map_err(TlsError::Authority)?;
-    let end_entity = CertificateDer::from(certificate);
-    let algorithms = provider().signature_verification_algorithms;
-    ParsedCertificate::try_from(&end_entity)
-        .and_then(|parsed| {
-            let at = verify_at();
-            verify_server_cert_signed_by_trust_anchor(&parsed, &roots, &[], at, algorithms.all)
-        })
-        .map_err(TlsError::NotIssued)
+    verify_chain(&CertificateDer::from(certificate), &roots).map_err(TlsError::NotIssued)
 }
 
 #[derive(Debug)]
 struct ServerVerifier {
     trust: Trust,
     provider: Arc<CryptoProvider>,
-}
-
-impl ServerVerifier {
-    fn roots(&self, sent: &[CertificateDer<'_>]) -> Result<RootCertStore, Error> {
-        match &self.trust {
-            Trust::Certificate(ca) => roots_of(ca),
-            Trust::Digest(digest) => sent
-                .iter()
-                .find(|certificate| Sha256::digest(certificate).as_slice() == digest)
-                .ok_or(Error::InvalidCertificate(CertificateError::UnknownIssuer))
-                .and_then(|ca| roots_of(ca)),
-        }
-    }
 }
 
 impl ServerCertVerifier for ServerVerifier {
@@ -140,11 +155,66 @@ impl ServerCertVerifier for ServerVerifier {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let roots = self.roots(intermediates)?;
-        let parsed = ParsedCertificate::try_from(end_entity)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &roots, &[], verify_at(), algorithms)?;
+        match &self.trust {
+            Trust::Nodes(believed) => believed.verify(end_entity)?,
+            Trust::Digest(digest) => {
+                let ca = intermediates
+                    .iter()
+                    .find(|sent| Sha256::digest(sent).as_slice() == digest)
+                    .ok_or(Error::InvalidCertificate(CertificateError::UnknownIssuer))?;
+                verify_chain(end_entity, &roots_of(ca)?)?;
+            }
+        }
         Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 is not spoken between nodes".into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+}
+
+#[derive(Debug)]
+struct ClientVerifier {
+    believed: Arc<Believed>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ClientCertVerifier for ClientVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.believed.verify(end_entity)?;
+        Ok(ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -216,14 +286,11 @@ pub(super) fn client_config(
 /// When the identity's parts are unusable.
 pub(super) fn server_config(
     identity: &Identity,
+    believed: Arc<Believed>,
     alpns: &[&[u8]],
 ) -> Result<Arc<quinn::crypto::rustls::QuicServerConfig>, TlsError> {
     let provider = provider();
-    let roots = roots_of(&identity.ca).map_err(TlsError::Authority)?;
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-        .allow_unauthenticated()
-        .build()
-        .map_err(TlsError::ClientVerifier)?;
+    let verifier = Arc::new(ClientVerifier { believed, provider: provider.clone() });
     let mut config = rustls::ServerConfig::builder_with_details(provider, Arc::new(StandingClock))
         .with_protocol_versions(&[&TLS13])
         .map_err(TlsError::Configure)?

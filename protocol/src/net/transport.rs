@@ -4,7 +4,11 @@
 //! after its peer was believed.
 
 use super::endpoint::{Alpn, EndpointOptions};
-use quinn::{EndpointConfig, IdleTimeout, TimeSource, TransportConfig, VarInt};
+use quinn::{
+    ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, TimeSource, TransportConfig,
+    VarInt,
+};
+use ring::hmac;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -39,6 +43,8 @@ const STREAMS_API_MAX: u32 = 256;
 const DATAGRAM_BYTES: usize = 4 * 1024;
 /// Socket buffers asked for, in bytes. The kernel may give less (net.core.rmem_max).
 const SOCKET_BUFFER_BYTES: usize = 8 * 1024 * 1024;
+/// Length of a link's id.
+const LINK_ID_BYTES: usize = 8;
 /// Handshakes whose first packet waits to be looked at.
 const INCOMING_MAX: usize = 1024;
 
@@ -59,8 +65,31 @@ pub(super) fn socket(addr: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-pub(super) fn endpoint_config() -> EndpointConfig {
-    EndpointConfig::default()
+/// With the same seed, a node that was killed and started again answers what still arrives on its
+/// former links so that the other side drops them at once (RFC 9000, 10.3); without, the other
+/// side waits for the silence to be long enough.
+pub(super) fn endpoint_config(seed: Option<&[u8; 32]>) -> EndpointConfig {
+    let Some(seed) = seed else { return EndpointConfig::default() };
+    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, seed)));
+    config.cid_generator(|| Box::new(AnyId));
+    config
+}
+
+/// Ids of links. quinn's own generator marks those of this process, and answers no others.
+struct AnyId;
+
+impl ConnectionIdGenerator for AnyId {
+    fn generate_cid(&mut self) -> ConnectionId {
+        ConnectionId::new(&rand::random::<[u8; LINK_ID_BYTES]>())
+    }
+
+    fn cid_len(&self) -> usize {
+        LINK_ID_BYTES
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
 }
 
 fn transport_config(options: EndpointOptions, keep_alive: Option<Duration>) -> TransportConfig {

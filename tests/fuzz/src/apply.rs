@@ -194,6 +194,10 @@ fn placed(state: &State, choices: &mut Choices<'_>) -> Placed {
         instance_id: instance(state, choices),
         agent_id: agent_id(choices),
         ports: choices.some(3, |choices| 31_000 + u16::from(choices.byte() % 8)),
+        devices: choices.some(2, |choices| HeldDevice {
+            key: format!("usb@{}", choices.byte() % 3),
+            shared: choices.byte() % 4 == 0,
+        }),
     }
 }
 
@@ -264,7 +268,7 @@ fn member(choices: &mut Choices<'_>) -> Vec<Command> {
             let cpus = u64::from(choices.byte()) * 16;
             Command::RegisterAgent { agent: agent(agent_id.as_str(), cpus, 1024) }
         }
-        2 => Command::RotateToken { join_secret_sha256: "0".repeat(64) },
+        2 => Command::RotateToken { join_secret_sha256: "0".repeat(64), sealed: None },
         _ => Command::SetReachable { agent_id, reachable: true },
     }]
 }

@@ -88,6 +88,8 @@ fn founding() -> Vec<Command> {
         founded_at: Time(0),
         authority: None,
         join_token: None,
+        previous: Vec::new(),
+        rotation_due: false,
     };
     let mut commands = vec![Command::Found { cluster, founder: node(0) }];
     commands.extend((1..NODES).map(|place| Command::AdmitNode { node: node(place) }));

@@ -73,6 +73,9 @@ impl Switch {
 
     /// Plug in a host whose network `pid` holds; `nat` gives it another card first.
     pub fn plug(&self, host: usize, pid: u32, nat: bool) {
+        // The cable of a host that was switched off stays until the kernel has cleared its network.
+        let old = format!("link del p{host}");
+        inside(self.anchor.id(), "ip", &old).stderr(Stdio::null()).status().expect("ip runs");
         let own = self.anchor.id();
         if nat {
             self.cable(&format!("n{host}"), pid, NAT_CARD);

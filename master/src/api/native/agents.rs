@@ -8,8 +8,11 @@ use crate::api::reply::{self, Reply};
 use crate::api::tasks::active;
 use axum::body::Body;
 use bramble_core::command::Command;
-use bramble_core::model::{Agent, AgentChange, AgentId, BYTES_PER_MIB, ROLE_ANY, Resources, State};
-use bramble_protocol::native::{AgentPatch, AgentView, Amounts};
+use bramble_core::model::{
+    Agent, AgentChange, AgentId, BYTES_PER_MIB, Offer, OfferedDevice, ROLE_ANY, Resources, State,
+    Task, Trouble, Vitals,
+};
+use bramble_protocol::native::{AgentPatch, AgentView, Amounts, DeviceView, HardwareView};
 use http::StatusCode;
 
 /// Longest name of an attribute or role, in bytes.
@@ -19,17 +22,17 @@ const VALUE_BYTES_MAX: usize = 1024;
 
 /// `GET agents`.
 pub(in crate::api) fn list(call: &Call) -> Result<Reply, ApiError> {
-    let connected = call.api().streams.connected();
-    let answer = call.api().store.read(|state| views(state, &connected));
+    let live = Live::of(call);
+    let answer = call.api().store.read(|state| views(state, &live));
     Ok(reply::json(StatusCode::OK, &answer))
 }
 
 /// `GET agents/{agent}`.
 pub(in crate::api) fn one(call: &Call, name: &str) -> Result<Reply, ApiError> {
-    let connected = call.api().streams.connected();
+    let live = Live::of(call);
     let answer = call.api().store.read(|state| {
         let agent = find(state, name)?;
-        Ok::<_, ApiError>(view(state, agent, &connected))
+        Ok::<_, ApiError>(view(state, agent, &live))
     })?;
     Ok(reply::json(StatusCode::OK, &answer))
 }
@@ -103,11 +106,26 @@ fn is_role(role: &str) -> bool {
     is_plain(role) && !role.starts_with(['-', '.']) && !role.contains('/')
 }
 
-pub(super) fn views(state: &State, connected: &[AgentId]) -> Vec<AgentView> {
-    state.agents.values().map(|agent| view(state, agent, connected)).collect()
+/// What this master hears of agents, beside what is stored.
+pub(super) struct Live {
+    connected: Vec<AgentId>,
+    offers: Vec<Offer>,
 }
 
-fn view(state: &State, agent: &Agent, connected: &[AgentId]) -> AgentView {
+impl Live {
+    pub fn of(call: &Call) -> Self {
+        let api = call.api();
+        Self { connected: api.streams.connected(), offers: api.offers.current() }
+    }
+}
+
+pub(super) fn views(state: &State, live: &Live) -> Vec<AgentView> {
+    state.agents.values().map(|agent| view(state, agent, live)).collect()
+}
+
+fn view(state: &State, agent: &Agent, live: &Live) -> AgentView {
+    let offer = live.offers.iter().find(|offer| offer.agent_id == agent.id);
+    let devices = offer.map_or(&[][..], |offer| &offer.devices);
     let mut roles: Vec<String> = state.roles_of(&agent.id).into_iter().collect();
     if roles.is_empty() {
         roles.push(ROLE_ANY.into());
@@ -116,7 +134,7 @@ fn view(state: &State, agent: &Agent, connected: &[AgentId]) -> AgentView {
         id: agent.id.to_string(),
         name: agent.name.clone(),
         reachable: agent.reachable,
-        connected: connected.contains(&agent.id),
+        connected: live.connected.contains(&agent.id),
         total: amounts(&agent.total),
         used: amounts(&state.used_on(&agent.id).resources),
         tasks: active(state).filter(|(_, task)| task.agent_id == agent.id).count() as u64,
@@ -124,6 +142,31 @@ fn view(state: &State, agent: &Agent, connected: &[AgentId]) -> AgentView {
         attributes: state.attributes_of(&agent.id),
         roles,
         drain: state.is_draining(&agent.id).then(|| drain_state(state, &agent.id).to_string()),
+        hardware: offer.map(|offer| hardware(&offer.vitals)),
+        devices: devices.iter().map(|device| device_view(state, &agent.id, device)).collect(),
+    }
+}
+
+fn hardware(vitals: &Vitals) -> HardwareView {
+    let word = |trouble: Trouble| trouble.as_str().to_string();
+    HardwareView {
+        temperature: vitals.temperature_c,
+        undervoltage: vitals.undervoltage.map(word),
+        throttled: vitals.throttled.map(word),
+        disk_wear: vitals.wear_percent,
+        written_gib: vitals.written_gib,
+        page_size: vitals.page_bytes,
+        memory_limits: vitals.memory_limits,
+    }
+}
+
+fn device_view(state: &State, agent_id: &AgentId, device: &OfferedDevice) -> DeviceView {
+    let holds = |task: &&Task| task.devices.iter().any(|held| held.key == device.key);
+    let tasks = state.tasks_on(agent_id).map(|(_, task)| task).filter(holds);
+    DeviceView {
+        ids: device.ids.clone(),
+        shared: device.shared,
+        tasks: tasks.map(|task| task.id.0.clone()).collect(),
     }
 }
 

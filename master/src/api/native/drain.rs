@@ -60,6 +60,9 @@ fn words(state: &State, agent_id: &AgentId, stay: &Stay) -> String {
         Stay::Going => "goes as soon as its app can spare it".into(),
         Stay::Away => "its agent is away; what follows is for its app's unreachableStrategy".into(),
         Stay::Data => "stays, because its data is there: its app has a persistent volume".into(),
+        Stay::Device => {
+            "stays, because its device is there: unplug it, and the task follows".into()
+        }
         Stay::Deployments(ids) => {
             let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
             format!("goes once deployment {} has ended", ids.join(", "))

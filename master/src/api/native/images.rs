@@ -79,8 +79,7 @@ pub(super) async fn upload(
     let permit = stream_permit(&call.shared)?;
     let (mut upload, mut receivers) = (Upload::default(), Vec::new());
     for agent in agents {
-        let AgentStream { send, receive } =
-            open(&call.shared, &agent, request.clone()).await?;
+        let AgentStream { send, receive } = open(&call.shared, &agent, request.clone()).await?;
         upload.0.push(send);
         receivers.push((agent, receive));
     }

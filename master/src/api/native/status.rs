@@ -4,13 +4,18 @@ use crate::api::dispatch::Call;
 use crate::api::error::ApiError;
 use crate::api::reply::{self, Reply};
 use crate::api::tasks::active;
+use bramble_core::model::{NodeId, State};
 use bramble_protocol::native::{Status, Token};
+use bramble_protocol::net::Farewell;
 use http::StatusCode;
 
 pub(in crate::api) fn status(call: &Call) -> Result<Reply, ApiError> {
     let shared = &call.shared;
     let elected = shared.leads();
-    let connected = call.api().streams.connected();
+    let own = call.api().roster.as_ref().map(|roster| &roster.own);
+    let removed = call.api().store.read(|s| own.is_some_and(|own| s.removed.contains_key(own)));
+    let verdict = (*call.api().verdict.borrow()).or(removed.then_some(Farewell::Removed));
+    let live = super::agents::Live::of(call);
     let answer = call.api().store.read(|state| Status {
         cluster: state.cluster.as_ref().map(|cluster| cluster.id.clone()),
         node: shared.hostname.clone(),
@@ -18,13 +23,20 @@ pub(in crate::api) fn status(call: &Call) -> Result<Reply, ApiError> {
         leader: elected.then(|| shared.address()),
         elected,
         uptime_seconds: shared.started.elapsed().as_secs(),
-        agents: super::agents::views(state, &connected),
+        agents: super::agents::views(state, &live),
         apps: state.only_apps().count() as u64,
         pods: state.pods().count() as u64,
         tasks: active(state).count() as u64,
         deployments: state.deployments.len() as u64,
+        verdict: verdict.map(|farewell| farewell.told()),
+        clones: call.api().callers.cloned(|id| name_of(state, id)),
     });
     Ok(reply::json(StatusCode::OK, &answer))
+}
+
+fn name_of(state: &State, id: &NodeId) -> String {
+    let agent = state.agents.get(&id.agent()).map(|agent| agent.name.clone());
+    agent.or_else(|| state.nodes.get(id).map(|node| node.name.clone())).unwrap_or_default()
 }
 
 /// The token admits machines to the cluster, so even `--open-api` does not hand it out.

@@ -46,9 +46,12 @@ pub(super) async fn forward(call: &Call, kept: &mut Kept, node: &NodeId, aim: Ai
         false => None,
     };
     let Ok((mut sender, connection)) = connect(pipe).await else { return Attempt::NotDone };
-    let request = request(call, kept, aim);
+    let answer = sender.send_request(request(call, kept, aim));
+    // As long as it lives, a request that meets the end of its connection may be lost between the
+    // two (hyper 1.12), and is waited for in vain.
+    drop(sender);
     let answer = tokio::select! {
-        answer = sender.send_request(request) => answer,
+        answer = answer => answer,
         // A dead leader's link takes seconds to be known as dead; its successor is known before.
         () = lost(call, node) => return Attempt::Unsure,
     };

@@ -87,7 +87,9 @@ pub(crate) async fn settle(
                 call.shared.quiet.end();
                 return answer;
             }
-            Attempt::Unsure if !reads => return Err(ApiError::LeaderLost),
+            Attempt::Unsure if !reads && !scope::may_be_repeated(&target, &call.method) => {
+                return Err(ApiError::LeaderLost);
+            }
             Attempt::NotDone | Attempt::Unsure => {}
         }
         // The node it came to first waits and decides; it may know of another leader.

@@ -25,6 +25,12 @@ pub(super) fn is_of_node(target: &Route, method: &Method) -> bool {
     }
 }
 
+/// Whether a change that may have been done can be asked for again without harm: what was removed
+/// before is said to be.
+pub(super) fn may_be_repeated(target: &Route, method: &Method) -> bool {
+    matches!(target, Route::Node(_)) && *method == Method::DELETE
+}
+
 /// Whether a node that is no master can say something about it: its own tasks. Not as text: load
 /// balancers take that for all there are, whatever a header says.
 pub(super) fn is_of_tasks(target: &Route, headers: &HeaderMap) -> bool {

@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod client;
+mod members;
 pub(crate) mod state;
 pub(crate) mod wire;
 
@@ -25,14 +26,15 @@ use bramble_core::command::{Command, Entry};
 use bramble_core::model::{AppId, State};
 use bramble_protocol::net::NodeKey;
 use client::{Answer, Client};
+use members::Rooms;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, Sender};
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use wire::Wire;
 
@@ -183,6 +185,8 @@ impl Node {
         let wire = Arc::new(Wire::new(lead));
         let (relay, relayed) = mpsc::channel(RELAYED_WAITING_MAX);
         let key = NodeKey::generate().unwrap();
+        let vault = Arc::new(Vault::new(&key, store.clone(), memory.clone()));
+        let members = Rooms::new(&key, &store, memory.clone(), &vault, !setup.follows);
         let api = Api {
             store: store.clone(),
             propose: memory.clone(),
@@ -190,7 +194,7 @@ impl Node {
             queue: refusals.clone(),
             offers: offers.clone(),
             events: hub.clone(),
-            vault: Arc::new(Vault::new(&key, store.clone(), memory.clone())),
+            vault,
             token: Arc::new(|| Some("BRAMBLE-1-aa-bb".into())),
             masters: wire.clone(),
             gate: wire.clone(),
@@ -200,6 +204,10 @@ impl Node {
                 count.fetch_add(1, Ordering::Relaxed);
             }),
             levels: levels.clone(),
+            administration: Some(members.administration),
+            roster: Some(members.roster),
+            callers: Arc::default(),
+            verdict: watch::channel(None).1,
         };
         let stop = CancellationToken::new();
         tokio::spawn(events::relay(hub.clone(), store.events(), stop.clone()));

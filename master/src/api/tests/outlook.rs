@@ -25,6 +25,8 @@ async fn node() -> Node {
         attributes: <_>::default(),
         roles: <_>::default(),
         generation: 1,
+        devices: <_>::default(),
+        vitals: <_>::default(),
     });
     node
 }

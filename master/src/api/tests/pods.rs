@@ -62,6 +62,7 @@ async fn place(node: &Node) -> Vec<InstanceId> {
         instance_id: id.clone(),
         agent_id: AgentId::new(AGENT),
         ports: vec![31_000],
+        devices: vec![],
     };
     apply(node, Command::Assign { assignments: ids.iter().map(placed).collect() }).await;
     ids

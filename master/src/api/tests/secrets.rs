@@ -122,6 +122,8 @@ async fn why_and_the_queue_name_a_missing_secret() {
         attributes: <_>::default(),
         roles: <_>::default(),
         generation: 1,
+        devices: <_>::default(),
+        vitals: <_>::default(),
     };
     node.offers.open(&agent_id, 0);
     node.offers.put(offer.clone());

@@ -156,6 +156,8 @@ fn offer() -> Offer {
         attributes: [("rack".to_string(), "r1".to_string())].into(),
         roles: <_>::default(),
         generation: 1,
+        devices: <_>::default(),
+        vitals: <_>::default(),
     }
 }
 

@@ -20,6 +20,8 @@ fn founding() -> Command {
         founded_at: Time(0),
         authority: None,
         join_token: None,
+        previous: Vec::new(),
+        rotation_due: false,
     };
     Command::Found { cluster, founder: master(1) }
 }

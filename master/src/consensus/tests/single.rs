@@ -18,7 +18,7 @@ async fn a_founder_leads_and_commits() {
     let published = events.recv().await.expect("published");
     assert_eq!((published.index, published.events), (first.index, first.events));
 
-    let refused = Command::RotateToken { join_secret_sha256: String::new() };
+    let refused = Command::RotateToken { join_secret_sha256: String::new(), sealed: None };
     let error = propose(&voter, refused).await.expect_err("refused");
     assert!(matches!(error, ProposeError::Rejected(Rejection::AlreadyFounded)), "{error}");
     assert_eq!(store.read(|state| state.applied_index), first.index + 1);

@@ -86,6 +86,53 @@ fn an_announced_node_is_found_without_loopback_and_skipped_interfaces() {
 }
 
 #[test]
+fn candidates_are_heard_until_they_go_and_are_no_nodes() {
+    let commands = &[
+        "link set lo up",
+        "link add lan0 type veth peer name lan1",
+        "link set lan0 up",
+        "link set lan1 up",
+        "addr add 192.0.2.7/24 dev lan0",
+    ];
+    on_a_host(commands, || async {
+        let (one, two) = (Discovery::start(|_| false).await, Discovery::start(|_| false).await);
+        let (one, two) = (one.expect("starts"), two.expect("starts"));
+        let stand = |id: &str| Contender {
+            cluster: "c1".into(),
+            node_id: NodeId::new(id.repeat(32)),
+            founded: false,
+        };
+        let (own, later) = (stand("ab"), stand("cd"));
+        let mut nodes = two.browse().await.expect("browses");
+        let mut candidates = two.candidates().await.expect("listens");
+        assert!(candidates.ahead_of(&later).is_none() && one.said().borrow().is_none());
+        let standing = one.stand(&own, 7443).await.expect("stands");
+        let heard = tokio::time::timeout(HANG, async {
+            while candidates.ahead_of(&later).is_none() {
+                candidates.changed().await;
+            }
+        });
+        heard.await.expect("heard in time");
+        assert_eq!(candidates.ahead_of(&later), Some(&own));
+        let foreign = Contender { cluster: "c2".into(), ..later.clone() };
+        for other in [&own, &stand("aa"), &foreign] {
+            assert_eq!(candidates.ahead_of(other), None, "{other:?}");
+        }
+        assert!(one.said().borrow().is_some(), "it knows that it was said");
+        drop(standing);
+        let gone = tokio::time::timeout(HANG, async {
+            while candidates.ahead_of(&later).is_some() {
+                candidates.changed().await;
+            }
+        });
+        gone.await.expect("gone in time");
+        one.shutdown().await;
+        two.shutdown().await;
+        assert!(nodes.next().await.is_none(), "it was no node");
+    });
+}
+
+#[test]
 fn a_host_without_network_does_not_fail() {
     on_a_host(&[], || async {
         let discovery = Discovery::start(|_| false).await.expect("starts");

@@ -138,12 +138,18 @@ async fn only_joining_goes_without_a_certificate() {
     let refused = bare.connect(addr(&master), Alpn::Agent, None).await;
     assert!(matches!(refused, Err(EndpointError::NoIdentity)), "{refused:?}");
     for alpn in [Alpn::Agent, Alpn::Raft] {
-        let trust = Trust::Certificate(ca.certificate().to_vec());
+        let trust = Trust::Nodes(Arc::new(Believed {
+            cas: vec![ca.certificate().to_vec()],
+            ..Believed::default()
+        }));
         let config = bare.client_config(None, alpn, trust).expect("configures");
         let link = bare.dial(addr(&master), alpn, config, None).await.expect("TLS lets it in");
         assert_eq!(closed_by_peer(&link).await, CLOSE_NO_CERTIFICATE);
     }
-    let trust = Trust::Certificate(ca.certificate().to_vec());
+    let trust = Trust::Nodes(Arc::new(Believed {
+        cas: vec![ca.certificate().to_vec()],
+        ..Believed::default()
+    }));
     let config = bare.client_config(None, Alpn::Join, trust).expect("configures");
     let link = bare.dial(addr(&master), Alpn::Join, config, None).await.expect("connects");
     assert!(link.peer.is_some());
@@ -245,4 +251,76 @@ async fn a_stalled_handshake_holds_up_nobody() {
     assert_eq!(master.accept().await.expect("accepts").peer, Some(peer));
     assert!(!stalled.is_finished());
     stalled.abort();
+}
+
+fn certified(ca: &ClusterCa, key: &NodeKey) -> Identity {
+    let certificate = ca.issue(key.public_key(), &key.node_id(), NodeRole::Full).expect("issues");
+    Identity::new(key.clone(), certificate, ca.certificate().to_vec()).expect("fits")
+}
+
+/// A node that slept while the CA was replaced still finds its masters, and only those; they
+/// believe it as long as they know the earlier CA, and give it a new certificate.
+#[tokio::test]
+async fn a_master_is_believed_by_its_key_after_the_ca_was_replaced() {
+    let (old, new) = (ClusterCa::mint("c1").expect("mints"), ClusterCa::mint("c1").expect("mints"));
+    let keys: Vec<NodeKey> = (0..3).map(|_| NodeKey::generate().expect("a key")).collect();
+    let [sleeper, known, stranger] = [&keys[0], &keys[1], &keys[2]];
+    let local = || (std::net::Ipv4Addr::LOCALHOST, 0).into();
+    let slept = Endpoint::bind(local(), Some(certified(&old, sleeper))).expect("binds");
+    let home = tempfile::tempdir().expect("a directory");
+    slept.keep_in(home.path()).expect("keeps");
+    slept.pin([known.node_id()].into()).expect("pins");
+
+    for (master, believed) in [(known, true), (stranger, false)] {
+        let master = Endpoint::bind(local(), Some(certified(&new, master))).expect("binds");
+        master.believe_also(vec![old.certificate().to_vec()]).expect("believes");
+        let at = master.local_addr().expect("bound");
+        let dialled = slept.connect(at, Alpn::Raft, None).await;
+        assert_eq!(dialled.is_ok(), believed, "{dialled:?}");
+        if believed {
+            let link = master.accept().await.expect("accepts");
+            assert_eq!(link.peer.map(|peer| peer.node_id), Some(sleeper.node_id()));
+            assert!(issued_by(&link.connection, old.certificate()));
+            assert!(!issued_by(&link.connection, new.certificate()));
+        }
+    }
+
+    let renewed = certified(&new, sleeper);
+    slept.renew(renewed.certificate.clone(), renewed.ca.clone()).expect("renews");
+    let kept = Identity::load(home.path()).expect("reads").expect("is there");
+    assert_eq!((kept.certificate, kept.ca), (renewed.certificate, renewed.ca));
+    let foreign = certified(&new, stranger);
+    assert!(slept.renew(foreign.certificate, foreign.ca).is_err(), "another's certificate");
+    let again = Endpoint::bind(local(), Some(certified(&new, sleeper))).expect("binds");
+    again.keep_in(home.path()).expect("keeps");
+    let master = Endpoint::bind(local(), Some(certified(&old, known))).expect("binds");
+    master.believe_also(vec![new.certificate().to_vec()]).expect("believes");
+    let at = master.local_addr().expect("bound");
+    again.connect(at, Alpn::Raft, None).await.expect("the pins were kept");
+}
+
+#[tokio::test]
+async fn the_links_of_a_killed_process_end_when_it_is_back() {
+    let ca = ca();
+    let identity = identity(&ca, NodeRole::Master);
+    let seed = Some(identity.key.link_seed());
+    let options = EndpointOptions { link_seed: seed, ..EndpointOptions::default() };
+    let life = tokio::runtime::Runtime::new().expect("a runtime");
+    let first = {
+        let _there = life.enter();
+        Endpoint::bind_with(ANY_PORT.into(), Some(identity.clone()), options).expect("binds")
+    };
+    let at = addr(&first);
+    let (agent, _) = endpoint(&ca, NodeRole::Agent);
+    let link = agent.connect(at, Alpn::Agent, None).await.expect("connects");
+    // Its tasks are gone without a word, as with a signal that cannot be caught.
+    let over = std::thread::spawn(move || life.shutdown_timeout(Duration::from_secs(10)));
+    over.join().expect("is over");
+    drop(first);
+    let again = Endpoint::bind_with(at, Some(identity), options).expect("binds again");
+    let (mut send, _receive) = link.connection.open_bi().await.expect("nothing is known yet");
+    write_frame(&mut send, &"anyone there?".to_string()).await.expect("is queued");
+    // A silence that is long enough would be a timeout.
+    assert_eq!(link.connection.closed().await, ConnectionError::Reset);
+    assert!(agent.connect(addr(&again), Alpn::Agent, None).await.is_ok());
 }

@@ -11,14 +11,17 @@ struct Cluster {
 }
 
 impl Admit for Cluster {
-    fn admit(&self, node: Node, secret_sha256: String) -> AdmitFuture<'_> {
+    fn admit(&self, candidate: Candidate) -> AdmitFuture<'_> {
         Box::pin(async move {
+            let Candidate { node, secret_sha256, default_name } = candidate;
             self.asked.lock().expect("locks").push((node.clone(), secret_sha256.clone()));
             if !self.token.matches(&secret_sha256) {
                 return Err(Refusal::Never("the join token is not this cluster's".to_string()));
             }
-            let issued = self.ca.issue(&node.public_key, &node.id, node.role);
-            issued.map_err(|e| Refusal::Never(e.to_string()))
+            let certificate = self.ca.issue(&node.public_key, &node.id, node.role);
+            let certificate = certificate.map_err(|e| Refusal::Never(e.to_string()))?;
+            let name = if default_name { format!("{}-2", node.name) } else { node.name };
+            Ok(Admitted { certificate, name, note: None })
         })
     }
 }
@@ -37,6 +40,10 @@ fn cluster() -> (Cluster, Endpoint, SocketAddr) {
     (Cluster { ca, token, asked: Mutex::default() }, endpoint, addr)
 }
 
+fn agent<'a>(key: &'a NodeKey, name: &'a str) -> Applicant<'a> {
+    Applicant { key, name, default_name: false, role: NodeRole::Agent }
+}
+
 fn listening(identity: Identity) -> Endpoint {
     Endpoint::bind((Ipv4Addr::LOCALHOST, 0).into(), Some(identity)).expect("binds")
 }
@@ -51,7 +58,7 @@ async fn a_machine_with_the_token_becomes_a_node() {
     let (cluster, endpoint, addr) = cluster();
     let key = NodeKey::generate().expect("a key");
     let (joined, ()) = tokio::join!(
-        join(addr, &cluster.token, &key, "pi-7", NodeRole::Agent),
+        join(addr, &cluster.token, agent(&key, "pi-7")),
         answer_next(&endpoint, &cluster)
     );
     let joined = joined.expect("joins");
@@ -70,6 +77,18 @@ async fn a_machine_with_the_token_becomes_a_node() {
 }
 
 #[tokio::test]
+async fn a_name_that_nobody_chose_may_be_replaced() {
+    let (cluster, endpoint, addr) = cluster();
+    let key = NodeKey::generate().expect("a key");
+    for (default_name, expected) in [(false, "pi"), (true, "pi-2")] {
+        let applicant = Applicant { default_name, ..agent(&key, "pi") };
+        let joining = join(addr, &cluster.token, applicant);
+        let (joined, ()) = tokio::join!(joining, answer_next(&endpoint, &cluster));
+        assert_eq!(joined.expect("joins").name, expected);
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_secret_or_name_is_refused_with_the_reason() {
     let (cluster, endpoint, addr) = cluster();
     let key = NodeKey::generate().expect("a key");
@@ -81,10 +100,8 @@ async fn a_wrong_secret_or_name_is_refused_with_the_reason() {
         (&cluster.token, long.as_str(), "not 64"),
         (&cluster.token, "pi 7\n", "not ' '"),
     ] {
-        let (joined, ()) = tokio::join!(
-            join(addr, token, &key, name, NodeRole::Agent),
-            answer_next(&endpoint, &cluster)
-        );
+        let (joined, ()) =
+            tokio::join!(join(addr, token, agent(&key, name)), answer_next(&endpoint, &cluster));
         match joined {
             Err(JoinError::Refused { reason: given }) => assert!(given.contains(reason), "{given}"),
             other => panic!("{name:?}: {other:?}"),
@@ -105,7 +122,7 @@ async fn nothing_is_said_to_another_cluster() {
     let liar = listening(lying);
     for endpoint in [&stranger, &liar] {
         let addr = endpoint.local_addr().expect("bound");
-        let refused = join(addr, &cluster.token, &key, "pi-7", NodeRole::Agent).await;
+        let refused = join(addr, &cluster.token, agent(&key, "pi-7")).await;
         assert!(
             matches!(refused, Err(JoinError::Connect(EndpointError::Handshake { .. }))),
             "{refused:?}"
@@ -115,7 +132,7 @@ async fn nothing_is_said_to_another_cluster() {
         assert!(endpoint.accept().await.is_none(), "a joiner spoke to a stranger");
     }
     let (joined, ()) = tokio::join!(
-        join(honest_addr, &cluster.token, &key, "pi-7", NodeRole::Agent),
+        join(honest_addr, &cluster.token, agent(&key, "pi-7")),
         answer_next(&honest, &cluster)
     );
     joined.expect("joins the right one");
@@ -144,6 +161,7 @@ async fn a_proof_of_another_session_or_key_is_refused() {
             public_key: key.public_key().to_vec(),
             proof,
             secret: cluster.token.secret.to_vec(),
+            default_name: false,
         };
         let ask = async {
             let (mut send, mut recv) = link.connection.open_bi().await.expect("opens");
