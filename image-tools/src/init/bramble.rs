@@ -3,6 +3,7 @@
 use super::console::say;
 use super::fat;
 use super::service::Spec;
+use super::settings::Settings;
 use super::tree::{BRAMBLE_CONFIG, bramble_config, put};
 use crate::node::NodeConfig;
 use crate::node::config::{Role, Token};
@@ -13,6 +14,8 @@ use std::process::Command;
 
 /// How the programs are named that give it images.
 pub const LOAD: &str = "load ";
+/// Below the data directory: there once the node belongs to a cluster.
+const IDENTITY: &str = "identity";
 /// Its name among PID 1's programs.
 pub const NAME: &str = "bramble";
 /// Where a founding file is handed over: what bramble removes, once used, is this copy; the card
@@ -72,25 +75,26 @@ fn refusal(text: &str) -> Option<String> {
 }
 
 /// Write its file and give its command.
-pub fn prepare(config: &NodeConfig, shown: bool) -> Spec {
+pub fn prepare(settings: &Settings, shown: bool) -> Spec {
+    let config = &settings.config;
     put(BRAMBLE_CONFIG, &bramble_config(config, &[]), 0o600);
     let mut command: Vec<String> =
         [BRAMBLE, config.role.verb(), "--data-dir", DATA_DIR].map(String::from).to_vec();
-    if config.role == Role::Auto && hand_over_founding() {
+    if config.role == Role::Auto && hand_over_founding(settings) {
         command.extend(["--founding".to_string(), FOUNDING_COPY.to_string()]);
     }
     Spec { name: NAME.into(), command, logged: true, shown, once: false }
 }
 
-fn hand_over_founding() -> bool {
-    let Ok(founding) = fs::read(fat::path(FOUNDING_FILE)) else { return false };
-    let copied = fs::write(FOUNDING_COPY, founding);
-    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    let copied = copied.and_then(|()| fs::set_permissions(FOUNDING_COPY, private));
-    if let Err(error) = &copied {
-        say(&format!("{FOUNDING_COPY}: {error}"));
-    }
-    copied.is_ok()
+/// From the card until it is used; from a CD, which stays as it is, while this node belongs to no
+/// cluster yet.
+fn hand_over_founding(settings: &Settings) -> bool {
+    let card = || fs::read(fat::path(FOUNDING_FILE)).ok();
+    let belongs = Path::new(DATA_DIR).join(IDENTITY).exists();
+    let cd = settings.founding.as_ref().filter(|_| !belongs);
+    let Some(founding) = cd.cloned().or_else(card) else { return false };
+    put(FOUNDING_COPY, founding, 0o600);
+    Path::new(FOUNDING_COPY).exists()
 }
 
 /// Remove the founding file from the card once bramble has used it and removed its copy.

@@ -19,6 +19,7 @@ mod net;
 mod node;
 mod power;
 mod service;
+mod settings;
 mod slots;
 mod ssh;
 mod stage1;

@@ -117,7 +117,7 @@ pub fn name_node(hostname: &str, machine_id: &str) {
 }
 
 /// Write a file of `/etc`, telling where that fails.
-pub fn put(path: &str, text: &str, mode: u32) {
+pub fn put(path: &str, content: impl AsRef<[u8]>, mode: u32) {
     let write = || -> io::Result<()> {
         if let Some(dir) = Path::new(path).parent() {
             fs::create_dir_all(dir)?;
@@ -125,7 +125,7 @@ pub fn put(path: &str, text: &str, mode: u32) {
         let mut options = fs::OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(mode).open(path)?;
         file.set_permissions(fs::Permissions::from_mode(mode))?;
-        file.write_all(text.as_bytes())
+        file.write_all(content.as_ref())
     };
     if let Err(error) = write() {
         say(&format!("{path}: {error}"));
