@@ -77,7 +77,7 @@ fn refusal(text: &str) -> Option<String> {
 /// Write its file and give its command.
 pub fn prepare(settings: &Settings, shown: bool) -> Spec {
     let config = &settings.config;
-    put(BRAMBLE_CONFIG, &bramble_config(config, &[]), 0o600);
+    put(BRAMBLE_CONFIG, bramble_config(config, &[]), 0o600);
     let mut command: Vec<String> =
         [BRAMBLE, config.role.verb(), "--data-dir", DATA_DIR].map(String::from).to_vec();
     if config.role == Role::Auto && hand_over_founding(settings) {

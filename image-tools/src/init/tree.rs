@@ -98,9 +98,9 @@ pub fn name_node(hostname: &str, machine_id: &str) {
         say(&format!("setting the host name: {error}"));
     }
     let hosts = format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost\n");
-    put("/etc/hostname", &format!("{hostname}\n"), 0o644);
+    put("/etc/hostname", format!("{hostname}\n"), 0o644);
     put("/etc/hosts", &hosts, 0o644);
-    put("/etc/machine-id", &format!("{machine_id}\n"), 0o444);
+    put("/etc/machine-id", format!("{machine_id}\n"), 0o444);
     for (path, text) in [
         (
             "/etc/passwd",

@@ -58,7 +58,7 @@ impl Lease {
     pub fn keep(&self, interface: &str) {
         let text = serde_json::to_string(self).unwrap_or_default();
         put(&Self::path(interface).to_string_lossy(), &text, 0o644);
-        put(RESOLV_CONF, &resolv_conf(&Lease::all()), 0o644);
+        put(RESOLV_CONF, resolv_conf(&Lease::all()), 0o644);
     }
 }
 

@@ -12,7 +12,7 @@ pub fn supplicant(interface: &str, wifi: &Wifi) -> Result<Vec<String>, String> {
     if !Path::new(SUPPLICANT).exists() {
         return Err("this image has no Wi-Fi: it was built without wpa_supplicant".into());
     }
-    put(CONFIG, &config(wifi), 0o600);
+    put(CONFIG, config(wifi), 0o600);
     let words = [SUPPLICANT, "-i", interface, "-c", CONFIG, "-D", "nl80211,wext"];
     Ok(words.map(String::from).to_vec())
 }
