@@ -66,7 +66,15 @@ fn pods_live_on_when_bramble_is_killed_and_are_taken_back() {
     }
     let mut node = Node::start();
     let before = started(&node);
-    let pids = cgroup_processes(&node.cgroup_parent);
+    // Not what they call on the way there.
+    let pids = eventually("both containers' last programs", || {
+        let mut pids = cgroup_processes(&node.cgroup_parent);
+        pids.retain(|pid| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line == b"sleep\x00100000\0"
+        });
+        (pids.len() == 2).then_some(pids)
+    });
     let networks: std::collections::BTreeSet<_> = pids.iter().map(|pid| network_of(*pid)).collect();
     assert_eq!(networks.len(), 1, "one network: {networks:?}");
     node.stop(Signal::SIGKILL);

@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 target=${CARGO_TARGET_DIR:-target}
-profile=vm-check
+profile=cross-check
 qemu=qemu-aarch64-static
 work=$target/vm/cross
 cgroup=/bramble-emulated-$$

@@ -32,7 +32,7 @@ program() {
         echo "${!given}"
         return
     fi
-    cross/build.sh "$cpu" vm-check | grep "/$name\$" || fail "cross/build.sh $cpu made no $name"
+    cross/build.sh "$cpu" image-check | grep "/$name\$" || fail "cross/build.sh $cpu made no $name"
 }
 
 # Write a partition to a file of its own.

@@ -107,7 +107,7 @@ class Trial:
             return time.monotonic() - begun
         finally:
             node.cut()
-            if client is not None:
+            if client is not None and client.poll() is None:
                 client.kill()
                 client.communicate()
 

@@ -8,9 +8,13 @@ use bramble_protocol::message::{
 use bramble_protocol::net::{Endpoint, Link, read_frame, write_frame};
 use quinn::{RecvStream, SendStream};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Largest log that is read.
 const LOG_BYTES_MAX: usize = 1 << 20;
+/// Looks at a log that is empty, and the pause between two.
+const LOOKS_MAX: usize = 500;
+const LOOK: Duration = Duration::from_millis(20);
 
 pub struct Leader {
     endpoint: Endpoint,
@@ -138,5 +142,17 @@ impl Standing {
         let (_send, mut receive) = self.open(request).await?;
         let bytes = receive.read_to_end(LOG_BYTES_MAX).await.map_err(text)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Read a task's log once it has something: a task may run before it has spoken.
+    pub async fn read_first_log(&self, task_id: &TaskId) -> Outcome<String> {
+        for _ in 0..LOOKS_MAX {
+            let logs = self.read_log(task_id).await?;
+            if !logs.is_empty() {
+                return Ok(logs);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Err("a task that shall speak says nothing".into())
     }
 }

@@ -151,7 +151,7 @@ async fn scenario(parts: &Parts) -> Outcome {
 
 /// What the task said and what a command beside it sees of it.
 async fn logs_and_exec(session: &Standing, status: &TaskStatus) -> Outcome<(String, String)> {
-    let logs = session.read_log(&status.task_id).await?;
+    let logs = session.read_first_log(&status.task_id).await?;
     expect(logs.starts_with("to be heard\n"), format!("logs: {logs:?}"))?;
     let command =
         ["/bin/sh", "-c", "echo inside; cat /proc/1/comm; readlink /proc/1/ns/pid; exit 7"];

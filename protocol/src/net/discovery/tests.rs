@@ -118,7 +118,9 @@ fn candidates_are_heard_until_they_go_and_are_no_nodes() {
         for other in [&own, &stand("aa"), &foreign] {
             assert_eq!(candidates.ahead_of(other), None, "{other:?}");
         }
-        assert!(one.said().borrow().is_some(), "it knows that it was said");
+        let mut said = one.said();
+        let known = tokio::time::timeout(HANG, said.wait_for(Option::is_some)).await;
+        assert!(known.is_ok_and(|said| said.is_ok()), "it knows that it was said");
         drop(standing);
         let gone = tokio::time::timeout(HANG, async {
             while candidates.ahead_of(&later).is_some() {
