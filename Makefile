@@ -44,8 +44,8 @@ test-vm:
 	JOBS=$(JOBS) tests/vm/cross.sh
 	tests/vm/run.sh
 	tests/vm/vagrant.sh $(BOX)
-	tests/vm/images.sh
-	tests/vm/powercuts.sh
+	tests/vm/images.sh x86
+	tests/vm/powercuts.sh 8
 
 # Static programs for other machines; CROSS_WITH=zig by rustup's libraries instead of Debian's.
 cross:

@@ -6,7 +6,7 @@
 #   cross/build.sh [TARGET [PROFILE]]
 #
 # TARGET   aarch64 | armv7 | x86_64; without: this machine
-# PROFILE  release; image-check, cross-check: for tests in virtual machines and under emulation
+# PROFILE  release, or cross-check: for tests under emulation
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$HOME/.cargo/bin:$PATH"

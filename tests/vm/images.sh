@@ -4,7 +4,7 @@
 #
 #   tests/vm/images.sh [BOARD...]     x86 arm64-uefi pi; without: all
 #
-# Programs: those cross/build.sh makes of the profile for tests, or BRAMBLE_X86, BRAMBLE_INIT_X86, BRAMBLE_ARM64 and
+# Programs: those cross/build.sh makes, or BRAMBLE_X86, BRAMBLE_INIT_X86, BRAMBLE_ARM64 and
 # BRAMBLE_INIT_ARM64.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -32,7 +32,7 @@ program() {
         echo "${!given}"
         return
     fi
-    cross/build.sh "$cpu" image-check | grep "/$name\$" || fail "cross/build.sh $cpu made no $name"
+    cross/build.sh "$cpu" | grep "/$name\$" || fail "cross/build.sh $cpu made no $name"
 }
 
 # Write a partition to a file of its own.

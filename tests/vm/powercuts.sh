@@ -13,8 +13,8 @@ tool=$target/debug/bramble-image
     exit 1
 }
 [[ -e $work/x86.img ]] || tests/vm/images.sh x86
-bramble=${BRAMBLE_X86:-$target/x86_64-unknown-linux-gnu/image-check/bramble}
-init=${BRAMBLE_INIT_X86:-$target/x86_64-unknown-linux-gnu/image-check/bramble-init}
+bramble=${BRAMBLE_X86:-$target/x86_64-unknown-linux-gnu/release/bramble}
+init=${BRAMBLE_INIT_X86:-$target/x86_64-unknown-linux-gnu/release/bramble-init}
 mkdir -p "$work/powercuts"
 # The same system under another version's name.
 "$tool" build --board x86 --release next --bramble "$bramble" --init "$init" \

@@ -80,17 +80,8 @@ const CONTAINERS: &[&str] = &[
 const ON_DEMAND: &[&str] = &[
     // Containers
     "macvlan",
-    "ipvlan",
-    "dummy",
     "tun",
-    "wireguard",
-    "nft_objref",
-    "nft_quota",
-    "nft_socket",
-    "nft_tproxy",
     "fuse",
-    "isofs",
-    "exfat",
     // Networks by USB
     "usbnet",
     "cdc_ether",
