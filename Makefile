@@ -41,7 +41,6 @@ test-vm:
 	@cross/prerequisites.sh vm
 	@cross/prerequisites.sh lab
 	cargo build --locked -j $(JOBS) -p bramble
-	JOBS=$(JOBS) tests/vm/cross.sh
 	tests/vm/run.sh
 	tests/vm/vagrant.sh $(BOX)
 	tests/vm/images.sh x86
