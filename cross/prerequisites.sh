@@ -83,14 +83,14 @@ fuzz)
 vm)
     need busybox busybox-static "the guest's userland"
     need qemu-system-x86_64 qemu-system-x86 "boots the guest"
-    need qemu-system-aarch64 qemu-system-arm "boots images for ARM"
     need /usr/share/ovmf/OVMF.fd ovmf "boots images by UEFI"
-    need /usr/share/qemu-efi-aarch64/QEMU_EFI.fd qemu-efi-aarch64 "boots ARM images by UEFI"
     need cpio cpio "packs the guest's initramfs"
     need /sbin/depmod kmod "finds the guest's modules"
+    ;;
+cross-aarch64)
     need qemu-aarch64-static qemu-user-static "runs programs of another architecture"
-    ;;&
-vm | cross-aarch64)
+    need qemu-system-aarch64 qemu-system-arm "boots images for ARM"
+    need /usr/share/qemu-efi-aarch64/QEMU_EFI.fd qemu-efi-aarch64 "boots ARM images by UEFI"
     compiler_for aarch64 aarch64-linux-gnu arm64
     ;;
 cross-armv7)
