@@ -3,7 +3,8 @@
 use crate::cluster::{Cluster, sleeping};
 use crate::verdict::judge;
 use bramble_tests::lab::can_set_up;
-use std::time::{Duration, Instant};
+use bramble_tests::{WATCHED, throughout};
+use std::time::Instant;
 
 #[test]
 fn tasks_of_an_agent_without_power_run_elsewhere() {
@@ -45,13 +46,9 @@ fn nothing_runs_twice_after_the_return_of_an_agent_that_was_cut_off() {
     cluster.lab.mend(victim);
     cluster.until_whole();
     cluster.until_sleep("77012", 8);
-    // And it stays so.
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(3) {
-        let count: usize = cluster.sleepers("77012").values().map(Vec::len).sum();
-        assert!(count <= 8, "{count} of 8 run");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    throughout(WATCHED, "no more than 8 run", || {
+        cluster.sleepers("77012").values().map(Vec::len).sum::<usize>() <= 8
+    });
 }
 
 #[test]

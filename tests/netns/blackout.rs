@@ -3,7 +3,8 @@
 use crate::cluster::{Cluster, hosts, sleeping};
 use crate::verdict::judge;
 use bramble_tests::lab::can_set_up;
-use std::time::{Duration, Instant};
+use bramble_tests::{WATCHED, throughout};
+use std::time::Instant;
 
 #[test]
 fn all_comes_back_from_a_blackout_and_runs_once() {
@@ -29,12 +30,9 @@ fn all_comes_back_from_a_blackout_and_runs_once() {
     let since = clients.now();
     clients.until_writable(since);
     judge(&cluster, clients);
-    let watched = Instant::now();
-    while watched.elapsed() < Duration::from_secs(3) {
-        let count: usize = cluster.sleepers("77021").values().map(Vec::len).sum();
-        assert_eq!(count, 12);
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    throughout(WATCHED, "12 run", || {
+        cluster.sleepers("77021").values().map(Vec::len).sum::<usize>() == 12
+    });
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use crate::cluster::{Cluster, hosts};
 use bramble_tests::lab::can_set_up;
-use bramble_tests::{PATIENCE, bramble, eventually, within};
+use bramble_tests::{PATIENCE, WATCHED, bramble, eventually, throughout, within};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// What a node logs that founds.
 const FOUNDS: &str = "this node founds the cluster";
+/// Longest drawn gap between two nodes that somebody switches on, in milliseconds.
+const GAP_MS_MAX: usize = 700;
 /// Longer than a node listens before it founds, and shorter than twice that.
 const LONGER_THAN_LISTENING: Duration = Duration::from_secs(13);
 
@@ -179,18 +181,14 @@ fn eight_nodes_outlive_a_founder_that_dies_right_after_founding() {
             true => file = eight.start_with_file(host),
             false => eight.start_with_token(host),
         }
-        std::thread::sleep(Duration::from_millis(drawn(700) as u64));
+        std::thread::sleep(Duration::from_millis(drawn(GAP_MS_MAX) as u64));
     }
     // Before it can be heard: nobody has joined, and the file may or may not be there.
     eight.until_says(founder, FOUNDS);
     eight.cluster.lab.node_mut(founder).stop(Signal::SIGKILL);
-    let dead = Instant::now();
-    while dead.elapsed() < Duration::from_secs(3) {
-        for host in (0..8).filter(|host| *host != founder) {
-            assert!(!eight.has_an_api(host), "host {host} has a cluster of its own");
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    throughout(WATCHED, "no host has a cluster of its own", || {
+        (0..8).filter(|host| *host != founder).all(|host| !eight.has_an_api(host))
+    });
     eight.start_again_with(founder, &file);
     eight.until_one_cluster();
     assert!(!file.exists(), "a used founding file is removed");
@@ -214,10 +212,8 @@ fn of_nodes_with_one_founding_file_one_founds() {
     }
     assert_eq!(three.foundings(), 1);
     assert!((0..2).any(|host| three.says(host, "comes first")));
-    if let Some(rest) = LONGER_THAN_LISTENING.checked_sub(three.start.elapsed()) {
-        std::thread::sleep(rest);
-    }
-    assert!(!three.has_an_api(2));
+    let rest = LONGER_THAN_LISTENING.saturating_sub(three.start.elapsed());
+    throughout(rest.max(WATCHED), "who hears nothing founds nothing", || !three.has_an_api(2));
     three.cluster.lab.mend(2);
     three.until_one_cluster();
     assert_eq!(three.foundings(), 1);

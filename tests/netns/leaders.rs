@@ -7,8 +7,8 @@ use std::time::Duration;
 
 /// Clients that write and read throughout.
 const CLIENTS: usize = 4;
-/// How long clients go on after a fault was healed.
-const CALM: Duration = Duration::from_secs(2);
+/// How many requests clients make after a fault was healed, before they are judged.
+const MORE_REQUESTS: usize = 100;
 /// A link so slow that a heartbeat takes its time, but not so slow that nothing passes.
 const SLOW_KILOBITS: u32 = 512;
 const SLOW_FOR: Duration = Duration::from_secs(10);
@@ -46,7 +46,7 @@ fn a_killed_leader_is_replaced_and_nothing_acknowledged_is_lost() {
         }
         cluster.until_whole();
     }
-    std::thread::sleep(CALM);
+    clients.go_on(MORE_REQUESTS);
     judge(&cluster, clients);
 }
 
@@ -72,7 +72,7 @@ fn a_leader_that_is_cut_off_steps_down() {
     assert_ne!(cluster.leader_by(leader), Some(leader));
     cluster.lab.mend(leader);
     cluster.until_whole();
-    std::thread::sleep(CALM);
+    clients.go_on(MORE_REQUESTS);
     judge(&cluster, clients);
 }
 
@@ -98,7 +98,7 @@ fn a_leader_that_only_hears_or_only_speaks_is_replaced() {
         fault(&cluster, leader, false);
         cluster.until_whole();
     }
-    std::thread::sleep(CALM);
+    clients.go_on(MORE_REQUESTS);
     judge(&cluster, clients);
 }
 

@@ -31,6 +31,8 @@ use std::time::{Duration, Instant};
 
 /// Longest wait for anything these tests expect. Generous: the machine may be slow and shared.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long what shall not happen is watched for.
+pub const WATCHED: Duration = Duration::from_secs(3);
 /// Pause between two looks at something that gives no event.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -47,6 +49,15 @@ pub fn within<T>(bound: Duration, what: &str, mut found: impl FnMut() -> Option<
             return value;
         }
         assert!(start.elapsed() < bound, "not seen within {bound:?}: {what}");
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Look for so long that `holds` does: what shall not happen gives no event to await.
+pub fn throughout(time: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while start.elapsed() < time {
+        assert!(holds(), "not so after {:?}: {what}", start.elapsed());
         std::thread::sleep(LOOK_EVERY);
     }
 }

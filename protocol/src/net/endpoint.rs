@@ -3,8 +3,9 @@
 //! It checks chain and role. Whether the peer is still a member is for the caller to ask the Raft
 //! state. A slow or hostile handshake never holds up another one.
 
+mod belief;
+
 use super::certificate::{CertificateError, Peer, peer_of};
-use super::durable::write_private;
 use super::farewell::Farewell;
 use super::identity::{Identity, IdentityError};
 use super::port::Port;
@@ -13,11 +14,10 @@ use super::transport;
 use bramble_core::model::NodeId;
 use quinn::{ConnectError, ConnectionError, VarInt};
 use rustls::pki_types::CertificateDer;
-use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -35,9 +35,6 @@ const READY_LINKS_MAX: usize = 64;
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// Longest wait for peers to hear that this endpoint closes.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
-
-/// File beside the identity with the ids of masters that are believed by their keys.
-const PINNED_FILE: &str = "masters";
 
 /// Reasons this side closes a link at once, as QUIC application error codes.
 const CLOSE_DONE: u32 = 0;
@@ -177,8 +174,8 @@ pub struct Endpoint {
     verdict: watch::Sender<Option<Farewell>>,
     /// Besides the CA of the identity.
     believed: RwLock<Believed>,
-    /// Held while others are believed and written down.
-    pinning: std::sync::Mutex<()>,
+    /// Held while that is changed and written down: master and agent of a node are both told.
+    believing: std::sync::Mutex<()>,
     /// Where a renewed identity is kept.
     directory: OnceLock<PathBuf>,
 }
@@ -238,113 +235,13 @@ impl Endpoint {
             life: rand::random::<u64>().max(1),
             verdict: watch::Sender::new(None),
             believed: RwLock::default(),
-            pinning: std::sync::Mutex::default(),
+            believing: std::sync::Mutex::default(),
             directory: OnceLock::new(),
         };
         if let Some(identity) = identity {
             endpoint.set_identity(identity)?;
         }
         Ok(endpoint)
-    }
-
-    /// Become (or change to) this identity: from now on, new links show it and need its CA.
-    ///
-    /// # Errors
-    /// When the identity is unusable.
-    pub fn set_identity(&self, identity: Identity) -> Result<(), EndpointError> {
-        let mut believed = self.believed.read().expect("no holder of this lock panics").clone();
-        if !believed.cas.contains(&identity.ca) {
-            believed.cas.insert(0, identity.ca.clone());
-        }
-        let believed = Arc::new(believed);
-        let names = Alpn::ALL.map(|alpn| alpn.as_str().as_bytes());
-        let crypto = tls::server_config(&identity, believed.clone(), &names);
-        let server = transport::server_config(crypto.map_err(EndpointError::Tls)?, self.options);
-        let client =
-            |alpn| self.client_config(Some(&identity), alpn, Trust::Nodes(believed.clone()));
-        let (agent, raft) = (client(Alpn::Agent)?, client(Alpn::Raft)?);
-        let (api, peer) = (client(Alpn::Api)?, client(Alpn::Peer)?);
-        let dialler = Arc::new(Dialler { identity, agent, raft, api, peer });
-        *self.identity.write().expect("no holder of this lock panics") = Some(dialler);
-        self.quic.set_server_config(Some(server));
-        Ok(())
-    }
-
-    /// Keep a renewed identity, and the masters believed by their keys, in this directory.
-    ///
-    /// # Errors
-    /// When the identity is unusable.
-    pub fn keep_in(&self, directory: &Path) -> Result<(), EndpointError> {
-        // A node has one identity all its life.
-        let _ = self.directory.set(directory.to_path_buf());
-        let pinned = std::fs::read_to_string(directory.join(PINNED_FILE)).unwrap_or_default();
-        self.pin(pinned.lines().map(NodeId::new).collect())
-    }
-
-    /// Believe these masters by their keys, whoever certified them.
-    ///
-    /// # Errors
-    /// When the identity is unusable.
-    pub fn pin(&self, masters: BTreeSet<NodeId>) -> Result<(), EndpointError> {
-        // Master and agent of a node are both told.
-        let _one_at_a_time = self.pinning.lock().unwrap_or_else(PoisonError::into_inner);
-        let text: String = masters.iter().map(|id| format!("{id}\n")).collect();
-        let cas = self.believed.read().expect("no holder of this lock panics").cas.clone();
-        if self.believe(Believed { cas, pinned: masters })?
-            && let Some(directory) = self.directory.get()
-            && let Err(error) = write_private(&directory.join(PINNED_FILE), text.as_bytes())
-        {
-            tracing::warn!(%error, "the keys of the masters were not written down");
-        }
-        Ok(())
-    }
-
-    /// Believe these CAs (DER) besides the own one.
-    ///
-    /// # Errors
-    /// When one is unusable.
-    pub fn believe_also(&self, cas: Vec<Vec<u8>>) -> Result<(), EndpointError> {
-        let pinned = self.believed.read().expect("no holder of this lock panics").pinned.clone();
-        self.believe(Believed { cas, pinned }).map(drop)
-    }
-
-    /// Whether anything changed by it.
-    fn believe(&self, believed: Believed) -> Result<bool, EndpointError> {
-        {
-            let mut known = self.believed.write().expect("no holder of this lock panics");
-            if *known == believed {
-                return Ok(false);
-            }
-            *known = believed;
-        }
-        match self.identity() {
-            Some(identity) => self.set_identity(identity).map(|()| true),
-            None => Ok(true),
-        }
-    }
-
-    /// Show another certificate of this node's own key from now on, and keep it.
-    ///
-    /// # Errors
-    /// It is for another key or was not issued by that CA, or cannot be written.
-    pub fn renew(&self, certificate: Vec<u8>, ca: Vec<u8>) -> Result<(), EndpointError> {
-        let known = self.identity().ok_or(EndpointError::NoIdentity)?;
-        if known.certificate == certificate && known.ca == ca {
-            return Ok(());
-        }
-        let renewed = Identity::new(known.key, certificate, ca).map_err(EndpointError::Renewal)?;
-        if let Some(directory) = self.directory.get() {
-            renewed.replace(directory).map_err(EndpointError::Renewal)?;
-        }
-        self.set_identity(renewed)?;
-        tracing::warn!("this node has a new certificate: the cluster's CA was replaced");
-        Ok(())
-    }
-
-    /// What this node shows.
-    pub fn identity(&self) -> Option<Identity> {
-        let dialler = self.identity.read().expect("no holder of this lock panics");
-        dialler.as_ref().map(|dialler| dialler.identity.clone())
     }
 
     /// This process's own number, never 0: a second process with the same key has another.

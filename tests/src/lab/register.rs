@@ -109,6 +109,12 @@ impl Clients {
         Duration::from_nanos(wait)
     }
 
+    /// Wait until so many more requests are answered.
+    pub fn go_on(&self, more: usize) {
+        let enough = self.so_far().len() + more;
+        crate::eventually("more requests", || (self.so_far().len() >= enough).then_some(()));
+    }
+
     /// Stop them, waiting for the answers they wait for; gives what happened.
     pub fn stop(mut self) -> Vec<Operation> {
         self.stop.store(true, Ordering::SeqCst);

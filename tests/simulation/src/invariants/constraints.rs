@@ -1,13 +1,12 @@
 //! Constraints hold wherever a task is placed.
 
-use super::{Invariant, Sight};
+use super::{Invariant, Looked, Sight};
 use crate::client::Kind;
 use bramble_core::model::State;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-/// By master and life: the index that was looked at last.
 #[derive(Default)]
-pub struct Constraints(BTreeMap<(usize, u64), u64>);
+pub struct Constraints(Looked);
 
 impl Invariant for Constraints {
     fn name(&self) -> &'static str {
@@ -15,18 +14,7 @@ impl Invariant for Constraints {
     }
 
     fn look(&mut self, sight: &Sight) -> Result<(), String> {
-        for (place, master) in sight.world.masters.iter().enumerate() {
-            let Some(inside) = master.inside() else { continue };
-            let looked = self.0.entry((place, sight.world.nodes[place].life)).or_default();
-            inside.store.read(|state| {
-                if state.applied_index == *looked {
-                    return Ok(());
-                }
-                *looked = state.applied_index;
-                hold(state)
-            })?;
-        }
-        Ok(())
+        self.0.each_new(sight, hold)
     }
 }
 

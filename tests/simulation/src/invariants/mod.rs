@@ -12,10 +12,41 @@ mod one_leader;
 pub use converges::unsettled;
 
 use crate::world::World;
+use bramble_core::model::State;
+use std::collections::BTreeMap;
 
 /// What an invariant may look at.
 pub struct Sight<'a> {
     pub world: &'a World,
+}
+
+/// By master and life: the index that was looked at last.
+#[derive(Default)]
+pub(crate) struct Looked(BTreeMap<(usize, u64), u64>);
+
+impl Looked {
+    /// Look at the state of each master that has changed since.
+    ///
+    /// # Errors
+    /// The first of what `look` finds.
+    fn each_new(
+        &mut self,
+        sight: &Sight,
+        look: impl Fn(&State) -> Result<(), String>,
+    ) -> Result<(), String> {
+        for (place, master) in sight.world.masters.iter().enumerate() {
+            let Some(inside) = master.inside() else { continue };
+            let looked = self.0.entry((place, sight.world.nodes[place].life)).or_default();
+            inside.store.read(|state| {
+                if state.applied_index == *looked {
+                    return Ok(());
+                }
+                *looked = state.applied_index;
+                look(state)
+            })?;
+        }
+        Ok(())
+    }
 }
 
 pub trait Invariant {
