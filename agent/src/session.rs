@@ -32,10 +32,10 @@ const REDIAL_MAX: Duration = Duration::from_secs(2);
 const REDIAL_UNWANTED: Duration = Duration::from_secs(30);
 /// Head start of an address over the next one.
 const STAGGER: Duration = Duration::from_millis(100);
-/// How often a session is looked at, and the silence after which its leader is left: it answers
-/// every keep-alive, of which there is one each second.
+/// How often a session is looked at, and after how many looks in a row that found nothing new its
+/// leader is left: it answers every keep-alive, of which there is one each second.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-const SILENCE_MAX: Duration = Duration::from_secs(3);
+const SILENT_LOOKS_MAX: u64 = 3;
 /// Codes with which this side closes a connection.
 const CLOSE_LEAVING: u32 = 0;
 const CLOSE_FAILED: u32 = 1;
@@ -60,7 +60,7 @@ pub enum SessionError {
     Ended,
     #[error("the agent has other attributes by now, and says hello anew")]
     Changed,
-    #[error("nothing was heard of the leader for {} s", SILENCE_MAX.as_secs())]
+    #[error("nothing was heard of the leader for {} s", LOOK_EVERY.as_secs() * SILENT_LOOKS_MAX)]
     Silent,
     #[error("the connection was lost")]
     Lost(#[source] quinn::ConnectionError),
@@ -221,13 +221,14 @@ async fn session(
 /// link; here another master may be there to serve this agent.
 async fn silence(connection: &quinn::Connection) {
     let packets = || connection.stats().udp_rx.datagrams;
-    let (mut heard, mut last) = (tokio::time::Instant::now(), packets());
-    while heard.elapsed() < SILENCE_MAX {
+    let (mut silent, mut last) = (0, packets());
+    // Looks are counted, not time: a machine that stood still for a while heard nobody in it, and
+    // that is not the leader's silence.
+    while silent < SILENT_LOOKS_MAX {
         tokio::time::sleep(LOOK_EVERY).await;
         let now = packets();
-        if now != last {
-            (heard, last) = (tokio::time::Instant::now(), now);
-        }
+        silent = if now == last { silent + 1 } else { 0 };
+        last = now;
     }
 }
 

@@ -33,17 +33,31 @@ impl Leader {
         Ok(self.at)
     }
 
-    /// Take the next session up to its welcome.
+    /// Take the next session up to its welcome. A link that its agent has left by then is passed
+    /// over: what it sent can still be read, but nobody hears an answer.
     pub async fn welcome(&self) -> Outcome<Standing> {
-        let link = self.endpoint.accept().await.ok_or("the endpoint is closed")?;
-        let (mut send, mut receive) = link.connection.accept_bi().await.map_err(text)?;
-        match read_frame(&mut receive).await.map_err(text)? {
-            Some(ToMaster::Hello { agent, .. }) if agent.total.cpus_milli > 0 => {}
-            other => return Err(format!("no hello: {other:?}")),
+        loop {
+            let link = self.endpoint.accept().await.ok_or("the endpoint is closed")?;
+            let greeted = greet(&link).await;
+            match greeted {
+                Ok((send, receive)) => {
+                    return Ok(Standing { link, send, receive, generation: 0, heard: Vec::new() });
+                }
+                Err(_) if link.connection.close_reason().is_some() => {}
+                Err(reason) => return Err(reason),
+            }
         }
-        write_frame(&mut send, &ToAgent::Welcome).await.map_err(text)?;
-        Ok(Standing { link, send, receive, generation: 0, heard: Vec::new() })
     }
+}
+
+async fn greet(link: &Link) -> Outcome<(SendStream, RecvStream)> {
+    let (mut send, mut receive) = link.connection.accept_bi().await.map_err(text)?;
+    match read_frame(&mut receive).await.map_err(text)? {
+        Some(ToMaster::Hello { agent, .. }) if agent.total.cpus_milli > 0 => {}
+        other => return Err(format!("no hello: {other:?}")),
+    }
+    write_frame(&mut send, &ToAgent::Welcome).await.map_err(text)?;
+    Ok((send, receive))
 }
 
 /// A session that stands.

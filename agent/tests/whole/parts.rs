@@ -25,8 +25,12 @@ pub const IMAGE: &str = "bramble.test/busybox:latest";
 const BRIDGE: &str = "brtest0";
 
 #[track_caller]
-pub fn text(error: impl std::fmt::Display) -> String {
-    format!("{error} (line {})", std::panic::Location::caller().line())
+pub fn text(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> String {
+    let at = std::panic::Location::caller();
+    let error = error.into();
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    let causes: String = causes.map(|cause| format!(": {cause}")).collect();
+    format!("{error}{causes} ({}:{})", at.file(), at.line())
 }
 
 /// Move this process into a fresh network namespace; says why it cannot.
@@ -78,7 +82,8 @@ impl Parts {
             subnet: None,
             insecure_registries: Vec::new(),
             docker_config: None,
-            sysfs: "/sys".into(),
+            // None: what this machine's hardware does meanwhile is not part of the test.
+            sysfs: self.dir.path().join("sys"),
             log_bytes_max: 1 << 20,
         }
     }
