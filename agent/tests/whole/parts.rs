@@ -24,13 +24,11 @@ const BUSYBOX: &str = "/bin/busybox";
 pub const IMAGE: &str = "bramble.test/busybox:latest";
 const BRIDGE: &str = "brtest0";
 
-#[track_caller]
+/// An error with its causes.
 pub fn text(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> String {
-    let at = std::panic::Location::caller();
     let error = error.into();
     let causes = std::iter::successors(error.source(), |cause| cause.source());
-    let causes: String = causes.map(|cause| format!(": {cause}")).collect();
-    format!("{error}{causes} ({}:{})", at.file(), at.line())
+    error.to_string() + &causes.map(|cause| format!(": {cause}")).collect::<String>()
 }
 
 /// Move this process into a fresh network namespace; says why it cannot.
