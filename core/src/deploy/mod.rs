@@ -39,7 +39,7 @@ pub(crate) use review::{overdue, review};
 pub use stuck::{LAUNCH_TIMEOUT_MS, next_stuck, stuck};
 
 use crate::command::Command;
-use crate::machine::addable_stable;
+use crate::machine::{addable_current, addable_stable};
 use crate::model::{ActionKind, AppId, Deployment, DeploymentAction, InstanceId, State, Time};
 use crowd::Crowd;
 use std::collections::BTreeSet;
@@ -188,8 +188,12 @@ fn to_commands(
         (0..count).map(|_| InstanceId::compose(app_id, &ids.uuid())).collect()
     };
     // What would not be added now must not be asked for: the answer would be to ask again.
-    let add_stable = moves.add_stable.min(addable_stable(state, app_id));
-    let (new, stable) = (some(moves.add), some(add_stable));
+    let add = |count: u32, addable: fn(&State, &AppId) -> u32| match count {
+        0 => 0,
+        _ => count.min(addable(state, app_id)),
+    };
+    let new = some(add(moves.add, addable_current));
+    let stable = some(add(moves.add_stable, addable_stable));
     commands.extend(
         new.chunks(INSTANCES_PER_COMMAND_MAX)
             .map(|ids| Command::AddInstances { app_id: app_id.clone(), ids: ids.to_vec() }),

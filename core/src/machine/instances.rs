@@ -19,11 +19,15 @@ pub(super) fn add(
     ids: &[InstanceId],
 ) -> Result<Vec<Event>, Rejection> {
     let record = state.apps.get(app_id).ok_or_else(|| Rejection::AppUnknown(app_id.clone()))?;
-    let version = record.app.version;
-    let wanted = record.app.instances;
-    // While a new version is on trial, only so many may try it.
-    let wanted = state.held(app_id).map_or(wanted, |rollout| rollout.fresh(wanted));
+    let (version, wanted) = current(state, record);
     add_of(state, app_id, version, wanted, ids)
+}
+
+/// The current version, and of how many instances. While it is on trial, only so many may try it.
+fn current(state: &State, record: &AppRecord) -> (Time, u32) {
+    let app = &record.app;
+    let wanted = state.held(&app.id).map_or(app.instances, |rollout| rollout.fresh(app.instances));
+    (app.version, wanted)
 }
 
 /// Add waiting instances of the version that is kept up while another is on trial, at most as many
@@ -93,15 +97,26 @@ fn addable(
     // A version on trial may have volumes that the one beside it has not.
     let app = record.at_version(version).unwrap_or(&record.app);
     let woken = parked(state, app, room);
-    let most = app.instances.max(record.app.instances);
+    // A change that also shrinks the app shrinks it only once its trial is over.
+    let kept = state.held(&record.app.id).map_or(0, |rollout| rollout.stable_instances);
+    let most = app.instances.max(record.app.instances).max(kept);
     let fresh = fresh_room(state, app, most).min(room - woken.len());
     (woken, fresh)
+}
+
+/// How many instances of an app's current version would be added now.
+pub(crate) fn addable_current(state: &State, app_id: &AppId) -> u32 {
+    let Some(record) = state.apps.get(app_id) else { return 0 };
+    count(state, record, current(state, record))
 }
 
 /// How many instances of the version that is kept up beside a trial would be added now.
 pub(crate) fn addable_stable(state: &State, app_id: &AppId) -> u32 {
     let Some((record, rollout)) = state.apps.get(app_id).zip(state.held(app_id)) else { return 0 };
-    let (version, wanted) = (rollout.stable, rollout.stable_instances);
+    count(state, record, (rollout.stable, rollout.stable_instances))
+}
+
+fn count(state: &State, record: &AppRecord, (version, wanted): (Time, u32)) -> u32 {
     let (woken, fresh) = addable(state, record, version, wanted, wanted as usize);
     u32::try_from(woken.len() + fresh).unwrap_or(wanted)
 }

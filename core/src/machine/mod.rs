@@ -27,7 +27,7 @@ pub use apps::preview;
 pub(crate) use backoff::after_failure;
 pub use callbacks::CALLBACKS_MAX;
 pub use deployments::DEPLOYMENTS_MAX;
-pub(crate) use instances::addable_stable;
+pub(crate) use instances::{addable_current, addable_stable};
 pub use secrets::{SECRETS_BYTES_MAX, SECRETS_MAX};
 pub use service_ports::{SERVICE_PORT_BEGIN, SERVICE_PORT_END};
 

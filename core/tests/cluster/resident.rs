@@ -198,3 +198,22 @@ fn one_volume_is_given_up_by_name_unless_a_task_uses_it() {
     assert_eq!(volumes(&bench), BTreeSet::from([used]));
     bench.finish();
 }
+
+#[test]
+fn a_trial_of_an_app_with_volumes_that_also_shrinks_comes_to_rest() {
+    // None was placed: what stops leaves no volumes that the trial could take over.
+    let mut bench = Bench::with(vec![]);
+    let id = bench.create(resident("/a", 4, 10));
+    bench.must(Command::CancelDeployment { id });
+    bench.settle();
+    let mut smaller = resident("/a", 1, 10);
+    smaller.cmd = Some("two".into());
+    smaller.labels.insert(LABEL_CANARY.into(), "1".into());
+    bench.update(smaller);
+    // Settling is what would not end.
+    bench.settle();
+    let current = |i: &&Instance| bench.state.is_current(i);
+    let running = bench.state.instances.values().filter(|i| i.goal == Goal::Running);
+    let (new, old): (Vec<_>, Vec<_>) = running.partition(current);
+    assert_eq!((new.len(), old.len()), (1, 3));
+}
