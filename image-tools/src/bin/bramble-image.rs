@@ -13,7 +13,6 @@ use bramble_image_tools::disk::vagrant::{self, Provider};
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 /// Images of bramble nodes: build, configure, flash.
 #[derive(Parser)]
@@ -336,30 +335,11 @@ fn make_box(args: BoxArgs) -> Result<()> {
 }
 
 fn list(args: ManifestArgs) -> Result<()> {
-    let date = match args.date {
-        Some(date) => date,
-        None => today()?,
-    };
+    // In UTC, by the machine's clock.
+    let date = args.date.unwrap_or_else(|| time::OffsetDateTime::now_utc().date().to_string());
     let (url, version) = (args.url.as_str(), args.release.as_str());
     let about = manifest::About { url, version, date: &date, pi_5: args.pi_5 };
     let list = manifest::make(&args.images, &about)?;
     println!("{}", serde_json::to_string_pretty(&list)?);
     Ok(())
-}
-
-/// The day by the machine's clock, in UTC.
-fn today() -> Result<String> {
-    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
-    let days = i64::try_from(seconds / 86_400)?;
-    // Civil date of a day count (Howard Hinnant's algorithm), eras of 400 years from 0000-03-01.
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let (month, year) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    Ok(format!("{:04}-{month:02}-{day:02}", year_of_era + era * 400 + year))
 }
