@@ -34,7 +34,8 @@ test:
 	@for client in python npm; do \
 		tests/conformance/install.sh $$client $${CARGO_TARGET_DIR:-target}/conformance || true; done
 	cargo build --locked -j $(JOBS) -p bramble
-	CARGO_BUILD_JOBS=$(JOBS) tests/run-as-root.sh cargo test --locked --workspace
+	previous=$$(JOBS=$(JOBS) cross/previous.sh) && CARGO_BUILD_JOBS=$(JOBS) \
+		BRAMBLE_PREVIOUS=$$previous tests/run-as-root.sh cargo test --locked --workspace
 
 # BOX=FILE: with machines of that box, too.
 test-vm:

@@ -8,6 +8,6 @@ if [[ $(id -u) -ne 0 ]]; then
         exit 1
     }
     host=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
-    export "CARGO_TARGET_${host}_RUNNER=sudo --preserve-env=CI,PATH"
+    export "CARGO_TARGET_${host}_RUNNER=sudo --preserve-env=CI,PATH,BRAMBLE_PREVIOUS"
 fi
 exec "$@"

@@ -36,16 +36,21 @@ impl Cluster {
     /// Like [`Cluster::form`], of hosts that are special.
     pub fn form_of(hosts: Vec<Host>, masters: usize) -> Self {
         let mut cluster = Self::of(hosts, masters);
-        let start = Instant::now();
-        cluster.lab.start([0]);
-        let token = cluster.token();
-        for host in 1..cluster.lab.everyone().end {
-            // Only now: what was joined once is known ever after.
-            cluster.lab.node_mut(host).spawn_with(&["--token", &token]);
-        }
-        cluster.until_whole();
-        println!("{} hosts formed in {:?}", cluster.lab.everyone().len(), start.elapsed());
+        cluster.start_all();
         cluster
+    }
+
+    /// Start the first host, let all others join it, and wait until they have.
+    pub fn start_all(&mut self) {
+        let start = Instant::now();
+        self.lab.start([0]);
+        let token = self.token();
+        for host in 1..self.lab.everyone().end {
+            // Only now: what was joined once is known ever after.
+            self.lab.node_mut(host).spawn_with(&["--token", &token]);
+        }
+        self.until_whole();
+        println!("{} hosts formed in {:?}", self.lab.everyone().len(), start.elapsed());
     }
 
     /// The token that the founder prints, once it does.

@@ -12,4 +12,5 @@ mod founding;
 mod leaders;
 mod membership;
 mod setup;
+mod upgrade;
 mod verdict;

@@ -13,3 +13,11 @@ pub fn bramble() -> PathBuf {
     assert!(path.exists(), "{} is missing: `make test` builds it first", path.display());
     path
 }
+
+/// The release before this one (`BRAMBLE_PREVIOUS`, which `make test` sets from the first tag on).
+pub fn previous() -> Option<PathBuf> {
+    let given = std::env::var_os("BRAMBLE_PREVIOUS").filter(|path| !path.is_empty())?;
+    let path = PathBuf::from(given);
+    assert!(path.exists(), "BRAMBLE_PREVIOUS is {}, which is missing", path.display());
+    Some(path)
+}

@@ -17,7 +17,7 @@ mod registry;
 mod wire;
 
 pub use answer::Answer;
-pub use binary::bramble;
+pub use binary::{bramble, previous};
 pub use image::{BusyboxImage, host_architecture, sha256};
 pub use joined::JoinedAgent;
 pub use leftovers::Leftovers;

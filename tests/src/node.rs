@@ -33,6 +33,8 @@ pub struct Node {
     pub cgroup_parent: String,
     /// The verb that starts it.
     role: String,
+    /// What it runs: the binary under test, if not told otherwise.
+    program: PathBuf,
     /// Whether it has a mount namespace with a boot id of its own, so that it can be booted anew.
     own_boot: bool,
     root: TempDir,
@@ -99,6 +101,7 @@ impl NodeBuilder {
             cgroup_parent: format!("/bramble-test-{unique}"),
             name: self.name.unwrap_or(unique),
             role: self.role.unwrap_or_else(|| "up".into()),
+            program: bramble(),
             own_boot: self.own_boot,
             data_dir: self.data_dir.unwrap_or_else(|| root.path().join("data")),
             root,
@@ -161,7 +164,7 @@ impl Node {
 
     /// The `bramble up` command of this node, not yet started.
     pub fn up_command(&self) -> Command {
-        let mut command = self.inside(&bramble().display().to_string());
+        let mut command = self.inside(&self.program.display().to_string());
         command.arg(&self.role).arg("--name").arg(&self.name);
         command.arg("--data-dir").arg(self.data_dir()).arg("--run-dir").arg(self.run_dir());
         command.arg("--cgroup-parent").arg(&self.cgroup_parent);
@@ -198,6 +201,11 @@ impl Node {
         let mut command = self.up_command();
         command.args(arguments).stdout(open("banner")).stderr(open("log"));
         self.process = Some(command.spawn().expect("starts"));
+    }
+
+    /// Run another version of bramble from its next start on.
+    pub fn set_program(&mut self, program: &Path) {
+        self.program = program.into();
     }
 
     /// Change the environment of the next `bramble up`.
@@ -250,7 +258,7 @@ impl Node {
 
     /// Run `bramble down` for this node; gives its output.
     pub fn down(&mut self) -> Output {
-        let mut command = self.inside(&bramble().display().to_string());
+        let mut command = self.inside(&self.program.display().to_string());
         command.arg("down").arg("--data-dir").arg(self.data_dir());
         command.arg("--run-dir").arg(self.run_dir());
         command.arg("--cgroup-parent").arg(&self.cgroup_parent);
@@ -263,7 +271,7 @@ impl Node {
 
     /// Run `bramble uninstall` for this node with more arguments; gives its output.
     pub fn uninstall(&mut self, arguments: &[&str]) -> Output {
-        let mut command = self.inside(&bramble().display().to_string());
+        let mut command = self.inside(&self.program.display().to_string());
         command.arg("uninstall").arg("--data-dir").arg(self.data_dir());
         command.arg("--run-dir").arg(self.run_dir());
         command.arg("--cgroup-parent").arg(&self.cgroup_parent);
@@ -300,7 +308,7 @@ impl Node {
 
     /// A client verb, not yet started.
     pub fn verb(&self, arguments: &[&str]) -> Command {
-        let mut command = self.inside(&bramble().display().to_string());
+        let mut command = self.inside(&self.program.display().to_string());
         command.arg("--run-dir").arg(self.run_dir()).args(arguments).env_remove("BRAMBLE_URL");
         command
     }

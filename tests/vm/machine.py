@@ -132,12 +132,27 @@ def free_port():
         return probe.getsockname()[1]
 
 
-class Machine:
-    """One boot of an image. Ends with `cut`, or by itself."""
+class Forwarded:
+    """A network of the machine's own, of which a port of ours reaches its API."""
 
-    def __init__(self, image, work, memory=192, arguments="", port=None):
-        self.work, self.port = pathlib.Path(work), port or free_port()
+    def __init__(self):
+        self.port = free_port()
+
+    def options(self):
+        return f"user,id=n,hostfwd=tcp:127.0.0.1:{self.port}-:8080", "virtio-net-pci,netdev=n"
+
+    def api(self):
+        return "127.0.0.1", self.port
+
+
+class Machine:
+    """One boot of an image. Ends with `cut`, or by itself. `clock` is what it believes at power-on.
+    A network (as `Forwarded`) is kept over boots."""
+
+    def __init__(self, image, work, memory=192, arguments="", network=None, clock="utc"):
+        self.work, self.network = pathlib.Path(work), network or Forwarded()
         self.slot, kernel, initramfs = load(image, self.work)
+        netdev, device = self.network.options()
         self.console = self.work / "console.log"
         words = f"console=ttyS0 quiet panic=10 bramble.slot={self.slot} {arguments}"
         command = [
@@ -146,19 +161,21 @@ class Machine:
             "-display", "none", "-no-reboot", "-serial", f"file:{self.console}",
             "-kernel", str(kernel), "-initrd", str(initramfs), "-append", words,
             "-drive", f"file={image},format=raw,if=virtio",
-            "-netdev", f"user,id=n,hostfwd=tcp:127.0.0.1:{self.port}-:8080",
-            "-device", "virtio-net-pci,netdev=n", "-device", "i6300esb",
+            "-netdev", netdev, "-device", device, "-device", "i6300esb", "-rtc", f"base={clock}",
         ]
         self.started = time.monotonic()
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        host, port = self.network.api()
+        return f"http://{host}:{port}"
 
     def get(self, path, seconds=5):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
+        """An answer's JSON, or None."""
+        connection = None
         try:
+            connection = http.client.HTTPConnection(*self.network.api(), timeout=seconds)
             connection.request("GET", path)
             answer = connection.getresponse()
             body = answer.read()
@@ -166,7 +183,8 @@ class Machine:
         except (OSError, http.client.HTTPException, ValueError):
             return None
         finally:
-            connection.close()
+            if connection is not None:
+                connection.close()
 
     def wait(self, path, good=lambda answer: answer is not None, seconds=BOOT_SECONDS_MAX):
         """Wait for an answer; gives it, and the seconds since power-on."""

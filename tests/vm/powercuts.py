@@ -87,7 +87,6 @@ class Trial:
             node.wait(STATUS, connected)
             old = slots(node)
             client, begun = self.start_update(node), time.monotonic()
-            port = node.port
             while client.poll() is None:
                 passed = time.monotonic() - begun
                 if cut_after is not None and passed > cut_after:
@@ -95,7 +94,7 @@ class Trial:
                 assert passed < UPDATE_SECONDS_MAX, f"the update takes too long:\n{node.tail()}"
                 if node.process.poll() is not None:
                     # It restarts into the new slot; the client finds it where it was.
-                    node = Machine(disk, self.work, port=port)
+                    node = Machine(disk, self.work, network=node.network)
                 time.sleep(0.05)
             output = client.communicate()[0]
             if cut_after is not None:

@@ -7,18 +7,14 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 target=${CARGO_TARGET_DIR:-target}
 work=$target/images
-tool=$target/debug/bramble-image
 [[ $(uname -m) == x86_64 ]] || {
     echo "tests/vm/powercuts: updates the node with this machine's binary; this is $(uname -m)" >&2
     exit 1
 }
 [[ -e $work/x86.img ]] || tests/vm/images.sh x86
-bramble=${BRAMBLE_X86:-$target/x86_64-unknown-linux-gnu/release/bramble}
-init=${BRAMBLE_INIT_X86:-$target/x86_64-unknown-linux-gnu/release/bramble-init}
+# shellcheck source=tests/vm/programs.sh
+source tests/vm/programs.sh
 mkdir -p "$work/powercuts"
-# The same system under another version's name.
-"$tool" build --board x86 --release next --bramble "$bramble" --init "$init" \
-    --cache "$work/cache" -o "$work/powercuts/next.img"
-rm "$work/powercuts/next.img"
+next_update "$work/powercuts/next"
 exec python3 tests/vm/powercuts.py \
-    "$work/x86.img" "$work/powercuts/next.update" "$bramble" "$work/powercuts" "$@"
+    "$work/x86.img" "$work/powercuts/next.update" "$bramble_x86" "$work/powercuts" "$@"
