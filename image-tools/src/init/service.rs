@@ -267,9 +267,6 @@ mod tests {
         services.0[0].pid = Some(Pid::from_raw(i32::MAX));
         services.ended(Pid::from_raw(i32::MAX), "exit 1");
         assert_eq!((services.0[0].ends, services.0[0].pause), (1, PAUSE_MIN * 2));
-        services.add(Spec::background("two", vec!["/nowhere".into()]));
-        services.look();
-        assert!(services.pid("two").is_none() && services.trouble("two").is_some());
         services.remove("one");
         assert!(services.trouble("one").is_none());
         let once = Spec::background("once", vec!["/bin/true".into()]);
@@ -279,6 +276,14 @@ mod tests {
         nix::sys::wait::waitpid(pid, None).unwrap();
         assert_eq!(services.ended(pid, "exit 0").as_deref(), Some("once"));
         assert!(services.find("once").is_none());
+    }
+
+    #[test]
+    fn what_is_not_there_is_trouble() {
+        let mut services = Services::default();
+        services.add(Spec::background("two", vec!["/nowhere".into()]));
+        services.look();
+        assert!(services.pid("two").is_none() && services.trouble("two").is_some());
     }
 
     #[test]
