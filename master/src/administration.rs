@@ -31,6 +31,8 @@ pub enum AdministrationError {
     NoLeader,
     #[error("no other master can lead: wait until `bramble masters` shows one that is ready")]
     NoHeir,
+    #[error("it is the only master that votes: wait until `bramble masters` shows another voter")]
+    OnlyVoter,
     #[error("the leader refuses: {0}")]
     Refused(String),
     #[error(transparent)]
@@ -117,6 +119,9 @@ impl Administration {
             // It would have to be the one to take its own word for it.
             return Err(AdministrationError::NoLeader);
         }
+        if self.only_voter().is_some_and(|voter| voter == *node_id) {
+            return Err(AdministrationError::OnlyVoter);
+        }
         let (known, master, tasks) = self.about(node_id);
         let name = known.ok_or_else(|| AdministrationError::Unknown(node_id.to_string()))?;
         let (token, sealed) = self.authority.new_token().await?;
@@ -198,19 +203,43 @@ impl Administration {
         if self.membership.hand_over(OTHER_LEADER_MAX).await {
             return Ok(());
         }
+        let heir = self.heir().ok_or(AdministrationError::NoHeir)?;
+        tracing::warn!(%heir, "this leader gives up its vote: it is to be removed");
+        let given = self.membership.change(Change::SetVoters(BTreeSet::from([heir]))).await;
+        given.map_err(|error| AdministrationError::Refused(error.to_string()))?;
+        // It leads on without a vote, until it is made to go.
+        if self.membership.hand_over(OTHER_LEADER_MAX).await || self.other_leads().await {
+            return Ok(());
+        }
+        self.membership.stand_again();
+        let take = Change::SetVoters(BTreeSet::from([self.own.clone()]));
+        if let Err(error) = self.membership.change(take).await {
+            tracing::warn!(%error, "this leader has not its vote back yet");
+        }
+        Err(AdministrationError::NoLeader)
+    }
+
+    /// The one whose vote alone counts: not this leader's, where it has given up its own.
+    fn only_voter(&self) -> Option<NodeId> {
         let members = self.membership.members();
-        let learner = members.iter().find(|m| m.id != self.own && m.standing == Standing::Learner);
-        let heir = BTreeSet::from([learner.ok_or(AdministrationError::NoHeir)?.id.clone()]);
-        tracing::warn!(?heir, "this leader gives up its vote: it is to be removed");
-        let changed = self.membership.change(Change::SetVoters(heir)).await;
-        changed.map_err(|error| AdministrationError::Refused(error.to_string()))?;
+        let mut voters = members.into_iter().filter(|m| m.standing == Standing::Voter);
+        voters.next().filter(|_| voters.next().is_none()).map(|voter| voter.id)
+    }
+
+    /// The learner that knows most.
+    fn heir(&self) -> Option<NodeId> {
+        let members = self.membership.members();
+        let others = members.into_iter().filter(|m| m.id != self.own);
+        let learners = others.filter(|m| m.standing == Standing::Learner);
+        learners.filter_map(|m| Some((m.lag?, m.id))).min().map(|(_, id)| id)
+    }
+
+    /// Wait until another leads.
+    async fn other_leads(&self) -> bool {
         let mut leadership = self.leadership.clone();
         let other = leadership
             .wait_for(|seen| seen.leader.as_ref().is_some_and(|leader| *leader != self.own));
-        match tokio::time::timeout(OTHER_LEADER_MAX, other).await {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(AdministrationError::NoLeader),
-        }
+        matches!(tokio::time::timeout(OTHER_LEADER_MAX, other).await, Ok(Ok(_)))
     }
 }
 

@@ -143,6 +143,31 @@ fn a_removed_master_makes_the_keys_worthless_that_it_knew() {
 }
 
 /// Copy a disk onto another.
+#[test]
+fn of_two_masters_the_one_that_alone_votes_hands_over_and_goes() {
+    if !can_set_up("one of two masters removed") {
+        return;
+    }
+    // Two and not one: an even count leaves one voter, and the other master learns.
+    let cluster = Cluster::form_of(hosts(2, 0), 1);
+    cluster.write(&[0], "POST", "/v2/apps", &sleeping("stays", "77103", 1));
+    cluster.until_sleep("77103", 1);
+    cluster.awaited("a master that could lead", || {
+        let masters = cluster.see(0, "/v1/bramble/masters")?;
+        let learner = |m: &serde_json::Value| m["standing"] == "learner" && m["lag"] == 0;
+        masters.as_array()?.iter().any(learner).then_some(())
+    });
+    cluster.told(0, &["rm-node", "master1", "--yes"]);
+    assert_eq!(cluster.leader_among(&[1]), 1);
+    cluster.write(&[1], "POST", "/v2/apps", &sleeping("after", "77104", 1));
+    let running = cluster.until_sleep("77104", 1);
+    assert!(running.contains_key(&1), "{running:?}");
+    // The last one is not to be had.
+    let refused = cluster.lab.node(1).bramble(&["rm-node", "master2", "--yes"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("last master"), "{said}");
+}
+
 fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("-aT").args([from, to]).status();
     assert!(copied.expect("cp runs").success());

@@ -16,11 +16,23 @@ bramble=$target/debug/bramble
 rm -rf "$work"
 mkdir -p "$work"
 
+as_root=()
+[[ $(id -u) -eq 0 ]] || as_root=(sudo)
+device=
+release() {
+    [[ -z $device ]] || "${as_root[@]}" losetup -d "$device"
+    device=
+}
+trap release EXIT
+
 "$bramble" cluster new home --out "$work"
 for name in n1 n2 n3; do
     truncate -s 2G "$work/$name.card"
-    "$tool" flash "$images/x86.img" "$work/$name.card" --cluster home --keys "$work" \
+    # As to a card: a disk the kernel knows, which says how large it is.
+    device=$("${as_root[@]}" losetup --find --show "$work/$name.card")
+    "${as_root[@]}" "$tool" flash "$images/x86.img" "$device" --cluster home --keys "$work" \
         --hostname "$name" --open-api
+    release
 done
 update=()
 if [[ ${1:-} == update ]]; then
@@ -29,7 +41,6 @@ if [[ ${1:-} == update ]]; then
     next_update "$work/next"
     update=("$bramble" "$work/next.update")
 fi
-# A network of its own, which ends with the last program in it, however that ends.
-as_root=()
-[[ $(id -u) -eq 0 ]] || as_root=(sudo)
-"${as_root[@]}" unshare --net --mount -- python3 tests/vm/three.py "$work" "${update[@]}"
+# A network of its own, and processes that end with the first of them, however that ends.
+"${as_root[@]}" unshare --net --mount --pid --fork --kill-child --mount-proc -- \
+    python3 tests/vm/three.py "$work" "${update[@]}"

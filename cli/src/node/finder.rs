@@ -45,6 +45,7 @@ impl Finder {
         seen_file: &Path,
         directory: Arc<Directory>,
         cluster: Option<String>,
+        quic: SocketAddr,
     ) -> Result<Self> {
         let seen = std::fs::read_to_string(seen_file).unwrap_or_default();
         let seen: Vec<SocketAddr> =
@@ -59,7 +60,7 @@ impl Finder {
         }
         let cluster = Arc::new(cluster.map_or_else(OnceLock::new, OnceLock::from));
         let mut tasks = vec![tokio::spawn(write_down(directory.clone(), seen_file.to_path_buf()))];
-        let discovery = match Discovery::start(is_container_link).await {
+        let discovery = match Discovery::start(quic, is_container_link).await {
             Ok(discovery) => Some(discovery),
             Err(error) => {
                 tracing::warn!(%error, "mDNS does not work here; --join names a node instead");

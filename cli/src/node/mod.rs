@@ -79,8 +79,8 @@ pub async fn run(mut config: NodeConfig, role: NodeRole, levels: Arc<Levels>) ->
     let seen_file = config.data_dir.join("masters-seen");
     let founder = founder::prepare(&config, role)?;
     let cluster = founder.as_ref().and_then(Founder::cluster_id);
-    let finder =
-        Finder::start(config.join.as_deref(), &seen_file, directory.clone(), cluster).await?;
+    let seed = config.join.as_deref();
+    let finder = Finder::start(seed, &seen_file, directory.clone(), cluster, quic).await?;
     let (keys, standing) = match founder {
         Some(founder) => founder.keys(&config, role, &finder, quic.port(), &mut signals).await?,
         None => (joining::keys(&config, role, &finder, &mut signals).await?, None),

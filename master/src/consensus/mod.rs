@@ -27,6 +27,7 @@ mod log_store;
 mod members;
 mod network;
 mod offline;
+mod portion;
 mod profile;
 mod proof;
 mod proposer;

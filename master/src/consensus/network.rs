@@ -3,6 +3,7 @@
 //! Peers are named by their keys; finding and authenticating them is the link's matter. The link
 //! keeps its connections: openraft asks for a new client at every vote and every leader check.
 
+use super::portion::Portion;
 use super::snapshot::Octets;
 use super::types::{LogId, Peer, Raft, RaftId, SnapshotMeta, TypeConfig, Vote};
 use bramble_core::model::NodeId;
@@ -21,6 +22,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
+use tokio::time::Instant;
 
 /// Pause before a peer that could not be reached is tried again.
 const UNREACHABLE_PAUSE: Duration = Duration::from_millis(200);
@@ -145,7 +147,8 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = PeerNetwork;
 
     async fn new_client(&mut self, target: RaftId, node: &Peer) -> PeerNetwork {
-        PeerNetwork { link: self.link.clone(), target, peer: node.id.clone() }
+        let (link, peer) = (self.link.clone(), node.id.clone());
+        PeerNetwork { link, target, peer, portion: Portion::default() }
     }
 }
 
@@ -154,6 +157,7 @@ pub(super) struct PeerNetwork {
     link: Arc<dyn PeerLink>,
     target: RaftId,
     peer: NodeId,
+    portion: Portion,
 }
 
 type CallError<E> = RPCError<RaftId, Peer, RaftError<RaftId, E>>;
@@ -182,10 +186,21 @@ impl PeerNetwork {
 impl RaftNetwork<TypeConfig> for PeerNetwork {
     async fn append_entries(
         &mut self,
-        rpc: AppendEntriesRequest<TypeConfig>,
-        _option: RPCOption,
+        mut rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
     ) -> Result<AppendEntriesResponse<RaftId>, CallError<openraft::error::Infallible>> {
-        match self.call(RaftRequest::Append(rpc)).await? {
+        let asked = rpc.entries.len();
+        rpc.entries.truncate(self.portion.of(asked));
+        let sent = rpc.entries.len();
+        let last = rpc.entries.last().map(|entry| entry.log_id);
+        let begun = Instant::now();
+        // Dropped here where it takes too long.
+        let reply = self.call(RaftRequest::Append(rpc)).await?;
+        self.portion.answered(begun.elapsed(), option.hard_ttl());
+        match reply {
+            RaftReply::Append(AppendEntriesResponse::Success) if sent < asked => {
+                Ok(AppendEntriesResponse::PartialSuccess(last))
+            }
             RaftReply::Append(response) => Ok(response),
             _ => Err(self.wrong_reply("append")),
         }

@@ -77,6 +77,14 @@ impl Answering {
         self.store.read(|state| state.nodes.get(node).map(|known| known.role))
     }
 
+    /// Whether a master has a copy of the data key of this id.
+    fn has_copy(&self, master: &NodeId, id: &str) -> bool {
+        self.store.read(|state| {
+            let key = state.data_key.as_ref().filter(|key| key.id == id);
+            key.is_some_and(|key| key.copies.contains_key(master))
+        })
+    }
+
     async fn reply(&self, peer: &NodeId, request: PeerRequest) -> PeerReply {
         match request {
             PeerRequest::Raft(request) => PeerReply::Raft(self.consensus.handle(request).await),
@@ -92,6 +100,8 @@ impl Answering {
                 Ok(key) => PeerReply::DataKey(key),
                 Err(error) => PeerReply::Refused(error.to_string()),
             },
+            // It asks again until it sees its own copy, and it may be far behind.
+            PeerRequest::KeepCopy { id, .. } if self.has_copy(peer, &id) => PeerReply::Done,
             PeerRequest::KeepCopy { id, copy } => {
                 let command = Command::KeepDataKey { id, node_id: peer.clone(), copy };
                 match self.consensus.propose(command).await {

@@ -73,6 +73,7 @@ pub struct Discovery {
     daemon: ServiceDaemon,
     /// Since when this node's candidacy has been said on a network.
     said: watch::Receiver<Option<Instant>>,
+    ipv4_only: bool,
 }
 
 /// Keeps an announcement alive; dropping it says goodbye.
@@ -85,27 +86,33 @@ pub struct Announced {
 pub struct Browse {
     daemon: ServiceDaemon,
     events: Receiver<ServiceEvent>,
+    ipv4_only: bool,
 }
 
 impl Discovery {
     /// Start on every interface but loopback and those whose name `skip` picks (bridges and veths
-    /// of containers: their addresses are the same on every node). Must be called inside a tokio
-    /// runtime.
+    /// of containers: their addresses are the same on every node). `own` is where this node's QUIC
+    /// listens: where that is IPv4, nothing else is told or found, since it answers and reaches
+    /// nothing else. Must be called inside a tokio runtime.
     ///
     /// # Errors
     /// When the daemon's thread cannot be started. That multicast does not work shows later, as
     /// one warning.
     pub async fn start(
+        own: SocketAddr,
         skip: impl Fn(&str) -> bool + Send + Sync + 'static,
     ) -> Result<Discovery, DiscoveryError> {
         let daemon = ServiceDaemon::new().map_err(DiscoveryError::Start)?;
         let (saying, said) = watch::channel(None);
-        let discovery = Discovery { daemon, said };
-        let skipped = vec![
+        let discovery = Discovery { daemon, said, ipv4_only: own.is_ipv4() };
+        let mut skipped = vec![
             IfKind::LoopbackV4,
             IfKind::LoopbackV6,
             IfKind::Predicate(IfPredicate::new(move |interface| skip(&interface.name))),
         ];
+        if discovery.ipv4_only {
+            skipped.push(IfKind::IPv6);
+        }
         again(|| discovery.daemon.disable_interface(skipped.clone()))
             .await
             .map_err(DiscoveryError::Start)?;
@@ -146,7 +153,7 @@ impl Discovery {
     pub async fn browse(&self) -> Result<Browse, DiscoveryError> {
         let events =
             again(|| self.daemon.browse(SERVICE_TYPE)).await.map_err(DiscoveryError::Browse)?;
-        Ok(Browse { daemon: self.daemon.clone(), events })
+        Ok(Browse { daemon: self.daemon.clone(), events, ipv4_only: self.ipv4_only })
     }
 
     /// Ask for nodes at once. Who browses for long asks ever more rarely, and hears of a node
@@ -189,7 +196,7 @@ impl Browse {
         loop {
             match self.events.recv_async().await {
                 Ok(ServiceEvent::ServiceResolved(service)) => {
-                    if let Some(found) = read_service(&service) {
+                    if let Some(found) = read_service(&service, self.ipv4_only) {
                         return Some(found);
                     }
                 }
@@ -255,7 +262,7 @@ fn instance_name(own: &Announcement) -> String {
 }
 
 /// Believe nothing that is incomplete.
-fn read_service(service: &ResolvedService) -> Option<Found> {
+fn read_service(service: &ResolvedService, ipv4_only: bool) -> Option<Found> {
     let cluster = service.get_property_val_str("cluster")?.to_string();
     let node_id = NodeId::new(service.get_property_val_str("id")?);
     let role = role_from_text(service.get_property_val_str("role")?)?;
@@ -264,6 +271,7 @@ fn read_service(service: &ResolvedService) -> Option<Found> {
         .iter()
         .filter(|ip| !ip.to_ip_addr().is_loopback())
         .map(|ip| address(ip, service.get_port()))
+        .filter(|address| address.is_ipv4() || !ipv4_only)
         .collect();
     addresses.sort_by_key(|addr| (preference(addr), *addr));
     addresses.dedup();

@@ -174,7 +174,8 @@ pub struct Endpoint {
     verdict: watch::Sender<Option<Farewell>>,
     /// Besides the CA of the identity.
     believed: RwLock<Believed>,
-    /// Held while that is changed and written down: master and agent of a node are both told.
+    /// Held while that or the identity is changed and written down: master and agent of a node
+    /// are both told.
     believing: std::sync::Mutex<()>,
     /// Where a renewed identity is kept.
     directory: OnceLock<PathBuf>,

@@ -2,7 +2,13 @@ use super::*;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
 use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Command;
+
+/// A QUIC socket of both families.
+const BOTH: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 7443);
+/// And one of IPv4 alone.
+const IPV4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 7443);
 
 /// Longer than probing and announcing take; only turns a hang into a failure.
 const HANG: Duration = Duration::from_secs(20);
@@ -60,7 +66,7 @@ fn an_announced_node_is_found_without_loopback_and_skipped_interfaces() {
     ];
     on_a_host(commands, || async {
         let skip = |name: &str| name.starts_with("skipped");
-        let (one, two) = (Discovery::start(skip).await, Discovery::start(skip).await);
+        let (one, two) = (Discovery::start(BOTH, skip).await, Discovery::start(BOTH, skip).await);
         let (one, two) = (one.expect("starts"), two.expect("starts"));
         let mut browse = two.browse().await.expect("browses");
         let announced = one.announce(announcement("pi-7")).await.expect("announces");
@@ -86,6 +92,32 @@ fn an_announced_node_is_found_without_loopback_and_skipped_interfaces() {
 }
 
 #[test]
+fn who_listens_on_ipv4_alone_is_found_there_and_finds_nothing_else() {
+    let commands = &[
+        "link set lo up",
+        "link add lan0 type veth peer name lan1",
+        "link set lan0 up",
+        "link set lan1 up",
+        "addr add 192.0.2.7/24 dev lan0",
+        "addr add 2001:db8::7/64 dev lan0 nodad",
+    ];
+    on_a_host(commands, || async {
+        for (told, asks) in [(IPV4, BOTH), (BOTH, IPV4)] {
+            let one = Discovery::start(told, |_| false).await.expect("starts");
+            let two = Discovery::start(asks, |_| false).await.expect("starts");
+            let mut browse = two.browse().await.expect("browses");
+            let announced = one.announce(announcement("pi-7")).await.expect("announces");
+            let found = tokio::time::timeout(HANG, browse.next()).await.expect("found in time");
+            let found = found.expect("discovery goes on");
+            assert_eq!(found.addresses, ["192.0.2.7:7443".parse().expect("an address")]);
+            drop(announced);
+            one.shutdown().await;
+            two.shutdown().await;
+        }
+    });
+}
+
+#[test]
 fn candidates_are_heard_until_they_go_and_are_no_nodes() {
     let commands = &[
         "link set lo up",
@@ -95,7 +127,8 @@ fn candidates_are_heard_until_they_go_and_are_no_nodes() {
         "addr add 192.0.2.7/24 dev lan0",
     ];
     on_a_host(commands, || async {
-        let (one, two) = (Discovery::start(|_| false).await, Discovery::start(|_| false).await);
+        let (one, two) =
+            (Discovery::start(BOTH, |_| false).await, Discovery::start(BOTH, |_| false).await);
         let (one, two) = (one.expect("starts"), two.expect("starts"));
         let stand = |id: &str| Contender {
             cluster: "c1".into(),
@@ -137,7 +170,7 @@ fn candidates_are_heard_until_they_go_and_are_no_nodes() {
 #[test]
 fn a_host_without_network_does_not_fail() {
     on_a_host(&[], || async {
-        let discovery = Discovery::start(|_| false).await.expect("starts");
+        let discovery = Discovery::start(BOTH, |_| false).await.expect("starts");
         let _browse = discovery.browse().await.expect("browses");
         let _announced = discovery.announce(announcement("pi-7")).await.expect("announces");
         discovery.shutdown().await;

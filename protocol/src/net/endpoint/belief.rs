@@ -95,6 +95,7 @@ impl Endpoint {
     /// # Errors
     /// It is for another key or was not issued by that CA, or cannot be written.
     pub fn renew(&self, certificate: Vec<u8>, ca: Vec<u8>) -> Result<(), EndpointError> {
+        let _one_at_a_time = self.believing.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.identity().ok_or(EndpointError::NoIdentity)?;
         if known.certificate == certificate && known.ca == ca {
             return Ok(());
