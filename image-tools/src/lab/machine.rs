@@ -20,9 +20,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 pub const QEMU: &str = "qemu-system-x86_64";
-/// What an emulated machine's code may take once translated: without a limit up to a gigabyte each,
-/// with less than this it is translated again and again. MiB.
-const TRANSLATED_MIB: u32 = 64;
+/// What an emulated machine's code may take once translated, most of it used once at the start: without
+/// a limit up to a gigabyte. MiB.
+const TRANSLATED_MIB: u32 = 32;
 /// A killed process is gone at once, unless the kernel has work for it.
 const KILLED_MAX: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -185,7 +185,7 @@ mod tests {
             pairs.map(|pair| pair[1].as_str()).collect()
         };
         assert_eq!((after("-m"), after("-smp")), (vec!["512"], vec!["3"]));
-        assert_eq!((after("-accel"), after("-cpu")), (vec!["tcg,tb-size=64"], vec!["max"]));
+        assert_eq!((after("-accel"), after("-cpu")), (vec!["tcg,tb-size=32"], vec!["max"]));
         assert!(
             after("-drive")[0].starts_with("file=/labs/a,,b/machines/p1/disk.qcow2,format=qcow2")
         );
