@@ -92,10 +92,12 @@ if said=$(lab up m9 --image "$image" 2>&1); then fail "a machine that is not the
 [[ ! -e $lab ]] || fail "an order that cannot be meant left files"
 
 # Interrupted while machines start, nothing of it stays.
-lab up x1 m1 --image "$image" > "$work/interrupted" 2>&1 &
+# The program itself, no shell in between that would be interrupted in its place.
+"$tool" lab up x1 m1 --config "$work/machines.yaml" --dir "$lab" --image "$image" \
+    > "$work/interrupted" 2>&1 &
 interrupted=$!
 began=$SECONDS
-until grep -q started "$work/interrupted"; do
+until grep -qs started "$work/interrupted"; do
     [[ $((SECONDS - began)) -lt 60 ]] || fail "no machine starts: $(cat "$work/interrupted")"
     sleep 0.2
 done
