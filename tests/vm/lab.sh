@@ -107,7 +107,7 @@ if wait "$interrupted"; then fail "an interrupted start says that all is well"; 
     fail "an interrupted start left: $(left) $(ls -A "$lab" 2>/dev/null)"
 
 # The agent first: it has to look for a cluster.
-up a1 --image "$image" --wait 0
+lab up a1 --image "$image" --wait 0
 up m1
 deploy '{"id": "hello", "cmd": "sleep 1000", "mem": 16, "cpus": 0.1}'
 runs_on hello a1

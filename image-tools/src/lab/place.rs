@@ -217,16 +217,26 @@ impl Place {
     /// # Errors
     /// Another is at it.
     pub fn alone(&self) -> Result<Alone, LabError> {
+        self.lock(FlockArg::LockExclusiveNonblock)
+    }
+
+    /// Be the only one that changes the lab, once those are done who are at it.
+    ///
+    /// # Errors
+    /// The system does not allow it.
+    pub fn alone_after_others(&self) -> Result<Alone, LabError> {
+        self.lock(FlockArg::LockExclusive)
+    }
+
+    fn lock(&self, how: FlockArg) -> Result<Alone, LabError> {
         let path = self.top.join(LOCK);
         let file = File::create(&path).doing(at("writing", &path))?;
-        Flock::lock(file, FlockArg::LockExclusiveNonblock).map(Alone).map_err(|(_, error)| {
-            match error {
-                Errno::EWOULDBLOCK => LabError::refused(format!(
-                    "another `bramble-image lab` is at work in {}: wait for it",
-                    self.top.display()
-                )),
-                error => LabError::refused(format!("locking {}: {error}", path.display())),
-            }
+        Flock::lock(file, how).map(Alone).map_err(|(_, error)| match error {
+            Errno::EWOULDBLOCK => LabError::refused(format!(
+                "another `bramble-image lab` is at work in {}: wait for it",
+                self.top.display()
+            )),
+            error => LabError::refused(format!("locking {}: {error}", path.display())),
         })
     }
 

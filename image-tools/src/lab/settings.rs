@@ -133,7 +133,7 @@ mod tests {
             write(&machine(text), &keys, &path).unwrap();
             let bytes = fs::read(&path).unwrap();
             assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
-            assert!(bytes.len() % SECTOR == 0 && &bytes[257..262] == b"ustar");
+            assert!(bytes.len().is_multiple_of(SECTOR) && &bytes[257..262] == b"ustar");
             let mut archive = tar::Archive::new(&bytes[..]);
             let mut found = Vec::new();
             for entry in archive.entries().unwrap() {

@@ -9,7 +9,7 @@ use super::error::LabError;
 use super::interrupt::Interrupt;
 use super::keys::Keys;
 use super::network::Network;
-use super::place::Place;
+use super::place::{Alone, Place};
 use super::wait::{Waiting, wait};
 use super::{destroy, disks, machine, settings};
 use crate::disk::progress::Progress;
@@ -61,7 +61,7 @@ pub fn up(order: &Order) -> Result<(), LabError> {
     let mut begun = Begun { lab, ..Begun::default() };
     let started = start(order, &place, &chosen, &mut begun, &interrupt);
     if let Err(error) = started {
-        return Err(take_back(place, &begun, error));
+        return Err(take_back(place, &alone, &begun, error));
     }
     // Others may add machines meanwhile.
     drop(alone);
@@ -71,8 +71,8 @@ pub fn up(order: &Order) -> Result<(), LabError> {
     let waiting = Waiting { all: &all, started: &chosen, place: &place };
     match wait(&waiting, order.patience, &interrupt) {
         Err(LabError::Interrupted) => {
-            let _alone = place.alone()?;
-            Err(take_back(place, &begun, LabError::Interrupted))
+            let alone = place.alone_after_others()?;
+            Err(take_back(place, &alone, &begun, LabError::Interrupted))
         }
         ended => ended,
     }
@@ -149,20 +149,19 @@ fn start_one(
 }
 
 /// Undo what this run has begun; gives why.
-fn take_back(place: Place, begun: &Begun, why: LabError) -> LabError {
-    let undone = if begun.lab {
-        destroy::all(place)
-    } else {
-        let each = |(machine, made): &(Machine, bool)| {
-            if *made {
-                destroy::one(&place, &machine.name)
-            } else {
-                destroy::halt(&place, &machine.name)
+fn take_back(place: Place, _alone: &Alone, begun: &Begun, why: LabError) -> LabError {
+    let undo = || {
+        for (machine, made) in &begun.machines {
+            match made {
+                true => destroy::one(&place, &machine.name)?,
+                false => destroy::halt(&place, &machine.name)?,
             }
-        };
-        begun.machines.iter().try_for_each(each)
+        }
+        // Others may have added machines to it since.
+        let last = begun.lab && place.made()?.is_empty();
+        if last { destroy::all(place) } else { Ok(()) }
     };
-    match undone {
+    match undo() {
         Ok(()) => why,
         Err(error) => LabError::refused(format!(
             "{why}; and then: {error}; `bramble-image lab destroy` removes the rest"
