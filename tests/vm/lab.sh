@@ -31,7 +31,8 @@ cleanup() {
     if [[ $code -ne 0 ]]; then
         tail -n 20 "$lab"/machines/*/console.log 2>/dev/null || true
     fi
-    "$tool" lab destroy --config "$work/machines.yaml" --dir "$lab" || true
+    [[ ! -e $lab ]] ||
+        "$tool" lab destroy --config "$work/machines.yaml" --dir "$lab" || true
     rm -rf "$work"
     exit "$code"
 }
