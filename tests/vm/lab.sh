@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # Run a small lab under plain QEMU (bramble-image lab): two machines, a third while they run, apps
-# by curl, an interruption, and that nothing is left. Needs root; leaves nothing behind, however it
-# ends.
+# by curl, an interruption, and that nothing is left, however it ends.
 #
 #   tests/vm/lab.sh [IMAGE]      an x86 image; without: the one tests/vm/images.sh made
 #
@@ -37,7 +36,9 @@ cleanup() {
     exit "$code"
 }
 
-[[ $(id -u) -eq 0 ]] || fail "machines need root here: they get a network of their own"
+# Machines get a network of their own.
+[[ $(id -u) -eq 0 ]] || exec sudo \
+    --preserve-env=PATH,CARGO_TARGET_DIR,BRAMBLE,BRAMBLE_IMAGE,BRAMBLE_LAB_ACCEL tests/vm/lab.sh "$@"
 for file in "$image" "$tool" "$BRAMBLE"; do
     [[ -e $file ]] || fail "$file is not there; see the head of this script"
 done
