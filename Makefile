@@ -45,6 +45,7 @@ test-vm:
 	tests/vm/run.sh
 	tests/vm/vagrant.sh $(BOX)
 	tests/vm/images.sh x86
+	tests/vm/lab.sh
 	tests/vm/powercuts.sh 4
 
 # Static programs for other machines; CROSS_WITH=zig by rustup's libraries instead of Debian's.

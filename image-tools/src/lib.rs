@@ -11,6 +11,8 @@ pub mod disk;
 pub mod extract;
 #[cfg(feature = "init")]
 pub mod init;
+#[cfg(feature = "disk")]
+pub mod lab;
 pub mod node;
 #[cfg(feature = "oci")]
 pub mod oci;

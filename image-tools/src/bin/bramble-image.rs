@@ -10,6 +10,7 @@ use bramble_image_tools::disk::format::Format;
 use bramble_image_tools::disk::manifest;
 use bramble_image_tools::disk::progress::Progress;
 use bramble_image_tools::disk::vagrant::{self, Provider};
+use bramble_image_tools::lab::command::{self as lab, LabArgs};
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,6 +33,8 @@ enum Verb {
     Flash(FlashArgs),
     /// Make a Vagrant box of an x86 image
     Box(BoxArgs),
+    /// Run the machines of a VagrantConfig.yaml under QEMU, without Vagrant
+    Lab(LabArgs),
     /// Print the list of images that Raspberry Pi Imager reads
     Manifest(ManifestArgs),
 }
@@ -201,6 +204,7 @@ fn main() -> ExitCode {
         Verb::Configure(args) => configure(args),
         Verb::Flash(args) => flash(args),
         Verb::Box(args) => make_box(args),
+        Verb::Lab(args) => lab::run(args).map_err(Into::into),
         Verb::Manifest(args) => list(args),
     };
     match done {

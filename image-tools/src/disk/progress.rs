@@ -36,6 +36,16 @@ impl Progress {
         self.bar.inc(1);
     }
 
+    /// What is being done now.
+    pub fn tell(&self, text: String) {
+        self.bar.set_message(text);
+    }
+
+    /// Print a line that stays, above what is shown.
+    pub fn say(&self, line: &str) {
+        self.bar.suspend(|| println!("{line}"));
+    }
+
     pub fn advance(&self, bytes: u64) {
         self.bar.inc(bytes);
     }

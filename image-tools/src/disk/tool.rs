@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::process::{Command, Output, Stdio};
 
 /// Programs, and the packages they are in.
-const PACKAGES: [(&str, &str); 9] = [
+const PACKAGES: [(&str, &str); 11] = [
     ("apt-get", "apt"),
     ("apt-cache", "apt"),
     ("dpkg-deb", "dpkg"),
@@ -14,6 +14,8 @@ const PACKAGES: [(&str, &str); 9] = [
     ("debugfs", "e2fsprogs"),
     ("grub-mkimage", "grub-common"),
     ("qemu-img", "qemu-utils"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("ip", "iproute2"),
     ("xz", "xz-utils"),
 ];
 /// Of what a program said, its last bytes are shown.

@@ -80,7 +80,8 @@ pub fn prepare(settings: &Settings, shown: bool) -> Spec {
     put(BRAMBLE_CONFIG, bramble_config(config, &[]), 0o600);
     let mut command: Vec<String> =
         [BRAMBLE, config.role.verb(), "--data-dir", DATA_DIR].map(String::from).to_vec();
-    if config.role == Role::Auto && hand_over_founding(settings) {
+    // Who only runs apps cannot be the first.
+    if config.role != Role::Agent && hand_over_founding(settings) {
         command.extend(["--founding".to_string(), FOUNDING_COPY.to_string()]);
     }
     Spec { name: NAME.into(), command, logged: true, shown, once: false }

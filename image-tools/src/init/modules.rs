@@ -9,6 +9,9 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// Devices behind devices, at a start; what hangs deeper is heard of when it appears.
+const DEPTH_MAX: usize = 4;
+
 /// Load the modules of a list of paths, in its order; those after its marked line only until the
 /// disk is `there`: every driver takes a moment. Those that find no device, or that this kernel
 /// does not want, are no reason to stop.
@@ -132,16 +135,24 @@ impl Modules {
         files.push(file);
     }
 
-    /// Load what the devices that are here ask for.
+    /// Load what the devices that are here ask for, and those that appear behind them: a disk's
+    /// adapter has a CD drive, which has a driver of its own.
     pub fn coldplug(&mut self) {
-        let mut names = HashSet::new();
-        walk(Path::new("/sys/devices"), &mut |path| {
-            if let Ok(text) = fs::read_to_string(path.join("modalias")) {
-                names.insert(text.trim().to_string());
+        let mut asked = HashSet::new();
+        for _ in 0..DEPTH_MAX {
+            let mut names = HashSet::new();
+            walk(Path::new("/sys/devices"), &mut |path| {
+                if let Ok(text) = fs::read_to_string(path.join("modalias")) {
+                    names.insert(text.trim().to_string());
+                }
+            });
+            names.retain(|name| !name.is_empty() && asked.insert(name.clone()));
+            if names.is_empty() {
+                return;
             }
-        });
-        for name in names.iter().filter(|name| !name.is_empty()) {
-            self.load(name);
+            for name in names {
+                self.load(&name);
+            }
         }
     }
 }

@@ -73,6 +73,8 @@ pub struct Wifi {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Network {
+    /// The card that has the address; all others ask DHCP. None: the first one.
+    pub interface: Option<String>,
     /// Address and length of its prefix; none: asked of DHCP.
     pub address: Option<(Ipv4Addr, u8)>,
     pub gateway: Option<Ipv4Addr>,
@@ -208,16 +210,27 @@ impl NodeConfig {
             );
             self.network.gateway = None;
         }
+        if let (None, Some(interface)) = (self.network.address, &self.network.interface) {
+            reader.complain_at_key(
+                "interface",
+                format!(
+                    "network.interface is \"{interface}\", but there is no network.address for it; \
+                     write both, or neither for DHCP"
+                ),
+            );
+            self.network.interface = None;
+        }
     }
 }
 
 impl Network {
     fn take(&mut self, reader: &mut Reader<'_>, key: &str, value: &Value<'_>) {
         match key {
+            "interface" => self.interface = reader.text(value, check::interface),
             "address" => self.address = reader.text(value, check::address),
             "gateway" => self.gateway = reader.text(value, check::gateway),
             "dns" => self.dns = reader.list(value, check::resolver),
-            _ => reader.unknown(value, &["address", "gateway", "dns"]),
+            _ => reader.unknown(value, &["interface", "address", "gateway", "dns"]),
         }
     }
 }

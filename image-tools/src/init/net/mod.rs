@@ -73,8 +73,11 @@ impl Network {
         if let Err(error) = netlink::up(card) {
             say(&format!("{card}: {error}"));
         }
-        // A node that was given a Wi-Fi network has its address there.
-        let place = is_wifi(card) == config.wifi.is_some();
+        // A node that was given a Wi-Fi network has its address there, unless it says otherwise.
+        let place = match &config.network.interface {
+            Some(interface) => card == interface,
+            None => is_wifi(card) == config.wifi.is_some(),
+        };
         match config.network.address {
             Some(address) if place && self.fixed.is_none() => {
                 self.fixed = Some(card.into());

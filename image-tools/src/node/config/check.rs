@@ -65,6 +65,13 @@ pub fn country(text: &str) -> Result<String, Form> {
     fits.then(|| text.to_ascii_uppercase()).ok_or(FORM)
 }
 
+pub fn interface(text: &str) -> Result<String, Form> {
+    const FORM: Form = "write the name of a network card, for example \"eth1\"";
+    let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let fits = (1..=15).contains(&text.len()) && text.chars().all(good);
+    fits.then(|| text.to_string()).ok_or(FORM)
+}
+
 pub fn address(text: &str) -> Result<(Ipv4Addr, u8), Form> {
     const FORM: Form = "write an IPv4 address with its prefix, for example \"192.168.1.5/24\"";
     let (address, prefix) = text.split_once('/').ok_or(FORM)?;

@@ -23,11 +23,13 @@ pub const TEMPLATE: &str = r#"# Settings of this node. Remove the # in front of 
 #password = "secret of 8 or more characters"
 #country = "DE"
 
-# Without an address the node asks DHCP, and takes a link-local one where nobody answers.
+# Without an address the node asks DHCP, and takes a link-local one where nobody answers. With
+# one, it is given to the first network card, or to the interface named here; others ask DHCP.
 #[network]
 #address = "192.168.1.5/24"
 #gateway = "192.168.1.1"
 #dns = ["192.168.1.1"]
+#interface = "eth1"
 
 # Who may log in as root by ssh.
 #[ssh]

@@ -21,6 +21,7 @@ ssid = "my \"home\""
 password = "secret words"
 country = "de"
 [network]
+interface = "eth1"
 address = "192.168.1.5/24"
 gateway = "192.168.1.1"
 dns = ["192.168.1.1", "2001:db8::1"]
@@ -41,6 +42,7 @@ agent-timeout = "75s"
     assert_eq!(wifi.ssid, "my \"home\"");
     assert_eq!(wifi.country.as_deref(), Some("DE"));
     assert_eq!(config.network.address, Some((Ipv4Addr::new(192, 168, 1, 5), 24)));
+    assert_eq!(config.network.interface.as_deref(), Some("eth1"));
     assert_eq!(config.network.dns.len(), 2);
     assert_eq!(config.ssh_keys, ["ssh-ed25519 AAAAC3Nz me@pc"]);
     let settings: Vec<_> = config.bramble.iter().map(|(k, v)| format!("{k} = {v}")).collect();
@@ -100,8 +102,21 @@ fn every_slip_is_told_and_the_rest_counts() {
             "network.gateway is 10.0.0.1, but there is no network.address; write both, or neither \
              for DHCP",
         ),
+        (
+            "[network]\ninterface = \"eth1\"",
+            "network.interface is \"eth1\", but there is no network.address for it; write both, or \
+             neither for DHCP",
+        ),
+        (
+            "[network]\naddress = \"10.0.0.1/8\"\ninterface = \"the first one\"",
+            "network.interface is \"the first one\"; write the name of a network card, for example \
+             \"eth1\"",
+        ),
         ("[network]\ndns = 8", "network.dns is 8; write a list of texts: [\"..\", \"..\"]"),
-        ("[network]\nip = \"1\"", "unknown key network.ip; known are address, gateway, dns"),
+        (
+            "[network]\nip = \"1\"",
+            "unknown key network.ip; known are interface, address, gateway, dns",
+        ),
         (
             "[ssh]\nkeys = [\"AAAA\"]",
             "ssh.keys is \"AAAA\"; write public keys as in id_ed25519.pub, for example \
