@@ -6,6 +6,11 @@ use bramble_tests::{PATIENCE, within};
 use std::path::Path;
 use std::process::Command;
 
+/// Apps made before others join: as many entries of the log twice over.
+const HISTORY: usize = 400;
+/// One for each data key that a master hears of: the first, and one if a leader changed meanwhile.
+const COPIES_MAX: usize = 2;
+
 impl Cluster {
     /// Run a verb that must succeed; gives what it said.
     fn told(&self, host: usize, arguments: &[&str]) -> String {
@@ -166,6 +171,36 @@ fn of_two_masters_the_one_that_alone_votes_hands_over_and_goes() {
     let refused = cluster.lab.node(1).bramble(&["rm-node", "master2", "--yes"]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && said.contains("last master"), "{said}");
+}
+
+#[test]
+fn a_new_master_soon_knows_a_long_history() {
+    if !can_set_up("a long history") {
+        return;
+    }
+    let mut cluster = Cluster::of(hosts(3, 0), 1);
+    cluster.lab.start([0]);
+    let token = cluster.token();
+    for n in 0..HISTORY {
+        let app = format!(r#"{{"id":"many/app{n}","cmd":"true","instances":0}}"#);
+        cluster.write(&[0], "POST", "/v2/apps", &app);
+    }
+    let start = std::time::Instant::now();
+    for host in 1..3 {
+        cluster.lab.node_mut(host).spawn_with(&["--token", &token]);
+    }
+    cluster.masters = 3;
+    cluster.until_whole();
+    println!("voting after {:?}", start.elapsed());
+    for host in 1..3 {
+        cluster.awaited("all apps", || {
+            let apps = cluster.see(host, "/v2/apps")?;
+            (apps["apps"].as_array()?.len() == HISTORY).then_some(())
+        });
+        // It asks for its copy of the data key once, not until it sees it.
+        let copies = cluster.lab.node(host).log().matches("has its copy of the data key").count();
+        assert!(copies <= COPIES_MAX, "{copies} copies");
+    }
 }
 
 fn copy(from: &Path, to: &Path) {

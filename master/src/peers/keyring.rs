@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Pause before other masters are asked again.
 const RETRY: Duration = Duration::from_millis(500);
+/// Pause once the leader has it: this master sees that when it has read the log so far.
+const KEPT_RETRY: Duration = Duration::from_secs(30);
 /// Longest wait for one master's answer.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
@@ -32,24 +34,23 @@ impl Peers {
         let mut changes = store.watch();
         loop {
             changes.mark_unchanged();
-            let lacking = vault.lacks_copy();
-            if lacking {
-                let leader = leadership.borrow().leader.clone();
+            if !vault.lacks_copy() {
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    () = self.fetch_copy(store, vault, propose, leader) => {}
+                    changed = changes.changed() => if changed.is_err() { return },
                 }
+                continue;
             }
-            let retry = async {
-                match lacking {
-                    true => tokio::time::sleep(RETRY).await,
-                    false => std::future::pending().await,
-                }
+            let leader = leadership.borrow().leader.clone();
+            let kept = tokio::select! {
+                () = stop.cancelled() => return,
+                kept = self.fetch_copy(store, vault, propose, leader) => kept,
             };
+            // Not at every change: one that is far behind sees thousands.
             tokio::select! {
                 () = stop.cancelled() => return,
-                changed = changes.changed() => if changed.is_err() { return },
-                () = retry => {}
+                goes_on = settled(store, vault, &mut changes) => if !goes_on { return },
+                () = tokio::time::sleep(if kept { KEPT_RETRY } else { RETRY }) => {}
             }
         }
     }
@@ -76,25 +77,28 @@ impl Peers {
         join_all(asked).await.into_iter().flatten().collect()
     }
 
+    /// Whether the leader keeps a copy for this master now.
     async fn fetch_copy(
         &self,
         store: &Store,
         vault: &Vault,
         propose: &dyn Propose,
         leader: Option<NodeId>,
-    ) {
-        let Some((id, bytes)) = self.shared_key(store, leader.as_ref()).await else { return };
+    ) -> bool {
+        let Some((id, bytes)) = self.shared_key(store, leader.as_ref()).await else { return false };
         let copy = match vault.copy(&id, &bytes) {
             Ok(copy) => copy,
             Err(error) => {
                 tracing::error!(%error, "the data key was not sealed for this master");
-                return;
+                return false;
             }
         };
-        match self.hand_in(propose, leader, id, copy).await {
+        let handed_in = self.hand_in(propose, leader, id, copy).await;
+        match &handed_in {
             Ok(()) => tracing::info!("this master has its copy of the data key"),
             Err(reason) => tracing::info!(reason, "the copy of the data key is not kept yet"),
         }
+        handed_in.is_ok()
     }
 
     /// Ask the leader first, then whoever else has it.
@@ -133,4 +137,16 @@ impl Peers {
             _ => Err("the leader answered something else".into()),
         }
     }
+}
+
+/// Resolves once this master sees its copy, or another data key: whether the store goes on.
+async fn settled(store: &Store, vault: &Vault, changes: &mut watch::Receiver<u64>) -> bool {
+    let key = || store.read(|state| state.data_key.as_ref().map(|key| key.id.clone()));
+    let lacking = key();
+    while vault.lacks_copy() && key() == lacking {
+        if changes.changed().await.is_err() {
+            return false;
+        }
+    }
+    true
 }
