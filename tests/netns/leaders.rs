@@ -1,6 +1,6 @@
 //! Leaders that die, are cut off, hear nothing or say nothing, while clients write.
 
-use crate::cluster::{ASK, Cluster};
+use crate::cluster::{ASK, Cluster, sleeping};
 use crate::verdict::judge;
 use bramble_tests::lab::can_set_up;
 use std::time::Duration;
@@ -48,6 +48,31 @@ fn a_killed_leader_is_replaced_and_nothing_acknowledged_is_lost() {
     }
     clients.go_on(MORE_REQUESTS);
     judge(&cluster, clients);
+}
+
+#[test]
+fn a_leader_whom_no_quorum_answers_says_that_there_is_none() {
+    if !can_set_up("a leader deserted") {
+        return;
+    }
+    let mut cluster = Cluster::form(3, 0);
+    let leader = cluster.leader();
+    let rest = others(&cluster, leader);
+    rest.iter().for_each(|other| cluster.lab.kill(*other));
+    cluster.awaited("no leader", || {
+        let answer = cluster.lab.node(leader).ask("GET", "/v2/leader", None, ASK).ok()?;
+        (answer.status == 404).then_some(())
+    });
+    let masters = cluster.see(leader, "/v1/bramble/masters").expect("stale is better than none");
+    assert!(masters.as_array().expect("a list").iter().all(|m| m["leader"] == false), "{masters}");
+    let body = r#"{"env":{"NEVER":"1"}}"#;
+    let refused = cluster.lab.node(leader).ask("PUT", "/v2/apps/nothing", Some(body), ASK);
+    let refused = refused.expect("an answer, and soon");
+    assert!(refused.status == 503 && !refused.body.is_empty(), "{refused:?}");
+    cluster.lab.start(rest);
+    cluster.until_whole();
+    cluster.write(&[leader], "POST", "/v2/apps", &sleeping("after", "77061", 1));
+    cluster.until_sleep("77061", 1);
 }
 
 #[test]

@@ -17,6 +17,10 @@ use tokio::sync::watch;
 /// Log bytes after which a snapshot is taken before it is due by entries.
 const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// A leader that a quorum has not answered for so long leads nobody, though raft would let it lead
+/// on until it hears of another. Milliseconds.
+const QUORUM_SILENT_MAX_MS: u64 = 2_000;
+
 /// Who leads, as far as this master knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leadership {
@@ -153,6 +157,9 @@ impl Supervisor {
 impl Memory {
     fn leadership(&mut self, seen: &Metrics) -> Leadership {
         let term = seen.current_term;
+        if is_deserted(seen) {
+            return Leadership { term, leader: None, here: false };
+        }
         let here = if seen.state == ServerState::Leader {
             let target = match self.own_term {
                 Some((own, target)) if own == term => target,
@@ -169,4 +176,11 @@ impl Memory {
         });
         Leadership { term, leader, here }
     }
+}
+
+/// Whether raft takes this master for the leader of voters that do not answer it.
+fn is_deserted(seen: &Metrics) -> bool {
+    let silent = seen.millis_since_quorum_ack.is_some_and(|ms| ms > QUORUM_SILENT_MAX_MS);
+    let others = seen.membership_config.voter_ids().any(|voter| voter != seen.id);
+    seen.state == ServerState::Leader && silent && others
 }
