@@ -20,8 +20,11 @@ if [[ ! -x $binary ]]; then
     rm -rf "$source"
     mkdir -p "$source"
     git archive "$commit" | tar -x -C "$source"
-    # Beside this version's, so that what did not change between them is built once.
-    CARGO_TARGET_DIR=$target cargo build --locked ${JOBS:+-j "$JOBS"} -p bramble \
+    # Beside this version's, so that what did not change between them is built once; under another
+    # version, as cargo tells packages of a workspace apart by name and version, not by where they
+    # are.
+    sed -i -E '0,/^version = "([^"]*)"/s//version = "\1-previous"/' "$source/Cargo.toml"
+    CARGO_TARGET_DIR=$target cargo build ${JOBS:+-j "$JOBS"} -p bramble \
         --manifest-path "$source/Cargo.toml" >&2
     cp "$target/debug/bramble" "$binary"
     rm -rf "$source"

@@ -11,8 +11,10 @@ use std::time::Instant;
 const SEEDS: u64 = 200;
 /// Seeds that are run twice, to see that a replay gives the same trace.
 const REPLAYED: u64 = 6;
-/// A planted bug must be caught within this many seeds.
-const PLANTED_SEEDS_MAX: u64 = 60;
+/// A planted bug must be caught within this many seeds, of which so many are tried before a look
+/// whether one was enough.
+const PLANTED_SEEDS_MAX: u64 = 300;
+const PLANTED_SEEDS_AT_ONCE: usize = 10;
 
 /// What to run.
 pub struct Plan {
@@ -50,8 +52,8 @@ fn verdict(output: &Output) -> String {
     format!("FAILED {}: {}", output.status, complained.trim())
 }
 
-/// Run many seeds at once; gives what each came to.
-fn many(seeds: std::ops::Range<u64>) -> BTreeMap<u64, String> {
+/// Run many seeds at once, with a planted bug or without; gives what each came to.
+fn many(seeds: std::ops::Range<u64>, planted: Option<Planted>) -> BTreeMap<u64, String> {
     let next = AtomicU64::new(seeds.start);
     let verdicts = Mutex::new(BTreeMap::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -63,7 +65,7 @@ fn many(seeds: std::ops::Range<u64>) -> BTreeMap<u64, String> {
                     if seed >= seeds.end {
                         return;
                     }
-                    let verdict = verdict(&child(seed, None));
+                    let verdict = verdict(&child(seed, planted));
                     verdicts.lock().expect("no thread panics").insert(seed, verdict);
                 }
             });
@@ -78,7 +80,7 @@ pub fn run(plan: &Plan) -> ExitCode {
     }
     let began = Instant::now();
     let count = if plan.seeds == 0 { SEEDS } else { plan.seeds };
-    let verdicts = many(plan.from..plan.from + count);
+    let verdicts = many(plan.from..plan.from + count, None);
     let mut failures = 0;
     for (seed, verdict) in &verdicts {
         if verdict.starts_with("FAILED") {
@@ -99,7 +101,7 @@ fn exit_code(failures: u64) -> ExitCode {
 
 /// Run some seeds again: they must come to the same, event by event.
 fn replays(verdicts: &BTreeMap<u64, String>) -> u64 {
-    let again = many(1..1 + REPLAYED);
+    let again = many(1..1 + REPLAYED, None);
     let mut failures = 0;
     for (seed, verdict) in &again {
         if verdicts.get(seed) != Some(verdict) {
@@ -120,13 +122,14 @@ fn planted() -> u64 {
 /// Whether some seed sees a bug: planted while it runs, or there already.
 fn caught(bug: Planted, planted: Option<Planted>) -> bool {
     let name = bug.name();
-    for seed in 1..=PLANTED_SEEDS_MAX {
-        let verdict = verdict(&child(seed, planted));
-        // By an invariant that is about it, not by whatever else may go wrong then.
-        let mut about = bug.breaks().iter();
-        if about.any(|invariant| verdict.starts_with(&format!("FAILED {invariant},"))) {
-            println!("{name} is caught by seed {seed}: {verdict}");
-            return true;
+    for seeds in (1..=PLANTED_SEEDS_MAX).step_by(PLANTED_SEEDS_AT_ONCE) {
+        for (seed, verdict) in many(seeds..seeds + PLANTED_SEEDS_AT_ONCE as u64, planted) {
+            // By an invariant that is about it, not by whatever else may go wrong then.
+            let mut about = bug.breaks().iter();
+            if about.any(|invariant| verdict.starts_with(&format!("FAILED {invariant},"))) {
+                println!("{name} is caught by seed {seed}: {verdict}");
+                return true;
+            }
         }
     }
     println!("{name} is not caught by {PLANTED_SEEDS_MAX} seeds");
