@@ -116,6 +116,8 @@ const KEYS: [(&str, &str); 22] = [
     // Elsewhere where a node runs inside something that hides the machine's own, and in tests.
     ("sysfs", "/sys"),
 ];
+/// Where a value comes from that nobody gave.
+const DEFAULT_ORIGIN: &str = "default";
 /// Settings whose values nobody is shown.
 const HIDDEN: [&str; 1] = ["token"];
 
@@ -215,7 +217,7 @@ impl Settings {
             } else if let Some(value) = file.get(key) {
                 (plain(value, path, key)?, path.to_string())
             } else {
-                (default.to_string(), "default".to_string())
+                (default.to_string(), DEFAULT_ORIGIN.to_string())
             };
             values.insert(key, found);
         }
@@ -294,10 +296,15 @@ impl Settings {
         Ok(name)
     }
 
-    /// A mistyped token is told without showing it.
+    /// A mistyped token is told without showing it. An empty one is a variable of a script that was
+    /// never set: who gives a token means to join, and must not found a cluster by that slip.
     fn token(&self) -> Result<Option<JoinToken>> {
         match self.values.get("token") {
-            Some((value, origin)) if !value.is_empty() => {
+            Some((value, origin)) if value.trim().is_empty() && origin != DEFAULT_ORIGIN => bail!(
+                "token ({origin}) is empty: give --token what `bramble token` prints on a node of \
+                 the cluster, or leave it out to make a cluster of this node's own"
+            ),
+            Some((value, origin)) if origin != DEFAULT_ORIGIN => {
                 let token = value.parse().map_err(|error| anyhow!("token ({origin}): {error}"))?;
                 Ok(Some(token))
             }
@@ -449,6 +456,25 @@ mod tests {
         for text in [error, settings.render(), settings.json().to_string()] {
             assert!(!text.contains(&token), "{text}");
         }
+    }
+
+    #[test]
+    fn an_empty_token_is_no_leave_to_found() {
+        let flag = |token: &str| NodeArgs { token: Some(token.into()), ..NodeArgs::default() };
+        for (args, env, file, origin) in [
+            (flag(""), vec![], "", "flag"),
+            (flag(" \n"), vec![], "", "flag"),
+            (NodeArgs::default(), vec![("BRAMBLE_TOKEN", "")], "", "BRAMBLE_TOKEN"),
+            (NodeArgs::default(), vec![], "token = \"\"", "file"),
+        ] {
+            let settings = resolve(&args, &env, file).expect("resolves");
+            let error = settings.node().expect_err("an empty token").to_string();
+            for word in [origin, "--token", "`bramble token`"] {
+                assert!(error.contains(word), "{word}: {error}");
+            }
+        }
+        let none = resolve(&NodeArgs::default(), &[], "").expect("resolves");
+        assert!(none.node().expect("good").token.is_none());
     }
 
     #[test]

@@ -47,6 +47,13 @@ pub async fn keys(
                 it on a node of the cluster"
             );
         }
+        if let Some(seed) = &config.join {
+            bail!(
+                "--join {seed} needs --token, as `bramble token` prints it on a node of the \
+                cluster: this machine belongs to none yet. To make a cluster of its own, leave \
+                --join out"
+            );
+        }
         return Ok(Keys::load_or_make(&config.data_dir, role)?);
     };
     let key = NodeKey::load_or_create(&Identity::key_path(&directory))?;
