@@ -15,6 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[derive(Args, Debug)]
 pub struct AppArgs {
     /// App id, with or without its leading slash
+    #[arg(value_parser = super::name)]
     app: String,
     /// Override a deployment that holds the app
     #[arg(long)]

@@ -155,6 +155,15 @@ async fn carry_out(client: &Client, common: &Common, verb: Verb) -> Result<u8> {
     }
 }
 
+/// The name of something on the command line. An empty one (a variable that was never set) would
+/// ask the API for another thing than was meant.
+fn name(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("it is empty: give a name or an id".into()),
+        _ => Ok(text.into()),
+    }
+}
+
 /// An app id as a path of the API: `/v2/apps/a/b`.
 fn app_path(id: &str) -> String {
     format!("/v2/apps/{}", encode(id.trim_matches('/')))
@@ -189,6 +198,14 @@ fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_not_empty() {
+        assert_eq!(name("pi-1"), Ok("pi-1".into()));
+        for empty in ["", " ", "\t\n"] {
+            assert!(name(empty).is_err(), "{empty:?}");
+        }
+    }
 
     #[test]
     fn ids_become_paths() {
