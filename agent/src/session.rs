@@ -3,6 +3,7 @@
 //! Owns the connection and nothing that must outlive it: a new session sends again whatever is
 //! not acknowledged. Without a master it waits and dials; nothing else of the agent waits for it.
 
+mod doubters;
 #[cfg(feature = "simulation")]
 pub mod simulated;
 mod speak;
@@ -13,6 +14,7 @@ use crate::streams::Streams;
 use bramble_core::model::{Agent, NodeId};
 use bramble_protocol::message::{AssignmentSet, Sighting};
 use bramble_protocol::net::{Alpn, Directory, Endpoint, EndpointError, Farewell, FrameError, Link};
+use doubters::Doubters;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use rand::Rng;
@@ -66,6 +68,8 @@ pub enum SessionError {
     Lost(#[source] quinn::ConnectionError),
     #[error("{}", .0.reason())]
     Farewell(Farewell),
+    #[error("master {0} has heard that this node was removed from the cluster")]
+    TurnedAway(NodeId),
     #[error("an assignment set was not taken")]
     Reconcile(#[from] crate::reconciler::ReconcileError),
 }
@@ -85,6 +89,7 @@ pub(crate) struct Speaker {
 pub(crate) async fn keep(endpoint: Arc<Endpoint>, speaker: Speaker, leave: CancellationToken) {
     let mut pause = REDIAL_MIN;
     let mut preferred: Option<NodeId> = None;
+    let mut doubters = Doubters::default();
     let mut addresses = speaker.directory.changes();
     loop {
         addresses.mark_unchanged();
@@ -92,12 +97,20 @@ pub(crate) async fn keep(endpoint: Arc<Endpoint>, speaker: Speaker, leave: Cance
         let first = preferred.take();
         let ended = tokio::select! {
             () = leave.cancelled() => return,
-            ended = session(&endpoint, &speaker, first.as_ref(), &mut welcomed) => ended,
+            ended = session(&endpoint, &speaker, first.as_ref(), &doubters, &mut welcomed) => ended,
         };
         if welcomed {
             speaker.reconciling.led(false).await;
-            pause = REDIAL_MIN;
+            (pause, doubters) = (REDIAL_MIN, Doubters::default());
         }
+        // What one master has heard is final once the leader has said it, to any part of the node.
+        let removed = *endpoint.verdict().borrow() == Some(Farewell::Removed);
+        let ended = match ended {
+            Err(SessionError::TurnedAway(_)) if removed => {
+                Err(SessionError::Farewell(Farewell::Removed))
+            }
+            ended => ended,
+        };
         match ended {
             // Another word at once: who leads was just heard. Its own word is the last, so this
             // does not go round in circles without a pause.
@@ -116,6 +129,7 @@ pub(crate) async fn keep(endpoint: Arc<Endpoint>, speaker: Speaker, leave: Cance
                     () = tokio::time::sleep(jittered(REDIAL_UNWANTED)) => continue,
                 }
             }
+            Err(SessionError::TurnedAway(master)) => doubters.heard(master),
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
                 tracing::info!(error, "no session with the leader");
@@ -132,12 +146,6 @@ pub(crate) async fn keep(endpoint: Arc<Endpoint>, speaker: Speaker, leave: Cance
 
 /// Stop what runs here: the cluster has replaced it elsewhere, or it belongs to another machine.
 async fn unwanted(endpoint: &Endpoint, speaker: &Speaker, farewell: Farewell) {
-    if endpoint.verdict().borrow().as_ref() != Some(&farewell) {
-        tracing::error!(
-            reason = farewell.reason(),
-            "the cluster does not want this node; its tasks stop"
-        );
-    }
     endpoint.judged(Some(farewell));
     let generation = speaker.reconciling.held.borrow().generation;
     let nothing = AssignmentSet { generation, base: None, ..AssignmentSet::default() };
@@ -151,15 +159,18 @@ fn jittered(pause: Duration) -> Duration {
 }
 
 /// Dial every address of a master, each a little after the one before; the first that answers is
-/// taken. With `preferred`, its addresses come first.
+/// taken. With `preferred`, its addresses come first, and those of `doubters` last.
 async fn dial(
     endpoint: &Endpoint,
     directory: &Directory,
     preferred: Option<&NodeId>,
+    doubters: &Doubters,
 ) -> Result<Link, SessionError> {
     let mut places = directory.masters();
     // A stable sort: what was seen last stays first among equals.
-    places.sort_by_key(|(id, _)| preferred.is_some() && id.as_ref() != preferred);
+    places.sort_by_key(|(id, _)| {
+        (doubters.contains(id.as_ref()), preferred.is_some() && id.as_ref() != preferred)
+    });
     let dials = places.into_iter().enumerate().map(|(turn, (id, address))| async move {
         tokio::time::sleep(STAGGER * u32::try_from(turn).unwrap_or(u32::MAX)).await;
         // Any master will do, also one that took another's place at its address.
@@ -182,17 +193,24 @@ async fn session(
     endpoint: &Endpoint,
     speaker: &Speaker,
     preferred: Option<&NodeId>,
+    doubters: &Doubters,
     welcomed: &mut bool,
 ) -> Result<(), SessionError> {
-    let link = dial(endpoint, &speaker.directory, preferred).await?;
+    let link = dial(endpoint, &speaker.directory, preferred, doubters).await?;
     let connection = Closing(link.connection.clone());
     let address: SocketAddr = link.connection.remote_address();
     if let Some(peer) = &link.peer {
         speaker.directory.note(&peer.node_id, peer.role, address);
     }
-    let told = |error| match connection.0.close_reason().as_ref().and_then(Farewell::of) {
-        Some(farewell) => SessionError::Farewell(farewell),
-        None => error,
+    let told = |error| {
+        let Some(reason) = connection.0.close_reason() else { return error };
+        match (Farewell::of(&reason), &link.peer) {
+            (Some(farewell), _) => SessionError::Farewell(farewell),
+            (None, Some(peer)) if Farewell::is_hearsay(&reason) => {
+                SessionError::TurnedAway(peer.node_id.clone())
+            }
+            _ => error,
+        }
     };
     let agent = speak::with_hardware(&speaker.agent, &speaker.hardware.borrow());
     let opened = connection.0.open_bi().await.map_err(SessionError::Open);

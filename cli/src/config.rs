@@ -6,6 +6,7 @@ use bramble_protocol::net::JoinToken;
 use clap::Args;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -116,6 +117,8 @@ const KEYS: [(&str, &str); 22] = [
     // Elsewhere where a node runs inside something that hides the machine's own, and in tests.
     ("sysfs", "/sys"),
 ];
+/// Where a value comes from that nobody gave.
+const DEFAULT_ORIGIN: &str = "default";
 /// Settings whose values nobody is shown.
 const HIDDEN: [&str; 1] = ["token"];
 
@@ -215,7 +218,7 @@ impl Settings {
             } else if let Some(value) = file.get(key) {
                 (plain(value, path, key)?, path.to_string())
             } else {
-                (default.to_string(), "default".to_string())
+                (default.to_string(), DEFAULT_ORIGIN.to_string())
             };
             values.insert(key, found);
         }
@@ -270,9 +273,9 @@ impl Settings {
             allow_origins: list("access-control-allow-origin").map(str::to_string).collect(),
             artifact_store: self.parsed("artifact-store", "true or false")?,
             cgroup_parent,
-            agent_timeout: self.read("agent-timeout", parse_time)?,
+            agent_timeout: self.read("agent-timeout", parse_wait)?,
             rebalance: self.parsed("rebalance", "true or false")?,
-            voter_grace: self.read("voter-grace", parse_time)?,
+            voter_grace: self.read("voter-grace", parse_wait)?,
             sysfs: PathBuf::from(self.get("sysfs")),
             settings: self.json(),
             data_dir,
@@ -294,10 +297,15 @@ impl Settings {
         Ok(name)
     }
 
-    /// A mistyped token is told without showing it.
+    /// A mistyped token is told without showing it. An empty one is a variable of a script that was
+    /// never set: who gives a token means to join, and must not found a cluster by that slip.
     fn token(&self) -> Result<Option<JoinToken>> {
         match self.values.get("token") {
-            Some((value, origin)) if !value.is_empty() => {
+            Some((value, origin)) if value.trim().is_empty() && origin != DEFAULT_ORIGIN => bail!(
+                "token ({origin}) is empty: give --token what `bramble token` prints on a node of \
+                 the cluster, or leave it out to make a cluster of this node's own"
+            ),
+            Some((value, origin)) if origin != DEFAULT_ORIGIN => {
                 let token = value.parse().map_err(|error| anyhow!("token ({origin}): {error}"))?;
                 Ok(Some(token))
             }
@@ -341,16 +349,20 @@ fn default_cgroup_parent(data_dir: &Path) -> String {
     format!("/bramble-{}", short_name(text.as_os_str().as_encoded_bytes()))
 }
 
-/// Read a time with its unit: `90s`, `5m`.
-fn parse_time(text: &str) -> Result<Duration, &'static str> {
-    const FORM: &str = "write a time with its unit, for example 90s or 5m";
+/// Read how long to wait for somebody, with its unit: `90s`, `5m`. With less than a second, whoever
+/// stops to breathe would be given up; a week is more than anybody who is coming back needs.
+fn parse_wait(text: &str) -> Result<Duration, &'static str> {
+    const FORM: &str = "write a time from 1s to 10080m (a week), in whole seconds or minutes, for \
+        example 90s or 5m";
+    const RANGE: RangeInclusive<u64> = 1..=7 * 24 * 60 * 60;
     let (number, seconds) = match (text.strip_suffix('s'), text.strip_suffix('m')) {
         (Some(number), _) => (number, 1),
         (None, Some(number)) => (number, 60),
         (None, None) => return Err(FORM),
     };
     let number: u32 = number.parse().map_err(|_| FORM)?;
-    Ok(Duration::from_secs(u64::from(number) * seconds))
+    let all = u64::from(number) * seconds;
+    if RANGE.contains(&all) { Ok(Duration::from_secs(all)) } else { Err(FORM) }
 }
 
 /// Eight characters that stand for a longer name.
@@ -448,6 +460,36 @@ mod tests {
         assert!(error.contains("BRAMBLE_TOKEN") && error.contains("mistyped"), "{error}");
         for text in [error, settings.render(), settings.json().to_string()] {
             assert!(!text.contains(&token), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_empty_token_is_no_leave_to_found() {
+        let flag = |token: &str| NodeArgs { token: Some(token.into()), ..NodeArgs::default() };
+        for (args, env, file, origin) in [
+            (flag(""), vec![], "", "flag"),
+            (flag(" \n"), vec![], "", "flag"),
+            (NodeArgs::default(), vec![("BRAMBLE_TOKEN", "")], "", "BRAMBLE_TOKEN"),
+            (NodeArgs::default(), vec![], "token = \"\"", "file"),
+        ] {
+            let settings = resolve(&args, &env, file).expect("resolves");
+            let error = settings.node().expect_err("an empty token").to_string();
+            for word in [origin, "--token", "`bramble token`"] {
+                assert!(error.contains(word), "{word}: {error}");
+            }
+        }
+        let none = resolve(&NodeArgs::default(), &[], "").expect("resolves");
+        assert!(none.node().expect("good").token.is_none());
+    }
+
+    #[test]
+    fn waits_have_a_unit_and_a_range_that_is_named() {
+        for (text, seconds) in [("1s", 1), ("90s", 90), ("5m", 300), ("10080m", 604_800)] {
+            assert_eq!(parse_wait(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in ["0s", "0m", "1ms", "-1s", "1.5s", "90", "", "604801s", "10081m", "1h"] {
+            let error = parse_wait(bad).expect_err(bad);
+            assert!(error.contains("1s to 10080m"), "{bad}: {error}");
         }
     }
 

@@ -50,7 +50,9 @@ enum Command {
     /// Make this node, which must not run and be empty, the cluster of a backup
     ///
     /// It becomes the only master, with the apps, secrets and settings of the backup. Agents return
-    /// by themselves; the masters of the old cluster must be wiped, and join anew.
+    /// by themselves, unless a master was removed after the backup was made, which replaced the CA:
+    /// then they need `bramble reset-identity` and the token. The masters of the old cluster must be
+    /// wiped, and join anew.
     Restore(RestoreArgs),
     /// Make this master, which must not run, the only one: where too many others are lost for ever
     ///

@@ -35,4 +35,5 @@ mod rotation;
 pub mod server;
 pub mod store;
 pub mod streams;
+mod turned_away;
 pub mod vault;

@@ -25,6 +25,7 @@ use crate::revocation::Revocation;
 use crate::roster::Roster;
 use crate::store::Store;
 use crate::streams::OpenStream;
+use crate::turned_away::TurnedAway;
 use crate::vault::Vault;
 use bramble_core::command::{Command, Rejection};
 use bramble_core::model::NodeId;
@@ -34,7 +35,7 @@ use bramble_protocol::net::{
 use bramble_protocol::rest::event::EventBody;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -89,6 +90,7 @@ pub struct Master {
     answering: Arc<Answering>,
     provisional: Arc<Provisional>,
     callers: Arc<Callers>,
+    turned_away: TurnedAway,
     /// The way of other nodes' requests into the API.
     relay: mpsc::Sender<Relayed>,
     stop: CancellationToken,
@@ -272,6 +274,7 @@ impl Master {
             answering,
             provisional,
             callers,
+            turned_away: TurnedAway::default(),
             relay,
             stop,
             running,
@@ -282,7 +285,7 @@ impl Master {
     pub async fn answer(&self, link: Link) {
         if let Some(peer) = &link.peer {
             if self.is_removed(&peer.node_id) {
-                return self.turn_out(&link);
+                return self.turn_out(&link, &peer.node_id);
             }
             if !self.is_certified(&link, &peer.node_id) {
                 let reason = b"this node's certificate is of an earlier CA, and it is no member";
@@ -333,12 +336,14 @@ impl Master {
     }
 
     /// Only the leader's word is final: this master may not have heard that a node is back.
-    fn turn_out(&self, link: &Link) {
-        let (removed, address) = (Farewell::Removed, link.connection.remote_address());
-        tracing::warn!(%address, alpn = link.alpn.as_str(), "a removed node was turned away");
+    fn turn_out(&self, link: &Link, node_id: &NodeId) {
+        if self.turned_away.is_news(node_id, Instant::now()) {
+            let address = link.connection.remote_address();
+            tracing::warn!(%node_id, %address, "a removed node is turned away");
+        }
         match self.consensus.is_leader() {
-            true => removed.close(&link.connection),
-            false => link.connection.close(1u32.into(), removed.reason().as_bytes()),
+            true => Farewell::Removed.close(&link.connection),
+            false => Farewell::turn_away(&link.connection),
         }
     }
 

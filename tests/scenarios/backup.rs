@@ -95,6 +95,8 @@ fn a_backup_becomes_the_cluster_again() {
     refused(&restore(&node, &file, &wrong, true), "another passphrase");
     let said = good(&restore(&node, &file, &right, true));
     assert!(said.contains("agents that may return as they are: second"), "{said}");
+    assert!(said.contains("unless a master was removed (rm-node) after"), "{said}");
+    assert!(said.contains("`bramble reset-identity --yes`"), "{said}");
     assert!(said.contains(&format!("wiped before they join again: {}", node.name)), "{said}");
     refused(&restore(&node, &file, &right, true), "it holds identity, master");
 

@@ -67,7 +67,7 @@ fn a_node_of_a_cluster_ignores_founding_files() {
         return;
     }
     let mut node = Node::start();
-    let (file, _) = made(node.root(), "other");
+    let (file, foreign) = made(node.root(), "other");
     let of = |node: &Node| node.get("/v1/bramble/status")["cluster"].clone();
     let own = of(&node);
     node.stop(nix::sys::signal::Signal::SIGTERM);
@@ -80,4 +80,17 @@ fn a_node_of_a_cluster_ignores_founding_files() {
         node.stop(nix::sys::signal::Signal::SIGTERM);
     }
     assert!(file.exists() && node.log().contains("that of another cluster"), "{}", node.log());
+
+    // A token alone tells no more than that it names another CA: its own may have been replaced.
+    node.spawn_with(&["--token", &foreign]);
+    bramble_tests::eventually("the node", || {
+        (node.try_api("GET", "/v2/leader", None)?.status == 200).then_some(())
+    });
+    assert_eq!(of(&node), own);
+    let log = node.log();
+    let warned = log.lines().find(|line| line.contains("has NOT joined")).unwrap_or_default();
+    let own = own.as_str().expect("an id");
+    for word in ["WARN", own, &foreign[10..22], "bramble reset-identity", "leave --token out"] {
+        assert!(warned.contains(word), "{word:?} is missing: {log}");
+    }
 }

@@ -87,3 +87,24 @@ fn an_agent_finds_its_cluster_with_nothing_but_the_token() {
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it lives");
     eventually("the far agent's end", || agent.try_wait().ok().flatten());
 }
+
+#[test]
+fn an_address_without_a_token_founds_nothing() {
+    if !can_run_containers("--join alone") {
+        return;
+    }
+    let node = Node::builder().prepare();
+    for (arguments, wanted) in [
+        (&["--join", "127.0.0.1:7443"][..], &["--join 127.0.0.1:7443 needs --token"][..]),
+        (&["--token", ""], &["token (flag) is empty", "--token"]),
+    ] {
+        let output = node.up_command().args(arguments).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        for word in wanted.iter().chain([&"`bramble token`"]) {
+            assert!(said.contains(word), "{word:?} is missing: {said}");
+        }
+        let begun = ["identity/node.crt", "master"];
+        assert_eq!(begun.map(|name| node.data_dir().join(name).exists()), [false; 2]);
+    }
+}

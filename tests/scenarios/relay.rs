@@ -152,6 +152,18 @@ fn without_a_master_an_agent_tells_of_its_own_tasks() {
         assert_eq!(refused.header("retry-after"), Some("1"));
     }
 
+    let output = two.verb(&["ps"]);
+    let id = before["id"].as_str().expect("an id");
+    assert!(String::from_utf8_lossy(&output.stdout).contains(id), "{output:?}");
+    let warned = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(warned.contains("the tasks of this node alone; this may be out of date"), "{warned}");
+    for verb in [&["status"][..], &["apps"], &["logs", "there"], &["exec", "there", "--", "true"]] {
+        let output = two.command(verb).output().expect("a verb runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("does not answer"), "{verb:?}: {said}");
+        assert!(said.contains("`bramble ps` shows the tasks"), "{verb:?}: {said}");
+    }
+
     two.master.up();
     eventually("a fresh answer", || {
         let answer = two.far.api("GET", "/v2/tasks", None);

@@ -8,7 +8,8 @@ use anyhow::{Context, Result, bail};
 use bramble_core::model::NodeRole;
 use bramble_master::founding::{self, Keys};
 use bramble_protocol::net::{
-    Applicant, Identity, JoinError, JoinToken, NodeKey, join, peer_of, write_private,
+    Applicant, Identity, JoinError, JoinToken, NodeKey, cluster_id_of, join, peer_of, short_ca,
+    write_private,
 };
 use std::path::Path;
 use std::time::Duration;
@@ -32,8 +33,8 @@ pub async fn keys(
     let directory = founding::identity_dir(&config.data_dir);
     if let Some(known) = Identity::load(&directory)? {
         check_role(config, &known, role)?;
-        if config.token.is_some() {
-            tracing::info!("this node belongs to its cluster already: the token is not needed");
+        if let Some(token) = &config.token {
+            say_not_needed(&known, token, config)?;
         }
         return Ok(match role {
             NodeRole::Agent => Keys::joined(known)?,
@@ -47,6 +48,13 @@ pub async fn keys(
                 it on a node of the cluster"
             );
         }
+        if let Some(seed) = &config.join {
+            bail!(
+                "--join {seed} needs --token, as `bramble token` prints it on a node of the \
+                cluster: this machine belongs to none yet. To make a cluster of its own, leave \
+                --join out"
+            );
+        }
         return Ok(Keys::load_or_make(&config.data_dir, role)?);
     };
     let key = NodeKey::load_or_create(&Identity::key_path(&directory))?;
@@ -54,6 +62,29 @@ pub async fn keys(
     keep_name(config, &name)?;
     identity.save(&directory)?;
     Ok(Keys::joined(identity)?)
+}
+
+/// Say that a token does nothing here, loudly where it may be another cluster's.
+///
+/// A token names a CA and no cluster, and a cluster replaces its CA when it removes a master: an
+/// older token of this cluster, or one newer than this node's last word of it, differs as well. To
+/// stop for that would keep a node down whose settings still hold the token that it joined with.
+fn say_not_needed(known: &Identity, token: &JoinToken, config: &NodeConfig) -> Result<()> {
+    if token.names_ca(&known.ca) {
+        tracing::info!("this node belongs to its cluster already: the token is not needed");
+        return Ok(());
+    }
+    tracing::warn!(
+        cluster = %cluster_id_of(&known.ca)?,
+        ca = short_ca(&known.ca),
+        token_ca = token.ca_short(),
+        "this node belongs to a cluster already and stays in it; the token is not used, and names \
+         another CA. If it is of this cluster, from before or after its CA was replaced, leave \
+         --token out. If it is of another cluster, this node has NOT joined that: `bramble \
+         reset-identity --yes --data-dir {}` makes it leave this one, then start it with the token",
+        config.data_dir.display()
+    );
+    Ok(())
 }
 
 /// Whether a node was made in the role in which it is to run now.

@@ -69,10 +69,7 @@ pub async fn restore(config: NodeConfig, asked: Restore, as_json: bool) -> Resul
         config.name, restored.cluster_id, restored.apps, restored.secrets
     );
     if !restored.agents.is_empty() {
-        text.push_str(&format!(
-            "agents that may return as they are: {}\n",
-            restored.agents.join(", ")
-        ));
+        text.push_str(&returning(&restored.agents));
     }
     text.push_str(&gone(&restored.removed));
     text.push_str(&format!("start it: bramble up --data-dir {}\n", data_dir.display()));
@@ -117,6 +114,17 @@ pub async fn recover(config: NodeConfig, yes: bool, as_json: bool) -> Result<u8>
         data_dir.display()
     ))?;
     Ok(0)
+}
+
+/// Which agents may return. They believe the CA that they were last told of, which is not that of a
+/// backup from before it was replaced; the backup cannot know.
+fn returning(agents: &[String]) -> String {
+    format!(
+        "agents that may return as they are: {}\n\
+         unless a master was removed (rm-node) after the backup was made, which replaced the CA: then \
+         run `bramble reset-identity --yes` on each, and join it again with `bramble token`'s token\n",
+        agents.join(", ")
+    )
 }
 
 /// What has to happen to masters that were removed.

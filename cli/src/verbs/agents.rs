@@ -33,6 +33,7 @@ enum AgentsVerb {
 #[derive(Args, Debug)]
 struct SetArgs {
     /// Name of the agent, its id, or how its id begins
+    #[arg(value_parser = super::name)]
     agent: String,
     /// NAME=VALUE
     #[arg(value_parser = attribute)]
@@ -46,6 +47,7 @@ struct SetArgs {
 #[derive(Args, Debug)]
 struct UnsetArgs {
     /// Name of the agent, its id, or how its id begins
+    #[arg(value_parser = super::name)]
     agent: String,
     /// Names of attributes
     attributes: Vec<String>,
@@ -57,6 +59,7 @@ struct UnsetArgs {
 #[derive(Args, Debug)]
 struct DevicesArgs {
     /// Name of the agent, its id, or how its id begins; default: all
+    #[arg(value_parser = super::name)]
     agent: Option<String>,
 }
 

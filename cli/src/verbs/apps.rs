@@ -1,7 +1,7 @@
 //! `apps`, `ps`, `scale`, `restart`, `rm`: each knows pods too, where [`pods`] can say what is meant.
 
 use super::deploy::{self, WaitArgs};
-use super::{Common, app_path, list as items, number, pods, text};
+use super::{Common, app_path, list as items, number, pods, stale, text};
 use crate::client::Client;
 use crate::output::{print, print_json};
 use crate::table::{Table, age};
@@ -15,6 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[derive(Args, Debug)]
 pub struct AppArgs {
     /// App id, with or without its leading slash
+    #[arg(value_parser = super::name)]
     app: String,
     /// Override a deployment that holds the app
     #[arg(long)]
@@ -81,7 +82,11 @@ pub async fn list(client: &Client, common: &Common) -> Result<u8> {
 }
 
 pub async fn ps(client: &Client, common: &Common) -> Result<u8> {
-    let answer = client.get("/v2/tasks").await?;
+    let (headers, answer) = client.exchange(Method::GET, "/v2/tasks", b"").await?;
+    let stale = stale::reason(&headers);
+    if let Some(reason) = &stale {
+        stale::warn(reason);
+    }
     if common.json {
         print_json(&answer)?;
         return Ok(0);
@@ -99,7 +104,15 @@ pub async fn ps(client: &Client, common: &Common) -> Result<u8> {
             since(text(task, "startedAt")),
         ]);
     }
-    for container in pods::containers(client).await? {
+    let containers = match pods::containers(client).await {
+        // A node without a master knows of its tasks only, not how they make up pods.
+        Err(error) if stale.is_some() => {
+            stale::warn(&format!("containers of pods are not shown: {error}"));
+            Vec::new()
+        }
+        known => known?,
+    };
+    for container in containers {
         let up = since(&container.since);
         let pods::Container { id, pod, state, health, host, ports, .. } = container;
         table.row(vec![id, pod, state, health.into(), host, ports, up]);

@@ -15,18 +15,20 @@ use std::time::{Duration, Instant};
 #[derive(Args, Debug)]
 pub struct DrainArgs {
     /// Name of the agent, its id, or how its id begins
+    #[arg(value_parser = super::name)]
     agent: String,
     /// Wait until no task is left; ends with 4 when time is up, and says what stays
     #[arg(long)]
     wait: bool,
     /// Seconds to wait at most
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "wait")]
     timeout: u64,
 }
 
 #[derive(Args, Debug)]
 pub struct UndrainArgs {
     /// Name of the agent, its id, or how its id begins
+    #[arg(value_parser = super::name)]
     agent: String,
 }
 
@@ -140,6 +142,24 @@ mod tests {
             tasks: tasks.iter().map(task).collect(),
             ..DrainView::default()
         }
+    }
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: DrainArgs,
+    }
+
+    #[test]
+    fn a_time_to_wait_is_for_who_waits() {
+        use clap::Parser;
+        let parse = |line: &str| Line::try_parse_from(line.split(' ')).map(|line| line.args);
+        assert_eq!(parse("drain pi-1").expect("good").timeout, 300);
+        assert_eq!(parse("drain pi-1 --wait --timeout 5").expect("good").timeout, 5);
+        let error = parse("drain pi-1 --timeout 5").expect_err("nobody waits").to_string();
+        assert!(error.contains("--wait"), "{error}");
+        let error = parse("drain ").expect_err("no name").to_string();
+        assert!(error.contains("it is empty"), "{error}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ const ID_CHARS: usize = 12;
 #[derive(Args, Debug)]
 pub struct RemoveArgs {
     /// The node's name, its id, or the start of its id
+    #[arg(value_parser = super::name)]
     node: String,
     /// Do not ask
     #[arg(long)]

@@ -15,6 +15,7 @@ pub mod passphrase;
 mod pods;
 mod rollouts;
 mod secret;
+mod stale;
 mod status;
 mod terminal;
 mod volumes;
@@ -115,34 +116,51 @@ pub enum Verb {
 /// Carry out one verb. Gives the process's exit code.
 pub async fn run(common: &Common, verb: Verb) -> Result<u8> {
     let client = common.client()?;
+    let looks = matches!(verb, Verb::Apps | Verb::Status | Verb::Logs(_) | Verb::Exec(_));
+    match carry_out(&client, common, verb).await {
+        Err(error) if looks => Err(stale::with_hint(&client, error).await),
+        done => done,
+    }
+}
+
+async fn carry_out(client: &Client, common: &Common, verb: Verb) -> Result<u8> {
     match verb {
-        Verb::Deploy(args) => deploy::run(&client, common, args).await,
-        Verb::Apps => apps::list(&client, common).await,
-        Verb::Pods => pods::list(&client, common).await,
-        Verb::Ps => apps::ps(&client, common).await,
-        Verb::Logs(args) => logs::run(&client, args).await,
-        Verb::Exec(args) => exec::run(&client, args).await,
-        Verb::Scale(args) => apps::scale(&client, common, args).await,
-        Verb::Restart(args) => apps::restart(&client, common, args).await,
-        Verb::Rollback(args) => why::rollback(&client, common, args).await,
-        Verb::Promote(args) => rollouts::promote(&client, common, args).await,
-        Verb::Withdraw(args) => rollouts::withdraw(&client, common, args).await,
-        Verb::Why(args) => why::run(&client, common, args).await,
-        Verb::Rm(args) => apps::remove(&client, common, args).await,
-        Verb::Load(args) => images::load(&client, common, args).await,
-        Verb::Images => images::list(&client, common).await,
-        Verb::Agents(args) => agents::run(&client, common, args).await,
-        Verb::Drain(args) => drain::drain(&client, common, args).await,
-        Verb::Os(args) => os::run(&client, common, args).await,
-        Verb::Undrain(args) => drain::undrain(&client, common, args).await,
-        Verb::Status => status::run(&client, common).await,
-        Verb::Doctor => doctor::run(&client, common).await,
-        Verb::Secret(args) => secret::run(&client, common, args).await,
-        Verb::Volume(args) => volumes::run(&client, common, args).await,
-        Verb::Masters => members::masters(&client, common).await,
-        Verb::RmNode(args) => members::remove(&client, common, args).await,
-        Verb::Token(args) => members::token(&client, common, args).await,
-        Verb::Backup(args) => backup::run(&client, common, args).await,
+        Verb::Deploy(args) => deploy::run(client, common, args).await,
+        Verb::Apps => apps::list(client, common).await,
+        Verb::Pods => pods::list(client, common).await,
+        Verb::Ps => apps::ps(client, common).await,
+        Verb::Logs(args) => logs::run(client, args).await,
+        Verb::Exec(args) => exec::run(client, args).await,
+        Verb::Scale(args) => apps::scale(client, common, args).await,
+        Verb::Restart(args) => apps::restart(client, common, args).await,
+        Verb::Rollback(args) => why::rollback(client, common, args).await,
+        Verb::Promote(args) => rollouts::promote(client, common, args).await,
+        Verb::Withdraw(args) => rollouts::withdraw(client, common, args).await,
+        Verb::Why(args) => why::run(client, common, args).await,
+        Verb::Rm(args) => apps::remove(client, common, args).await,
+        Verb::Load(args) => images::load(client, common, args).await,
+        Verb::Images => images::list(client, common).await,
+        Verb::Agents(args) => agents::run(client, common, args).await,
+        Verb::Drain(args) => drain::drain(client, common, args).await,
+        Verb::Os(args) => os::run(client, common, args).await,
+        Verb::Undrain(args) => drain::undrain(client, common, args).await,
+        Verb::Status => status::run(client, common).await,
+        Verb::Doctor => doctor::run(client, common).await,
+        Verb::Secret(args) => secret::run(client, common, args).await,
+        Verb::Volume(args) => volumes::run(client, common, args).await,
+        Verb::Masters => members::masters(client, common).await,
+        Verb::RmNode(args) => members::remove(client, common, args).await,
+        Verb::Token(args) => members::token(client, common, args).await,
+        Verb::Backup(args) => backup::run(client, common, args).await,
+    }
+}
+
+/// The name of something on the command line. An empty one (a variable that was never set) would
+/// ask the API for another thing than was meant.
+fn name(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("it is empty: give a name or an id".into()),
+        _ => Ok(text.into()),
     }
 }
 
@@ -180,6 +198,14 @@ fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_not_empty() {
+        assert_eq!(name("pi-1"), Ok("pi-1".into()));
+        for empty in ["", " ", "\t\n"] {
+            assert!(name(empty).is_err(), "{empty:?}");
+        }
+    }
 
     #[test]
     fn ids_become_paths() {

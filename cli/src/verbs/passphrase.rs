@@ -19,7 +19,10 @@ pub async fn read(file: Option<&Path>, new: bool) -> Result<Option<Secret>> {
         let opened = std::fs::File::open(file)
             .with_context(|| format!("opening the passphrase file {}", file.display()))?;
         let mut bytes = Vec::new();
-        opened.take(PASSPHRASE_BYTES_MAX).read_to_end(&mut bytes).context("reading it")?;
+        opened
+            .take(PASSPHRASE_BYTES_MAX)
+            .read_to_end(&mut bytes)
+            .with_context(|| format!("reading the passphrase file {}", file.display()))?;
         return some(trimmed(bytes)).map(Some);
     }
     if !stdin().is_terminal() {
@@ -78,6 +81,10 @@ mod tests {
             let read = read(Some(&file), true).await.ok().flatten();
             assert_eq!(read, expected.map(|e| Secret::new(e.into())), "{text:?}");
         }
-        assert!(read(Some(&dir.path().join("absent")), false).await.is_err());
+        // Neither a file that is not there nor a directory is a passphrase.
+        for file in [dir.path().join("absent"), dir.path().to_path_buf()] {
+            let error = format!("{:#}", read(Some(&file), false).await.expect_err("none"));
+            assert!(error.contains(&format!("the passphrase file {}", file.display())), "{error}");
+        }
     }
 }

@@ -126,8 +126,9 @@ pub(crate) enum ApiError {
     TooManyStreams,
     #[error("{max} event streams are open already; try again once one has ended")]
     TooManyEventStreams { max: usize },
-    #[error("'{name}' could be any of: {}", candidates.join(", "))]
-    Ambiguous { name: String, candidates: Vec<String> },
+    /// Those that are away are most likely what somebody wants to be rid of.
+    #[error("'{name}' could be any of: {}", marked(candidates, away))]
+    Ambiguous { name: String, candidates: Vec<String>, away: Vec<String> },
     #[error("task {0} is not running")]
     NotRunning(String),
     #[error("no agent is connected")]
@@ -277,6 +278,14 @@ impl ApiError {
     }
 }
 
+fn marked(candidates: &[String], away: &[String]) -> String {
+    let mark = |id: &String| match away.contains(id) {
+        true => format!("{id} (away)"),
+        false => id.clone(),
+    };
+    candidates.iter().map(mark).collect::<Vec<_>>().join(", ")
+}
+
 fn artifact_status(error: &ArtifactError) -> StatusCode {
     match error {
         ArtifactError::Path(_) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -301,7 +310,7 @@ impl From<AdministrationError> for ApiError {
         match error {
             AdministrationError::Propose(error) => ApiError::Propose(error),
             AdministrationError::Ambiguous { name, candidates } => {
-                ApiError::Ambiguous { name, candidates }
+                ApiError::Ambiguous { name, candidates, away: Vec::new() }
             }
             error => ApiError::Administration(error),
         }
@@ -429,9 +438,10 @@ mod tests {
                 ApiError::Ambiguous {
                     name: "a".into(),
                     candidates: vec!["a1".into(), "a2".into()],
+                    away: vec!["a2".into()],
                 },
                 409,
-                r#"{"message":"'a' could be any of: a1, a2","candidates":["a1","a2"]}"#,
+                r#"{"message":"'a' could be any of: a1, a2 (away)","candidates":["a1","a2"]}"#,
             ),
         ];
         for (error, status, body) in rows {

@@ -129,6 +129,15 @@ pub struct Api {
     pub verdict: watch::Receiver<Option<Farewell>>,
 }
 
+impl Api {
+    /// What the cluster said of this node, if it does not want it; a master may read it in its log.
+    pub(crate) fn farewell(&self) -> Option<Farewell> {
+        let own = self.roster.as_ref().map(|roster| &roster.own);
+        let removed = self.store.read(|s| own.is_some_and(|own| s.removed.contains_key(own)));
+        (*self.verdict.borrow()).or(removed.then_some(Farewell::Removed))
+    }
+}
+
 /// Answer requests on `listeners`, and those that other nodes pass on, until `shutdown`; requests
 /// under way get a few seconds more.
 ///

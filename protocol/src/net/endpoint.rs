@@ -255,9 +255,17 @@ impl Endpoint {
         self.verdict.subscribe()
     }
 
-    /// Note what the cluster said of this node; `None`: it is welcome.
+    /// Note what the cluster said of this node; `None`: it is welcome. News is told to whoever
+    /// reads the log, once, whichever part of the node heard it first.
     pub fn judged(&self, verdict: Option<Farewell>) {
-        self.verdict.send_if_modified(|known| std::mem::replace(known, verdict) != verdict);
+        let news =
+            self.verdict.send_if_modified(|known| std::mem::replace(known, verdict) != verdict);
+        if news && let Some(farewell) = verdict {
+            tracing::error!(
+                "the cluster does not want this node, its tasks stop: {}",
+                farewell.told()
+            );
+        }
     }
 
     /// The address this endpoint is bound to.

@@ -90,7 +90,13 @@ impl Links {
         loop {
             let now = seen.borrow_and_update().clone();
             match now {
-                Slot::Up(link) if link.close_reason().is_none() => return Ok(link),
+                Slot::Up(link) => match link.close_reason() {
+                    None => return Ok(link),
+                    Some(reason) => {
+                        self.parted(node, &slot, &reason)?;
+                        self.dial(node, alpn, &slot);
+                    }
+                },
                 Slot::Dialling => {}
                 Slot::Down { since, book, error } => {
                     let news = *self.directory.changes().borrow() != book;
@@ -99,7 +105,7 @@ impl Links {
                     }
                     self.dial(node, alpn, &slot);
                 }
-                Slot::Idle | Slot::Up(_) => self.dial(node, alpn, &slot),
+                Slot::Idle => self.dial(node, alpn, &slot),
             }
             // The sender is in our hands: it cannot be gone.
             let _ = seen.changed().await;
@@ -107,6 +113,25 @@ impl Links {
                 return Err(error.clone());
             }
         }
+    }
+
+    /// Pass on a verdict with which a link has ended, once: who asks again dials again.
+    fn parted(
+        &self,
+        node: &NodeId,
+        slot: &Shared,
+        reason: &ConnectionError,
+    ) -> Result<(), LinkError> {
+        let Some(farewell) = Farewell::of(reason) else { return Ok(()) };
+        self.endpoint.judged(Some(farewell));
+        slot.send_if_modified(|now| {
+            let ended = matches!(now, Slot::Up(link) if link.close_reason().is_some());
+            if ended {
+                *now = Slot::Idle;
+            }
+            ended
+        });
+        Err(LinkError::Farewell { node: node.clone(), farewell })
     }
 
     /// Open a stream to `node`.

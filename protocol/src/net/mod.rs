@@ -43,4 +43,4 @@ pub use links::{LinkError, Links};
 pub use port::Port;
 pub use probe::{Probed, probe};
 pub use seal::{SealError, SealingKey};
-pub use token::{JoinToken, TokenError};
+pub use token::{JoinToken, TokenError, short_ca};

@@ -13,6 +13,7 @@ use thiserror::Error;
 const PREFIX: &str = "BRAMBLE-1-";
 const SECRET_BYTES: usize = 16;
 const CHECKSUM_BYTES: usize = 4;
+const CA_SHORT_BYTES: usize = 6;
 const CA_HEX: usize = 64;
 const SECRET_HEX: usize = (SECRET_BYTES + CHECKSUM_BYTES) * 2;
 
@@ -52,6 +53,17 @@ impl JoinToken {
         Ok(JoinToken { ca_sha256: Sha256::digest(ca_der).into(), secret })
     }
 
+    /// Whether it names the CA of this certificate (DER). A token of the same cluster names another
+    /// one once the CA was replaced.
+    pub fn names_ca(&self, ca_der: &[u8]) -> bool {
+        self.ca_sha256 == <[u8; 32]>::from(Sha256::digest(ca_der))
+    }
+
+    /// The start of the hash of its CA, as [`short_ca`] gives it.
+    pub fn ca_short(&self) -> String {
+        short(&self.ca_sha256)
+    }
+
     /// Lower-case hex SHA-256 of the secret: what the cluster stores.
     pub fn secret_sha256(&self) -> String {
         secret_digest(&self.secret)
@@ -69,6 +81,15 @@ impl JoinToken {
         sum.copy_from_slice(&digest[..CHECKSUM_BYTES]);
         sum
     }
+}
+
+/// The start of the hash of a CA certificate (DER): enough to tell two apart, and no secret.
+pub fn short_ca(ca_der: &[u8]) -> String {
+    short(&Sha256::digest(ca_der))
+}
+
+fn short(digest: &[u8]) -> String {
+    hex::encode(&digest[..CA_SHORT_BYTES])
 }
 
 /// The digest of a secret as it is stored and compared.
@@ -156,6 +177,9 @@ mod tests {
         assert_eq!(text.parse(), Ok(minted.clone()));
         assert_eq!(format!("  {}\n", text.to_lowercase()).parse(), Ok(minted.clone()));
         assert_eq!(minted.ca_sha256, <[u8; 32]>::from(Sha256::digest(b"a certificate")));
+        assert!(minted.names_ca(b"a certificate") && !minted.names_ca(b"another"));
+        assert_eq!(minted.ca_short(), short_ca(b"a certificate"));
+        assert!(text.contains(&format!("BRAMBLE-1-{}", minted.ca_short())));
         assert_ne!(JoinToken::mint(b"a certificate").expect("mints"), minted);
         assert!(!format!("{minted:?}").contains(&hex::encode(minted.secret)));
     }

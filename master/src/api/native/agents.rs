@@ -65,6 +65,7 @@ pub(super) fn find<'a>(state: &'a State, name: &str) -> Result<&'a Agent, ApiErr
         several => Err(ApiError::Ambiguous {
             name: name.into(),
             candidates: several.iter().map(|agent| agent.id.to_string()).collect(),
+            away: several.iter().filter(|a| !a.reachable).map(|a| a.id.to_string()).collect(),
         }),
     }
 }
@@ -116,6 +117,10 @@ impl Live {
     pub fn of(call: &Call) -> Self {
         let api = call.api();
         Self { connected: api.streams.connected(), offers: api.offers.current() }
+    }
+
+    pub fn is_connected(&self, agent: &AgentId) -> bool {
+        self.connected.contains(agent)
     }
 }
 

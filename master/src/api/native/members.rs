@@ -1,12 +1,17 @@
 //! Who belongs to the cluster: masters, the removal of nodes, another join token.
 
+use super::agents::Live;
 use crate::administration::Administration;
 use crate::api::change::within;
 use crate::api::dispatch::Call;
 use crate::api::error::ApiError;
 use crate::api::reply::{self, Reply};
+use bramble_core::model::AgentId;
 use bramble_protocol::native::Token;
 use http::StatusCode;
+
+/// A master that was heard within this time is there.
+const PRESENT_SECONDS: u64 = 5;
 
 /// `GET masters`.
 pub(in crate::api) fn masters(call: &Call) -> Result<Reply, ApiError> {
@@ -21,8 +26,29 @@ fn administration(call: &Call) -> Result<&Administration, ApiError> {
 
 /// `DELETE nodes/{node}`.
 pub(in crate::api) async fn remove_node(call: &Call, name: &str) -> Result<Reply, ApiError> {
-    let removed = within(administration(call)?.remove(name)).await??;
-    Ok(reply::json(StatusCode::OK, &removed))
+    let removed = within(administration(call)?.remove(name)).await?;
+    match removed.map_err(ApiError::from) {
+        Ok(removed) => Ok(reply::json(StatusCode::OK, &removed)),
+        Err(ApiError::Ambiguous { name, candidates, .. }) => {
+            let away = away(call, &candidates);
+            Err(ApiError::Ambiguous { name, candidates, away })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Which of several nodes neither have a session with this leader nor were lately heard as masters.
+fn away(call: &Call, ids: &[String]) -> Vec<String> {
+    let live = Live::of(call);
+    let roster = call.api().roster.as_ref();
+    let masters = call.api().store.read(|state| roster.map(|roster| roster.views(state)));
+    let answers = |id: &String| {
+        masters.iter().flatten().filter(|master| master.id == *id).any(|master| {
+            master.answers || master.heard_seconds_ago.is_some_and(|ago| ago < PRESENT_SECONDS)
+        })
+    };
+    let here = |id: &String| live.is_connected(&AgentId::new(id.as_str())) || answers(id);
+    ids.iter().filter(|id| !here(id)).cloned().collect()
 }
 
 /// `POST token/rotate`. Whoever may not see the token may not replace it.

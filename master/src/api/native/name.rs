@@ -60,7 +60,7 @@ pub(super) fn find(state: &State, name: &str) -> Result<Found, ApiError> {
 fn only(name: &str, mut fits: Vec<Found>) -> Result<Found, ApiError> {
     if fits.len() > 1 {
         let candidates = fits.into_iter().map(|found| found.task_id.0).collect();
-        return Err(ApiError::Ambiguous { name: name.to_string(), candidates });
+        return Err(ApiError::Ambiguous { name: name.to_string(), candidates, away: Vec::new() });
     }
     fits.pop().ok_or_else(|| ApiError::TaskUnknown(name.to_string()))
 }

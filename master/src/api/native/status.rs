@@ -6,15 +6,12 @@ use crate::api::reply::{self, Reply};
 use crate::api::tasks::active;
 use bramble_core::model::{NodeId, State};
 use bramble_protocol::native::{Status, Token};
-use bramble_protocol::net::Farewell;
 use http::StatusCode;
 
 pub(in crate::api) fn status(call: &Call) -> Result<Reply, ApiError> {
     let shared = &call.shared;
     let elected = shared.leads();
-    let own = call.api().roster.as_ref().map(|roster| &roster.own);
-    let removed = call.api().store.read(|s| own.is_some_and(|own| s.removed.contains_key(own)));
-    let verdict = (*call.api().verdict.borrow()).or(removed.then_some(Farewell::Removed));
+    let verdict = call.api().farewell();
     let live = super::agents::Live::of(call);
     let answer = call.api().store.read(|state| Status {
         cluster: state.cluster.as_ref().map(|cluster| cluster.id.clone()),

@@ -81,6 +81,10 @@ pub(crate) async fn settle(
     let mut lead = call.api().masters.lead();
     let arrived = Instant::now();
     loop {
+        // Whoever leads turns this node away unheard, which it could not tell from a lost answer.
+        if call.aim.is_none() && call.api().farewell().is_some() {
+            return nobody(target, call, kept).await;
+        }
         let now = lead.borrow_and_update().clone();
         match attempt(&target, call, &mut kept, now).await {
             Attempt::Answered(answer) => {
@@ -160,9 +164,15 @@ async fn nobody(target: Route, call: &Call, mut kept: Kept) -> Result<Reply, Api
         return Err(ApiError::NoLeader);
     }
     let api = call.api();
+    let farewell = api.farewell();
     let sayable = api.own.is_none() || scope::is_of_tasks(&target, &call.headers);
-    if !dispatch::reads(&call.method) || !sayable {
-        return Err(ApiError::NoMaster(api.masters.absence().await));
+    let reads = dispatch::reads(&call.method);
+    if !reads || !sayable {
+        return Err(match farewell {
+            Some(farewell) if reads => ApiError::NoMaster(farewell.told()),
+            Some(farewell) => ApiError::NoMaster(format!("nothing was done: {}", farewell.told())),
+            None => ApiError::NoMaster(api.masters.absence().await),
+        });
     }
     if let Some(own) = &api.own {
         let state = own().await;
@@ -180,10 +190,13 @@ async fn nobody(target: Route, call: &Call, mut kept: Kept) -> Result<Reply, Api
     };
     let headers = answer.headers_mut();
     headers.insert(STALE_HEADER, HeaderValue::from_static("true"));
-    let warning = match api.own {
-        Some(_) => "110 - \"no master answers: these are the tasks of this node alone\"",
-        None => "110 - \"no leader: recent changes may be missing\"",
+    let why = match (farewell, &api.own) {
+        (Some(farewell), _) => farewell.told(),
+        (None, Some(_)) => "no master answers: these are the tasks of this node alone".into(),
+        (None, None) => "no leader: recent changes may be missing".into(),
     };
-    headers.insert(WARNING, HeaderValue::from_static(warning));
+    if let Ok(warning) = HeaderValue::from_str(&format!("110 - \"{why}\"")) {
+        headers.insert(WARNING, warning);
+    }
     Ok(answer)
 }

@@ -24,7 +24,7 @@ use crate::store::Store;
 use crate::vault::Vault;
 use bramble_core::command::{Command, Entry};
 use bramble_core::model::{AppId, State};
-use bramble_protocol::net::NodeKey;
+use bramble_protocol::net::{Farewell, NodeKey};
 use client::{Answer, Client};
 use members::Rooms;
 use std::collections::BTreeMap;
@@ -135,6 +135,8 @@ pub(crate) struct Node {
     pub(crate) abdicated: Arc<AtomicU64>,
     pub(crate) agents: Arc<agent::Agents>,
     pub(crate) wire: Arc<Wire>,
+    /// What the cluster said of this node.
+    pub(crate) verdict: watch::Sender<Option<Farewell>>,
     /// The way in for other nodes.
     pub(crate) relay: Sender<Relayed>,
     pub(crate) stop: CancellationToken,
@@ -187,6 +189,7 @@ impl Node {
         let key = NodeKey::generate().unwrap();
         let vault = Arc::new(Vault::new(&key, store.clone(), memory.clone()));
         let members = Rooms::new(&key, &store, memory.clone(), &vault, !setup.follows);
+        let verdict = watch::Sender::new(None);
         let api = Api {
             store: store.clone(),
             propose: memory.clone(),
@@ -207,7 +210,7 @@ impl Node {
             administration: Some(members.administration),
             roster: Some(members.roster),
             callers: Arc::default(),
-            verdict: watch::channel(None).1,
+            verdict: verdict.subscribe(),
         };
         let stop = CancellationToken::new();
         tokio::spawn(events::relay(hub.clone(), store.events(), stop.clone()));
@@ -230,6 +233,7 @@ impl Node {
             abdicated,
             agents,
             wire,
+            verdict,
             relay,
             stop,
             served,

@@ -1,7 +1,9 @@
 //! Info, leader, ping, metrics, and bramble's own views of the cluster.
 
 use crate::api::testing::agent::Agents;
+use crate::api::testing::state::AGENT;
 use crate::api::testing::{Node, state};
+use bramble_core::model::AgentId;
 use serde_json::json;
 
 #[tokio::test]
@@ -117,4 +119,20 @@ async fn backups_are_given_on_the_local_socket_only() {
     assert_eq!(answer.status, 403);
     assert!(answer.text.contains("local socket only"), "{}", answer.text);
     assert_eq!(node.unix().await.ask("POST", "/v1/bramble/backup", &[], "").await.status, 405);
+}
+
+#[tokio::test]
+async fn of_two_nodes_with_one_name_the_one_that_is_away_is_told() {
+    let node = Node::start_with(Agents::one().await).await;
+    node.edit(|all| {
+        state::add_agent(all);
+        let mut old = all.agents[&AgentId::new(AGENT)].clone();
+        // Not recorded as away yet: that there is no session says enough.
+        old.id = AgentId::new("older-self");
+        all.agents.insert(old.id.clone(), old);
+    });
+    let refused = node.unix().await.ask("DELETE", "/v1/bramble/nodes/node1", &[], "").await;
+    let answer: serde_json::Value = serde_json::from_str(&refused.text).unwrap();
+    assert_eq!((refused.status, &answer["candidates"]), (409, &json!([AGENT, "older-self"])));
+    assert_eq!(answer["message"], "'node1' could be any of: agent-1, older-self (away)");
 }

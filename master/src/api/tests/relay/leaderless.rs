@@ -4,6 +4,7 @@ use super::{APP, Pair, follower};
 use crate::api::limits::LEADER_TIME_MAX;
 use crate::api::testing::{Node, state};
 use crate::masters::{Lead, ReadError};
+use bramble_protocol::net::Farewell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -28,6 +29,27 @@ async fn reads_are_marked_stale_and_writes_are_refused_with_the_reason() {
     assert!(node.memory.commands.lock().unwrap().is_empty());
     let ping = node.get("/ping").await;
     assert_eq!((ping.status, ping.header("x-bramble-stale")), (200, ""));
+}
+
+#[tokio::test]
+async fn a_removed_node_asks_nobody_and_says_that_nothing_was_done() {
+    let Pair { leader, follower } = Pair::start().await;
+    follower.edit(|all| state::add_app(all, "/a", 1));
+    follower.verdict.send_replace(Some(Farewell::Removed));
+    let begun = Instant::now();
+    let refused = follower.ask("POST", "/v2/apps", APP).await;
+    assert!(begun.elapsed() < LEADER_TIME_MAX, "it waits for nobody");
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    for word in ["nothing was done", "removed from the cluster", "`bramble reset-identity`"] {
+        assert!(refused.text.contains(word), "{word:?}: {}", refused.text);
+    }
+    assert!(leader.memory.commands.lock().unwrap().is_empty());
+    let list = follower.get("/v2/apps").await;
+    assert_eq!((list.status, list.header("x-bramble-stale")), (200, "true"));
+    assert!(list.header("warning").contains("removed from the cluster"), "{list:?}");
+    // Let in again, it is as before.
+    follower.verdict.send_replace(None);
+    assert_eq!(follower.ask("POST", "/v2/apps", APP).await.status, 201);
 }
 
 #[tokio::test]
