@@ -17,7 +17,7 @@ BOX ?=
 # aarch64 | armv7 | x86_64, of `make cross` and `make deb` (there: without, this machine).
 TARGET ?=
 
-.PHONY: run test test-vm cross deb bench fuzz soak verify fix build lint deny
+.PHONY: run test test-vm test-arm cross deb bench fuzz soak verify fix build lint deny
 
 run: build
 	@$(ROOT) $$(cat target/bramble-path) up $(ARGS)
@@ -41,12 +41,22 @@ test:
 test-vm:
 	@cross/prerequisites.sh vm
 	@cross/prerequisites.sh lab
+	@cross/prerequisites.sh cross-aarch64
 	cargo build --locked -j $(JOBS) -p bramble
 	tests/vm/run.sh
+	tests/vm/cross.sh
 	tests/vm/vagrant.sh $(BOX)
 	tests/vm/images.sh x86
-	tests/vm/lab.sh
+	tests/vm/three.sh
+	$(ROOT) tests/vm/lab.sh
 	tests/vm/powercuts.sh 4
+
+# A whole node and the images for ARM, under emulation: building them takes longer than CI has.
+test-arm:
+	@cross/prerequisites.sh vm
+	@cross/prerequisites.sh cross-aarch64
+	tests/vm/cross.sh node
+	tests/vm/images.sh arm64-uefi pi
 
 # Static programs for other machines; CROSS_WITH=zig by rustup's libraries instead of Debian's.
 cross:

@@ -71,7 +71,8 @@ def raspi3b(directory, port):
         "qemu-system-aarch64", "-machine", "raspi3b", "-m", "1024",
         "-kernel", f"{directory}/pi.vmlinuz", "-initrd", f"{directory}/pi.initramfs",
         "-dtb", f"{directory}/pi.bcm2837-rpi-3-b.dtb",
-        "-append", f"{words} bramble.slot=a dwc_otg.fiq_fsm_enable=0",
+        "-append", f"{words} bramble.slot=a dwc_otg.fiq_fsm_enable=0"
+        " bramble.watchdog=off",
         "-drive", f"file={card},format=raw,if=sd",
         "-netdev", nic(port), "-device", f"usb-net,netdev=n,mac={MAC}",
     ]

@@ -4,8 +4,8 @@
 #
 #   tests/vm/images.sh [BOARD...]     x86 arm64-uefi pi; without: all
 #
-# Programs: those cross/build.sh makes, for ARM without a release's time for LTO, so that they are
-# larger than what is shipped; or BRAMBLE_X86, BRAMBLE_INIT_X86, BRAMBLE_ARM64, BRAMBLE_INIT_ARM64.
+# Programs: those cross/build.sh makes, or BRAMBLE_X86, BRAMBLE_INIT_X86, BRAMBLE_ARM64 and
+# BRAMBLE_INIT_ARM64.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 target=${CARGO_TARGET_DIR:-target}
@@ -24,16 +24,15 @@ fail() {
 
 # Program of a board: given, or built.
 program() {
-    local name=$1 board=$2 architecture=X86 cpu=x86_64 profile=release given
-    [[ $board == x86 ]] || architecture=ARM64 cpu=aarch64 profile=cross-check
+    local name=$1 board=$2 architecture=X86 cpu=x86_64 given
+    [[ $board == x86 ]] || architecture=ARM64 cpu=aarch64
     given=${name^^}_$architecture
     given=${given//-/_}
     if [[ -n ${!given:-} ]]; then
         echo "${!given}"
         return
     fi
-    cross/build.sh "$cpu" "$profile" | grep "/$name\$" ||
-        fail "cross/build.sh $cpu $profile made no $name"
+    cross/build.sh "$cpu" | grep "/$name\$" || fail "cross/build.sh $cpu made no $name"
 }
 
 # Write a partition to a file of its own.

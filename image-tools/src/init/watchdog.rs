@@ -3,7 +3,8 @@
 use super::console::say;
 use super::modules::Modules;
 use super::sys;
-use std::fs::{File, OpenOptions};
+use crate::node::boot::argument;
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
@@ -13,11 +14,20 @@ const SECONDS: [i32; 2] = [60, 15];
 /// What the fallback is called: the kernel's own timer, of no use where the kernel itself hangs.
 const SOFT: &str = "softdog";
 
+/// Kernel argument that leaves it alone with `off`: QEMU's Raspberry Pi resets when it is started,
+/// not when its time is over.
+const ARGUMENT: &str = "bramble.watchdog";
+
 pub struct Watchdog(Option<File>);
 
 impl Watchdog {
     /// Start it: the hardware's if there is one, else the kernel's.
     pub fn start(modules: &mut Modules) -> Watchdog {
+        let arguments = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+        if argument(&arguments, ARGUMENT) == Some("off") {
+            say("no watchdog, as the kernel's arguments say");
+            return Watchdog(None);
+        }
         if !Path::new(DEVICE).exists() {
             modules.load(SOFT);
         }
