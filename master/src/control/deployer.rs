@@ -78,13 +78,14 @@ impl Away {
         }
     }
 
-    fn leases_are_over(&self, id: &AgentId) -> bool {
-        self.0.get(id).is_some_and(|since| since.elapsed() >= LEASES_OVER)
+    fn leases_are_over(&self, id: &AgentId, now: Instant) -> bool {
+        self.0.get(id).is_some_and(|since| now >= *since + LEASES_OVER)
     }
 
-    /// Until the next of them may be said to be over.
-    fn pause(&self) -> Option<Duration> {
-        let left = |since: &Instant| (*since + LEASES_OVER).checked_duration_since(Instant::now());
+    /// From `now` until the next of them may be said to be over. Asked with the same moment as
+    /// what is over: one that ends between two would wait for something else to happen.
+    fn pause(&self, now: Instant) -> Option<Duration> {
+        let left = |since: &Instant| (*since + LEASES_OVER).checked_duration_since(now);
         self.0.values().filter_map(left).filter(|left| !left.is_zero()).min()
     }
 }
@@ -96,7 +97,8 @@ fn look(control: &Control, judges_from: Instant, away: &mut Away) -> Look {
         // A deadline passes by the clock although nothing is applied meanwhile.
         let now = control.store.now();
         away.follow(state);
-        let mut commands = deploy::absences(state, now, &|id| away.leases_are_over(id));
+        let looked = Instant::now();
+        let mut commands = deploy::absences(state, now, &|id| away.leases_are_over(id, looked));
         for deployment in state.deployments.values() {
             let judged = until_judging.is_zero();
             let back = judged.then(|| deploy::give_up(deployment, state, now, &mut RandomIds));
@@ -129,7 +131,7 @@ fn look(control: &Control, judges_from: Instant, away: &mut Away) -> Look {
             let left = if deadline > now { deadline.since_ms(now) } else { RETRY_MS };
             Duration::from_millis(left).max(until_judging)
         });
-        let pause = deadline.into_iter().chain(absence).chain(away.pause()).chain(even).min();
+        let pause = deadline.into_iter().chain(absence).chain(away.pause(looked)).chain(even).min();
         Look { commands, pause }
     })
 }
@@ -149,4 +151,22 @@ async fn propose_all(
         committed?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_every_moment_a_lease_is_over_or_waited_for() {
+        let (id, since) = (AgentId::new("n"), Instant::now());
+        let away = Away(BTreeMap::from([(id.clone(), since)]));
+        let millisecond = Duration::from_millis(1);
+        let moments = [Duration::ZERO, LEASES_OVER - millisecond, LEASES_OVER, LEASES_OVER * 2];
+        for (moment, over) in moments.into_iter().zip([false, false, true, true]) {
+            let now = since + moment;
+            assert_eq!(away.leases_are_over(&id, now), over, "{moment:?}");
+            assert_eq!(away.pause(now), (!over).then(|| LEASES_OVER - moment));
+        }
+    }
 }
