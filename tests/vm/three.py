@@ -194,7 +194,7 @@ def updated(nodes, bramble, update):
         while client.poll() is None:
             assert time.monotonic() - begun < UPDATE_SECONDS_MAX, f"too long:\n{nodes.tails()}"
             nodes.restarted()
-            down = [n for n, m in nodes.machines.items() if m.get("/ping") is None]
+            down = [n for n, m in nodes.machines.items() if m.get("/v1/bramble/status") is None]
             for machine in nodes.machines.values():
                 known = where(machine) or known
             asked += 1

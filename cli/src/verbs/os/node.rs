@@ -14,6 +14,11 @@ use std::time::{Duration, Instant};
 
 /// Between two looks at a node that restarts.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often an upload that breaks off is begun: writing a card keeps a small node so busy that
+/// it may lose its leader, or the leadership, over it.
+const UPLOADS: u32 = 3;
+/// Pause before the next.
+const UPLOAD_AGAIN: Duration = Duration::from_secs(5);
 /// A node is seen healthy for so long before its new image is confirmed.
 const HEALTHY_FOR: Duration = Duration::from_secs(5);
 
@@ -37,6 +42,12 @@ enum Look {
     NotYet,
     New,
     FellBack,
+}
+
+/// How an upload ended that was not refused.
+enum Upload {
+    Done,
+    Broken(anyhow::Error),
 }
 
 impl Node<'_> {
@@ -99,22 +110,39 @@ impl Node<'_> {
     }
 
     async fn upload(&self) -> Result<()> {
+        for left in (0..UPLOADS).rev() {
+            match self.upload_once().await? {
+                Upload::Done => break,
+                Upload::Broken(error) if left == 0 => return Err(error),
+                Upload::Broken(error) => self.say(&format!("{error:#}; once more"))?,
+            }
+            tokio::time::sleep(UPLOAD_AGAIN).await;
+        }
+        Ok(())
+    }
+
+    /// An error is a refusal, and would be one again.
+    async fn upload_once(&self) -> Result<Upload> {
         let file = tokio::fs::File::open(&self.file.path)
             .await
             .with_context(|| format!("opening {}", self.file.path.display()))?;
         let bar = progress_bar(Some(self.file.bytes));
         bar.set_message(self.host.clone());
         let headers = [("Content-Type", "application/octet-stream")];
-        let answer =
-            self.client.open(Method::POST, &self.path("os"), &headers, streamed(file)).await?;
-        if !answer.status().is_success() {
-            bar.finish_and_clear();
-            return Err(refusal(answer).await.into());
-        }
-        let done = follow(answer.into_body(), &bar).await;
+        let path = self.path("os");
+        let opened = self.client.open(Method::POST, &path, &headers, streamed(file)).await;
+        let done = match opened {
+            Ok(answer) if answer.status().is_client_error() => {
+                bar.finish_and_clear();
+                return Err(refusal(answer).await.into());
+            }
+            Ok(answer) if !answer.status().is_success() => Err(refusal(answer).await.into()),
+            Ok(answer) => follow(answer.into_body(), &bar).await,
+            Err(error) => Err(error.into()),
+        };
         bar.finish_and_clear();
-        done.with_context(|| format!("writing the spare slot of {}", self.host))?;
-        Ok(())
+        let done = done.with_context(|| format!("writing the spare slot of {}", self.host));
+        Ok(done.map_or_else(Upload::Broken, |_| Upload::Done))
     }
 
     async fn drain_view(&self, method: Method) -> Result<DrainView> {
