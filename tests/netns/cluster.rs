@@ -140,12 +140,17 @@ impl Cluster {
     pub fn write(&self, hosts: &[usize], method: &str, path: &str, body: &str) {
         let mut said = String::new();
         self.awaited(&format!("{method} {path} accepted"), || {
-            let answers =
-                hosts.iter().map(|host| self.lab.node(*host).ask(method, path, Some(body), ASK));
-            let accepted = answers.map(|answer| match answer {
+            let answers = hosts
+                .iter()
+                .map(|host| (host, self.lab.node(*host).ask(method, path, Some(body), ASK)));
+            let accepted = answers.map(|(host, answer)| match answer {
                 Ok(answer) if answer.status < 300 => true,
                 other => {
-                    said = format!("{other:?}");
+                    let now = format!("{host}: {other:?}");
+                    if said != now {
+                        println!("{method} {path} at {now}");
+                        said = now;
+                    }
                     false
                 }
             });

@@ -83,7 +83,8 @@ impl Exchange {
 
     /// The leader has answered. An answer that nobody waits for any more is dropped.
     pub fn answer(&self, number: u64, holders: Vec<Sighting>) {
-        if let Some((_, answer)) = self.asked().waiting.remove(&number) {
+        let waiting = self.asked().waiting.remove(&number);
+        if let Some((_, answer)) = waiting {
             let _ = answer.send(holders);
         }
     }

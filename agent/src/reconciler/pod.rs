@@ -137,7 +137,8 @@ impl<C: Container> Pod<C> {
     }
 
     async fn start(&self) -> Result<(), Refusal> {
-        if let Some(at) = self.ends.borrow().culprit {
+        let culprit = self.ends.borrow().culprit;
+        if let Some(at) = culprit {
             let name = &self.members[at].name;
             return Err(Refusal::failed(format!("container {name} ended before all were started")));
         }

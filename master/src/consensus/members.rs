@@ -2,7 +2,7 @@
 
 use super::Consensus;
 use super::profile::Profile;
-use super::types::{Peer, Raft, raft_id};
+use super::types::{Metrics, Peer, Raft, raft_id};
 use crate::membership::{ChangeFuture, HandOver, Member, Membership, MembershipError};
 use bramble_core::autopilot::{Change, Standing};
 use openraft::{ChangeMembers, ServerState};
@@ -18,31 +18,11 @@ pub struct Members(pub Arc<Consensus>);
 
 impl Membership for Members {
     fn members(&self) -> Vec<Member> {
-        let Ok(raft) = self.0.raft() else { return Vec::new() };
-        match raft.metrics().borrow().state {
-            ServerState::Leader => self.known(),
-            _ => Vec::new(),
-        }
+        self.0.metrics().filter(leads).map(|seen| listed(&seen)).unwrap_or_default()
     }
 
     fn known(&self) -> Vec<Member> {
-        let Ok(raft) = self.0.raft() else { return Vec::new() };
-        let metrics = raft.metrics().borrow().clone();
-        let leads = metrics.state == ServerState::Leader;
-        let last = metrics.last_log_index.unwrap_or_default();
-        let membership = metrics.membership_config.membership();
-        let voters: BTreeSet<u64> = membership.voter_ids().collect();
-        let member = |(id, peer): (&u64, &Peer)| {
-            let matched = metrics.replication.as_ref().and_then(|all| all.get(id).copied());
-            let lag = match (*id == metrics.id, matched.flatten()) {
-                (true, _) => leads.then_some(0),
-                (false, matched) => matched.map(|log| last.saturating_sub(log.index)),
-            };
-            let votes = voters.contains(id);
-            let standing = if votes { Standing::Voter } else { Standing::Learner };
-            Member { id: peer.id.clone(), standing, lag }
-        };
-        membership.nodes().map(member).collect()
+        self.0.metrics().map(|seen| listed(&seen)).unwrap_or_default()
     }
 
     fn hand_over(&self, most: Duration) -> HandOver<'_> {
@@ -66,6 +46,27 @@ impl Membership for Members {
             }
         })
     }
+}
+
+fn leads(seen: &Metrics) -> bool {
+    seen.state == ServerState::Leader
+}
+
+fn listed(seen: &Metrics) -> Vec<Member> {
+    let last = seen.last_log_index.unwrap_or_default();
+    let membership = seen.membership_config.membership();
+    let voters: BTreeSet<u64> = membership.voter_ids().collect();
+    let member = |(id, peer): (&u64, &Peer)| {
+        let matched = seen.replication.as_ref().and_then(|all| all.get(id).copied());
+        let lag = match (*id == seen.id, matched.flatten()) {
+            (true, _) => leads(seen).then_some(0),
+            (false, matched) => matched.map(|log| last.saturating_sub(log.index)),
+        };
+        let votes = voters.contains(id);
+        let standing = if votes { Standing::Voter } else { Standing::Learner };
+        Member { id: peer.id.clone(), standing, lag }
+    };
+    membership.nodes().map(member).collect()
 }
 
 async fn make(consensus: &Consensus, change: Change) -> Result<(), MembershipError> {

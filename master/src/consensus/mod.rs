@@ -76,7 +76,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::watch;
-use types::Raft;
+use types::{Metrics, Raft};
 
 /// Entries between two snapshots.
 pub const SNAPSHOT_EVERY: u64 = 5_000;
@@ -262,7 +262,8 @@ impl Consensus {
     pub async fn failed(&self) -> String {
         let mut failure = self.failure.clone();
         loop {
-            if let Some(reason) = failure.borrow_and_update().clone() {
+            let reason = failure.borrow_and_update().clone();
+            if let Some(reason) = reason {
                 return reason;
             }
             if failure.changed().await.is_err() {
@@ -296,8 +297,7 @@ impl Consensus {
     /// Hand leadership over before this master goes: it stands for no election any more, and
     /// steps down. Resolves with whether another leads, at the latest after `most`.
     pub async fn leave(&self, most: Duration) -> bool {
-        let Ok(raft) = self.raft() else { return false };
-        let seen = raft.metrics().borrow().clone();
+        let Some(seen) = self.metrics() else { return false };
         let mut voters = seen.membership_config.voter_ids();
         if !self.is_leader() || voters.all(|voter| voter == self.id) {
             return false;
@@ -382,6 +382,11 @@ impl Consensus {
     fn raft(&self) -> Result<Raft, ConsensusError> {
         let engine = read(&self.engine);
         engine.as_ref().map(|engine| engine.raft.clone()).ok_or_else(shut_down)
+    }
+
+    /// What raft last said of itself: a copy, since whoever holds on to the original stops raft.
+    fn metrics(&self) -> Option<Metrics> {
+        self.raft().ok().map(|raft| raft.metrics().borrow().clone())
     }
 
     /// Whether this voter runs as the only one.

@@ -425,7 +425,8 @@ async fn answer(
     let close = |code, reason: &str| connection.close(VarInt::from_u32(code), reason.as_bytes());
     let alpn = agreed_protocol(&connection).ok_or(EndpointError::NoProtocol { addr })?;
     let mut join_permit = None;
-    let peer = match (alpn, peer_behind(&connection)?) {
+    let behind = peer_behind(&connection)?;
+    let peer = match (alpn, behind) {
         (Alpn::Join, _) => {
             join_permit = Some(joins.try_acquire_owned().map_err(|_| {
                 close(CLOSE_BUSY, "too many joiners");

@@ -125,7 +125,8 @@ impl Port {
     pub fn take(&self, packet: Packet) -> Option<Packet> {
         let (line, bytes) = match packet {
             Packet::Reply { id, body } => {
-                if let Some(waiting) = self.pending().waiting.remove(&id) {
+                let waiting = self.pending().waiting.remove(&id);
+                if let Some(waiting) = waiting {
                     // Whoever asked may have given up meanwhile.
                     let _ = waiting.send(body);
                 }

@@ -54,7 +54,8 @@ impl Propose for Memory {
         Box::pin(async move {
             self.arrived.add_permits(1);
             let _open = self.gate.acquire().await.unwrap();
-            if let Some(error) = self.fail_next.lock().unwrap().take() {
+            let failure = self.fail_next.lock().unwrap().take();
+            if let Some(error) = failure {
                 return Err(error);
             }
             self.commands.lock().unwrap().push(command.clone());
