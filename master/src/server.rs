@@ -11,6 +11,7 @@ use crate::certification::Certification;
 use crate::consensus::{Consensus, ConsensusConfig, ConsensusError, Members};
 use crate::control::{self, Control, PlacerView};
 use crate::dispatcher::Dispatcher;
+use crate::door::Door;
 use crate::events::{self, Hub};
 use crate::founding::{FoundingError, Keys};
 use crate::levels::LogLevels;
@@ -25,17 +26,14 @@ use crate::revocation::Revocation;
 use crate::roster::Roster;
 use crate::store::Store;
 use crate::streams::OpenStream;
-use crate::turned_away::TurnedAway;
 use crate::vault::Vault;
 use bramble_core::command::{Command, Rejection};
 use bramble_core::model::NodeId;
-use bramble_protocol::net::{
-    Alpn, Endpoint, Farewell, JoinToken, Link, Links, answer_join, issued_by,
-};
+use bramble_protocol::net::{Alpn, Endpoint, JoinToken, Link, Links, answer_join};
 use bramble_protocol::rest::event::EventBody;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -90,7 +88,7 @@ pub struct Master {
     answering: Arc<Answering>,
     provisional: Arc<Provisional>,
     callers: Arc<Callers>,
-    turned_away: TurnedAway,
+    door: Door,
     /// The way of other nodes' requests into the API.
     relay: mpsc::Sender<Relayed>,
     stop: CancellationToken,
@@ -267,6 +265,7 @@ impl Master {
         let api = api::serve(api, config.api, config.listeners, relayed, stop.clone());
         let api = tokio::spawn(api);
         let running = Mutex::new(Some(Running { api, tasks }));
+        let door = Door::new(answering.store.clone(), consensus.clone());
         Ok(Master {
             consensus,
             dispatcher,
@@ -274,7 +273,7 @@ impl Master {
             answering,
             provisional,
             callers,
-            turned_away: TurnedAway::default(),
+            door,
             relay,
             stop,
             running,
@@ -284,12 +283,8 @@ impl Master {
     /// Answer a link that somebody dialled, until it ends.
     pub async fn answer(&self, link: Link) {
         if let Some(peer) = &link.peer {
-            if self.is_removed(&peer.node_id) {
-                return self.turn_out(&link, &peer.node_id);
-            }
-            if !self.is_certified(&link, &peer.node_id) {
-                let reason = b"this node's certificate is of an earlier CA, and it is no member";
-                return link.connection.close(1u32.into(), reason);
+            if !self.door.lets_in(&link, &peer.node_id) {
+                return;
             }
             self.callers.enter(&peer.node_id, &link.connection);
             let address = link.connection.remote_address();
@@ -318,32 +313,6 @@ impl Master {
             Alpn::Peer => {
                 link.connection.close(1u32.into(), b"this node does not answer that yet");
             }
-        }
-    }
-
-    /// Whoever knew the key of an earlier CA could certify strangers with it, so that a certificate
-    /// of one is good for members only.
-    fn is_certified(&self, link: &Link, node: &NodeId) -> bool {
-        let (ca, is_member) = self.answering.store.read(|state| {
-            let ca = state.cluster.as_ref().filter(|cluster| !cluster.previous.is_empty());
-            (ca.map(|cluster| cluster.ca_certificate.clone()), state.nodes.contains_key(node))
-        });
-        is_member || ca.is_none_or(|ca| issued_by(&link.connection, &ca))
-    }
-
-    fn is_removed(&self, node: &NodeId) -> bool {
-        self.answering.store.read(|state| state.removed.contains_key(node))
-    }
-
-    /// Only the leader's word is final: this master may not have heard that a node is back.
-    fn turn_out(&self, link: &Link, node_id: &NodeId) {
-        if self.turned_away.is_news(node_id, Instant::now()) {
-            let address = link.connection.remote_address();
-            tracing::warn!(%node_id, %address, "a removed node is turned away");
-        }
-        match self.consensus.is_leader() {
-            true => Farewell::Removed.close(&link.connection),
-            false => Farewell::turn_away(&link.connection),
         }
     }
 

@@ -181,6 +181,7 @@ fn eight_nodes_outlive_a_founder_that_dies_right_after_founding() {
             true => file = eight.start_with_file(host),
             false => eight.start_with_token(host),
         }
+        // Nothing is awaited: when hosts come is part of what is drawn.
         std::thread::sleep(Duration::from_millis(drawn(GAP_MS_MAX) as u64));
     }
     // Before it can be heard: nobody has joined, and the file may or may not be there.

@@ -3,6 +3,7 @@
 use crate::cluster::{ASK, Cluster, sleeping};
 use crate::verdict::judge;
 use bramble_tests::lab::can_set_up;
+use bramble_tests::throughout;
 use std::time::Duration;
 
 /// Clients that write and read throughout.
@@ -140,7 +141,7 @@ fn slow_links_are_no_reason_to_elect_again_and_again() {
     // A follower first, whose candidacies would unseat a leader that all others hear; then all.
     for slow in [&others(&cluster, leader)[..1], &[0, 1, 2]] {
         slow.iter().for_each(|host| cluster.lab.slow(*host, Some(SLOW_KILOBITS)));
-        std::thread::sleep(SLOW_FOR);
+        throughout(SLOW_FOR, "few elections", || cluster.term() - before <= ELECTIONS_MAX);
         slow.iter().for_each(|host| cluster.lab.slow(*host, None));
     }
     let elections = cluster.term() - before;

@@ -3,11 +3,15 @@
 
 use bramble_tests::{
     JoinedAgent, Node, alive, can_run_containers, cgroup_processes, children_named, eventually,
+    throughout,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
+
+/// For all this time leases have to be renewed.
+const LONGER_THAN_A_LEASE: Duration = Duration::from_secs(12);
 
 /// An app for any machine but the first, whose master is going to be killed.
 fn app(first: &Node, id: &str, labels: Value) -> String {
@@ -154,12 +158,10 @@ fn cut_off_singletons_end_by_themselves_and_apps_may_ask_to() {
     let single = deploy(&first, "single", json!({"MARATHON_SINGLE_INSTANCE_APP": "true"}));
     let pids = processes(&far, &kept);
     // Leases are renewed: with masters there, all run for longer than one lasts.
-    let since = Instant::now();
     let all = [&kept, &stops, &single];
-    while since.elapsed() < Duration::from_secs(12) {
-        assert!(all.iter().all(|task| !processes(&far, task).is_empty()), "{}", log(&first, &far));
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    throughout(LONGER_THAN_A_LEASE, &format!("all run\n{}", log(&first, &far)), || {
+        all.iter().all(|task| !processes(&far, task).is_empty())
+    });
     first.stop(Signal::SIGKILL);
     eventually("the end of what does not run cut off", || {
         (processes(&far, &stops).is_empty() && processes(&far, &single).is_empty()).then_some(())

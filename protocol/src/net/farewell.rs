@@ -12,10 +12,10 @@ pub enum Farewell {
 }
 
 /// QUIC application error codes. They are part of the protocol.
-/// Many ends of a link have this one: the words that go with it tell.
-const CODE_TURNED_AWAY: u32 = 1;
 const CODE_REMOVED: u32 = 71;
 const CODE_CLONED: u32 = 72;
+/// Many ends of a link have this one: the words that go with it tell.
+const CODE_TURNED_AWAY: u32 = 1;
 
 impl Farewell {
     fn code(self) -> u32 {

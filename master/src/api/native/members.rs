@@ -9,6 +9,7 @@ use crate::api::reply::{self, Reply};
 use bramble_core::model::AgentId;
 use bramble_protocol::native::Token;
 use http::StatusCode;
+use std::sync::Arc;
 
 /// A master that was heard within this time is there.
 const PRESENT_SECONDS: u64 = 5;
@@ -20,13 +21,17 @@ pub(in crate::api) fn masters(call: &Call) -> Result<Reply, ApiError> {
     Ok(reply::json(StatusCode::OK, &answer))
 }
 
-fn administration(call: &Call) -> Result<&Administration, ApiError> {
-    call.api().administration.as_deref().ok_or(ApiError::NoLeader)
+fn administration(call: &Call) -> Result<&Arc<Administration>, ApiError> {
+    call.api().administration.as_ref().ok_or(ApiError::NoLeader)
 }
 
 /// `DELETE nodes/{node}`.
 pub(in crate::api) async fn remove_node(call: &Call, name: &str) -> Result<Reply, ApiError> {
-    let removed = within(administration(call)?.remove(name)).await?;
+    // It goes on when nobody waits for it any more: a leader that is to go gives its vote away in
+    // between, and must not be left without.
+    let (administration, name) = (administration(call)?.clone(), name.to_string());
+    let removing = tokio::spawn(async move { administration.remove(&name).await });
+    let removed = within(removing).await?.map_err(|_| ApiError::NoLeader)?;
     match removed.map_err(ApiError::from) {
         Ok(removed) => Ok(reply::json(StatusCode::OK, &removed)),
         Err(ApiError::Ambiguous { name, candidates, .. }) => {

@@ -18,6 +18,16 @@ fn skip(why: &str) {
     assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "skipped in CI: {why}");
 }
 
+/// A host's network card, with an address of each family.
+const LAN: &[&str] = &[
+    "link set lo up",
+    "link add lan0 type veth peer name lan1",
+    "link set lan0 up",
+    "link set lan1 up",
+    "addr add 192.0.2.7/24 dev lan0",
+    "addr add 2001:db8::7/64 dev lan0 nodad",
+];
+
 /// Run `work` on a host of its own, with these `ip` commands done first.
 fn on_a_host<F: Future<Output = ()>>(
     commands: &'static [&'static str],
@@ -93,15 +103,7 @@ fn an_announced_node_is_found_without_loopback_and_skipped_interfaces() {
 
 #[test]
 fn who_listens_on_ipv4_alone_is_found_there_and_finds_nothing_else() {
-    let commands = &[
-        "link set lo up",
-        "link add lan0 type veth peer name lan1",
-        "link set lan0 up",
-        "link set lan1 up",
-        "addr add 192.0.2.7/24 dev lan0",
-        "addr add 2001:db8::7/64 dev lan0 nodad",
-    ];
-    on_a_host(commands, || async {
+    on_a_host(LAN, || async {
         for (told, asks) in [(IPV4, BOTH), (BOTH, IPV4)] {
             let one = Discovery::start(told, |_| false).await.expect("starts");
             let two = Discovery::start(asks, |_| false).await.expect("starts");
@@ -119,14 +121,7 @@ fn who_listens_on_ipv4_alone_is_found_there_and_finds_nothing_else() {
 
 #[test]
 fn candidates_are_heard_until_they_go_and_are_no_nodes() {
-    let commands = &[
-        "link set lo up",
-        "link add lan0 type veth peer name lan1",
-        "link set lan0 up",
-        "link set lan1 up",
-        "addr add 192.0.2.7/24 dev lan0",
-    ];
-    on_a_host(commands, || async {
+    on_a_host(LAN, || async {
         let (one, two) =
             (Discovery::start(BOTH, |_| false).await, Discovery::start(BOTH, |_| false).await);
         let (one, two) = (one.expect("starts"), two.expect("starts"));

@@ -36,9 +36,7 @@ async fn a_removed_node_asks_nobody_and_says_that_nothing_was_done() {
     let Pair { leader, follower } = Pair::start().await;
     follower.edit(|all| state::add_app(all, "/a", 1));
     follower.verdict.send_replace(Some(Farewell::Removed));
-    let begun = Instant::now();
     let refused = follower.ask("POST", "/v2/apps", APP).await;
-    assert!(begun.elapsed() < LEADER_TIME_MAX, "it waits for nobody");
     assert_eq!(refused.status, 503, "{}", refused.text);
     for word in ["nothing was done", "removed from the cluster", "`bramble reset-identity`"] {
         assert!(refused.text.contains(word), "{word:?}: {}", refused.text);
