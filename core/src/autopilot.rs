@@ -22,7 +22,7 @@ pub enum Standing {
 /// How far a master is to be relied upon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Liveness {
-    /// It answers, and its log is nearly as long as the leader's.
+    /// It answers, its log is nearly as long as the leader's, and it has the data key.
     Ready,
     /// It answers, or has until a moment ago; it may vote but is not to be given a vote now.
     Unsure,

@@ -203,7 +203,7 @@ impl Administration {
         if self.membership.hand_over(OTHER_LEADER_MAX).await {
             return Ok(());
         }
-        let heir = self.heir().ok_or(AdministrationError::NoHeir)?;
+        let heir = self.heir().await.ok_or(AdministrationError::NoHeir)?;
         tracing::warn!(%heir, "this leader gives up its vote: it is to be removed");
         let given = self.membership.change(Change::SetVoters(BTreeSet::from([heir]))).await;
         given.map_err(|error| AdministrationError::Refused(error.to_string()))?;
@@ -226,12 +226,31 @@ impl Administration {
         voters.next().filter(|_| voters.next().is_none()).map(|voter| voter.id)
     }
 
-    /// The learner that knows most.
-    fn heir(&self) -> Option<NodeId> {
-        let members = self.membership.members();
-        let others = members.into_iter().filter(|m| m.id != self.own);
-        let learners = others.filter(|m| m.standing == Standing::Learner);
-        learners.filter_map(|m| Some((m.lag?, m.id))).min().map(|(_, id)| id)
+    /// The learner that knows most, once it has its copy of the data key as well: a new master is
+    /// in the log's membership a moment before that.
+    async fn heir(&self) -> Option<NodeId> {
+        let learners = || {
+            let members = self.membership.members();
+            let others = members.into_iter().filter(|m| m.id != self.own);
+            let learners = others.filter(|m| m.standing == Standing::Learner);
+            let mut known: Vec<_> = learners.filter_map(|m| Some((m.lag?, m.id))).collect();
+            known.sort();
+            known
+        };
+        let able = |(_, id): &(u64, NodeId)| self.store.read(|state| state.holds_data_key(id));
+        let mut changes = self.store.watch();
+        let wait = async {
+            loop {
+                changes.mark_unchanged();
+                let learners = learners();
+                let nobody = learners.is_empty();
+                let heir = learners.into_iter().find(able);
+                if heir.is_some() || nobody || changes.changed().await.is_err() {
+                    return heir.map(|(_, id)| id);
+                }
+            }
+        };
+        tokio::time::timeout(OTHER_LEADER_MAX, wait).await.ok().flatten()
     }
 
     /// Wait until another leads.

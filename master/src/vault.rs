@@ -184,10 +184,7 @@ impl Vault {
 
     /// Whether the cluster has a data key of which this master has no copy.
     pub fn lacks_copy(&self) -> bool {
-        self.store.read(|state| {
-            let key = state.data_key.as_ref();
-            key.is_some_and(|key| !key.copies.contains_key(&self.node_id))
-        })
+        self.store.read(|state| !state.holds_data_key(&self.node_id))
     }
 
     /// Open a secret; `None` where there is none of that name.

@@ -85,6 +85,11 @@ impl State {
         Some((instance, task))
     }
 
+    /// Whether a master can open what the cluster keeps sealed, as far as there is such.
+    pub fn holds_data_key(&self, node: &NodeId) -> bool {
+        self.data_key.as_ref().is_none_or(|key| key.copies.contains_key(node))
+    }
+
     /// Tasks on an agent, in instance order.
     pub fn tasks_on<'a>(
         &'a self,

@@ -66,10 +66,12 @@ fn look(control: &Control, admitted: &BTreeSet<NodeId>, since: Instant) -> Vec<S
         let member = members.get(id);
         let silent = control.heard.of(id).unwrap_or(since).max(since).elapsed();
         let near = member.and_then(|m| m.lag).is_some_and(|lag| lag <= LAG_MAX);
+        // Who leads without the key can neither admit a node nor give a task its secrets.
+        let able = near && control.store.read(|state| state.holds_data_key(id));
         let liveness = match () {
             () if *id == control.own => Liveness::Ready,
             () if silent >= control.voter_grace => Liveness::Gone,
-            () if silent < UNSURE_AFTER && near && control.heard.of(id).is_some() => {
+            () if silent < UNSURE_AFTER && able && control.heard.of(id).is_some() => {
                 Liveness::Ready
             }
             () => Liveness::Unsure,
