@@ -8,9 +8,12 @@ use super::tree::{BRAMBLE_CONFIG, bramble_config, put};
 use crate::node::NodeConfig;
 use crate::node::config::{Role, Token};
 use crate::node::layout::{BRAMBLE, DATA_DIR, FOUNDING_FILE, PRELOAD_DIR};
-use std::fs;
+use nix::sys::signal::SigSet;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
 /// How the programs are named that give it images.
 pub const LOAD: &str = "load ";
@@ -21,6 +24,16 @@ pub const NAME: &str = "bramble";
 /// Where a founding file is handed over: what bramble removes, once used, is this copy; the card
 /// is then written by nobody but PID 1.
 pub const FOUNDING_COPY: &str = "/run/founding.bramble";
+
+/// Have bramble's program unpacked into memory by the time it is started: the drivers before it
+/// keep one processor busy for seconds.
+pub fn read_ahead() {
+    thread::spawn(|| {
+        // Signals to PID 1 are for its loop.
+        let _ = SigSet::all().thread_block();
+        File::open(BRAMBLE).and_then(|mut file| io::copy(&mut file, &mut io::sink()))
+    });
+}
 
 /// Check the settings meant for bramble with bramble itself, and leave out those that it refuses;
 /// gives what it said of them.

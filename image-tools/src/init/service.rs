@@ -1,7 +1,7 @@
 //! Programs that run beside PID 1 and are started again when they end.
 
 use super::console::{say, say_raw};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -150,6 +150,12 @@ fn spawn(spec: &Spec, lines: &Lines) -> io::Result<Pid> {
     command.args(&spec.command[1..]).stdin(Stdio::null()).env("PATH", super::PATH);
     // A group of its own: what is typed on the console is not for it.
     command.process_group(0);
+    // The signals that PID 1's loop waits for are blocked here, and would be for every descendant.
+    // SAFETY: sigprocmask may be called between fork and execve, and nothing else is.
+    #[allow(unsafe_code)]
+    unsafe {
+        command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?));
+    }
     if !spec.logged {
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         return Ok(Pid::from_raw(child.id() as i32));
@@ -245,6 +251,7 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::wait::WaitStatus;
 
     #[test]
     fn what_ends_is_started_again_with_longer_pauses() {
@@ -276,6 +283,18 @@ mod tests {
         nix::sys::wait::waitpid(pid, None).unwrap();
         assert_eq!(services.ended(pid, "exit 0").as_deref(), Some("once"));
         assert!(services.find("once").is_none());
+    }
+
+    #[test]
+    fn no_signal_is_blocked_for_what_is_started() {
+        SigSet::all().thread_block().unwrap();
+        let mut services = Services::default();
+        services.add(Spec::background("three", vec!["/bin/sleep".into(), "100".into()]));
+        services.look();
+        let pid = services.pid("three").expect("it runs");
+        kill(pid, Signal::SIGTERM).unwrap();
+        let ended = nix::sys::wait::waitpid(pid, None).unwrap();
+        assert!(matches!(ended, WaitStatus::Signaled(_, Signal::SIGTERM, _)), "{ended:?}");
     }
 
     #[test]

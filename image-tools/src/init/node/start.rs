@@ -35,6 +35,7 @@ impl Node {
         console::open();
         sys::catch_ctrl_alt_del();
         tree::mount_all();
+        bramble::read_ahead();
         let slots = Slots::open(disk, slot);
         let mut complaints = Vec::new();
         let has_data = match data::attach(slots.disk()) {
