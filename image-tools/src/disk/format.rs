@@ -55,7 +55,6 @@ fn place(made: &Path, output: &Path) -> Result<(), DiskError> {
 
 /// qemu-img gives a vmdk a random number; ours follows from what is in it.
 fn name_by_content(raw: &Path, vmdk: &Path) -> Result<(), DiskError> {
-    const KEY: &[u8] = b"\nCID=";
     const DIGITS: usize = 8;
     const HEAD_BYTES: u64 = 1 << 16;
     let mut digest = Sha256::new();
@@ -66,10 +65,46 @@ fn name_by_content(raw: &Path, vmdk: &Path) -> Result<(), DiskError> {
         OpenOptions::new().read(true).write(true).open(vmdk).doing(at("opening", vmdk))?;
     let mut head = Vec::new();
     (&file).take(HEAD_BYTES).read_to_end(&mut head).doing(at("reading", vmdk))?;
-    let found = head.windows(KEY.len()).position(|window| window == KEY);
-    let key =
-        found.ok_or_else(|| DiskError::Refused("qemu-img wrote a vmdk without CID".into()))?;
-    file.seek(SeekFrom::Start((key + KEY.len()) as u64))
-        .and_then(|_| file.write_all(number.as_bytes()))
+    let (place, text) = renamed(&head, number)
+        .ok_or_else(|| DiskError::Refused("qemu-img wrote a vmdk without CID".into()))?;
+    file.seek(SeekFrom::Start(place as u64))
+        .and_then(|_| file.write_all(&text))
         .doing(at("writing", vmdk))
+}
+
+/// The rest of a vmdk's description from its number on, with another number, and where it lies.
+/// qemu-img writes no leading zeros, so numbers differ in length; zeros fill the room behind the
+/// text. `None` where there is no number, or no room.
+fn renamed(head: &[u8], number: &str) -> Option<(usize, Vec<u8>)> {
+    const KEY: &[u8] = b"\nCID=";
+    let place = head.windows(KEY.len()).position(|window| window == KEY)? + KEY.len();
+    let rest = &head[place..];
+    let old = rest.iter().position(|byte| *byte == b'\n')?;
+    let end = rest.iter().position(|byte| *byte == 0)?;
+    let mut text = [number.as_bytes(), rest.get(old..end)?].concat();
+    // Where the number was longer, what it leaves of the text goes.
+    text.resize(text.len().max(end), 0);
+    let room = rest[end..].iter().take_while(|byte| **byte == 0).count();
+    (text.len() <= end + room).then_some((place, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_of_any_length_is_replaced_whole() {
+        for old in ["8ed1faf", "a45b4ecf", "1"] {
+            let text = |number: &str| format!("# x\nversion=1\nCID={number}\nparentCID=ffffffff\n");
+            let mut head = text(old).into_bytes();
+            head.resize(200, 0);
+            let (place, new) = renamed(&head, "0123abcd").unwrap();
+            head[place..place + new.len()].copy_from_slice(&new);
+            let mut expected = text("0123abcd").into_bytes();
+            expected.resize(200, 0);
+            assert_eq!(head, expected, "{old}");
+        }
+        assert_eq!(renamed(b"no number\0\0\0", "0123abcd"), None);
+        assert_eq!(renamed(b"\nCID=1\nx\0y", "0123abcd"), None, "no room");
+    }
 }
