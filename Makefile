@@ -47,6 +47,7 @@ test-vm:
 	tests/vm/cross.sh
 	tests/vm/vagrant.sh $(BOX)
 	tests/vm/images.sh x86
+	tests/vm/settings.sh
 	tests/vm/three.sh
 	$(ROOT) tests/vm/lab.sh
 	tests/vm/powercuts.sh 4

@@ -85,6 +85,7 @@ vm)
     need qemu-system-x86_64 qemu-system-x86 "boots the guest"
     need /usr/share/ovmf/OVMF.fd ovmf "boots images by UEFI"
     need cpio cpio "packs the guest's initramfs"
+    need ssh openssh-client "logs in on a node"
     need /sbin/depmod kmod "finds the guest's modules"
     ;;
 cross-aarch64)

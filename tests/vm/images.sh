@@ -70,11 +70,15 @@ for board in "${boards[@]}"; do
     build=("$tool" build --board "$board" --bramble "$bramble" --init "$init" --cache "$work/cache")
     "${build[@]}" -o "$work/$board.img"
     if [[ $board == x86 ]]; then
-        # Elsewhere and later, by whoever: the same.
-        (umask 077 && "${build[@]}" -o "$work/again.img")
-        cmp "$work/$board.img" "$work/again.img" || fail "two builds of $board differ"
-        cmp "$work/$board.update" "$work/again.update" || fail "two updates of $board differ"
-        rm -f "$work"/again.*
+        # Elsewhere and later, by whoever, and in every form: the same.
+        for format in qcow2 vmdk; do
+            (umask 077 && "${build[@]}" --format $format -o "$work/again.$format")
+            qemu-img check -q -f $format "$work/again.$format" || fail "qemu-img finds fault with $format"
+            qemu-img compare -q -f raw -F $format "$work/$board.img" "$work/again.$format" ||
+                fail "two builds of $board differ, one of them as $format"
+            cmp "$work/$board.update" "$work/again.update" || fail "two updates of $board differ"
+            rm -f "$work"/again.*
+        done
     fi
     check "$board"
     "$tool" configure "$work/$board.img" --hostname "node-$board" --open-api

@@ -19,6 +19,8 @@ GRUB_BLOCK = 1024
 GRUB_HEADER = b"# GRUB Environment Block\n"
 # A machine without KVM on two busy cores.
 BOOT_SECONDS_MAX = 120
+# What is asked before the machine's network is up is lost, though the connection is made: ask anew.
+ASK_SECONDS = 1
 
 
 class Fat:
@@ -203,7 +205,7 @@ class Machine:
         while time.monotonic() - self.started < seconds:
             if self.process.poll() is not None:
                 raise AssertionError(f"the machine ended by itself:\n{self.tail()}")
-            answer = self.get(path)
+            answer = self.get(path, ASK_SECONDS)
             if good(answer):
                 return answer, time.monotonic() - self.started
             time.sleep(0.1)
