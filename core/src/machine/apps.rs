@@ -2,7 +2,7 @@
 
 use super::deployments::DEPLOYMENTS_MAX;
 use super::draft::{Draft, draft};
-use super::{groups, instances, rollouts, service_ports};
+use super::{groups, instances, rollouts, scope, service_ports};
 use crate::command::{AppChange, GroupChange, Rejection};
 use crate::deploy;
 use crate::event::Event;
@@ -140,15 +140,33 @@ pub fn preview(
     Ok(deployment(state, &DeploymentId::new(""), &draft, None)?.plan)
 }
 
-/// The deployment that brings the tasks in line with the draft. It is planned over all apps, as
-/// dependencies may lead through untouched ones, and holds only those that it acts on.
+/// The deployment that brings the tasks in line with the draft. It is planned over all apps that
+/// dependencies may lead through, and holds only those that it acts on.
 fn deployment(
     state: &State,
     id: &DeploymentId,
     draft: &Draft,
     undoes: Option<Undo>,
 ) -> Result<Deployment, Rejection> {
-    let mut original = state.root();
+    let (plan, original, target) = planned(scope::of(state, draft), draft)?;
+    debug_assert_eq!(
+        Ok((&plan, &original, &target)),
+        planned(state.root(), draft).as_ref().map(|(plan, from, to)| (plan, from, to)),
+        "what was left out changes nothing"
+    );
+    let (id, version, rollouts) = (id.clone(), draft.version, BTreeMap::new());
+    let mut deployment =
+        Deployment { id, version, plan, current_step: 0, original, target, rollouts, undoes };
+    // The way back is never on trial itself: it could only lead round in circles.
+    if deployment.undoes.is_none() {
+        deployment.rollouts = rollouts::of(state, &deployment);
+    }
+    rollouts::enter_step(&mut deployment, state.now);
+    Ok(deployment)
+}
+
+/// The steps from a group to what a draft makes of it, and of both what is acted on.
+fn planned(mut original: Group, draft: &Draft) -> Result<(Plan, Group, Group), Rejection> {
     let mut target = original.clone();
     overlay(&mut target.apps, &draft.apps);
     overlay(&mut target.groups, &draft.groups);
@@ -166,15 +184,7 @@ fn deployment(
     };
     only_touched(&mut original);
     only_touched(&mut target);
-    let (id, version, rollouts) = (id.clone(), draft.version, BTreeMap::new());
-    let mut deployment =
-        Deployment { id, version, plan, current_step: 0, original, target, rollouts, undoes };
-    // The way back is never on trial itself: it could only lead round in circles.
-    if deployment.undoes.is_none() {
-        deployment.rollouts = rollouts::of(state, &deployment);
-    }
-    rollouts::enter_step(&mut deployment, state.now);
-    Ok(deployment)
+    Ok((plan, original, target))
 }
 
 fn overlay<K: Ord + Clone, V: Clone>(now: &mut BTreeMap<K, V>, drafted: &BTreeMap<K, Option<V>>) {

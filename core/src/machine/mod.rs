@@ -19,6 +19,7 @@ mod removal;
 mod resize;
 mod rollback;
 mod rollouts;
+mod scope;
 mod secrets;
 mod service_ports;
 mod status;

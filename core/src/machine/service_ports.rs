@@ -15,19 +15,19 @@ pub(super) fn assign(
     state: &State,
     changed: &mut BTreeMap<AppId, Option<App>>,
 ) -> Result<(), Rejection> {
-    let mut used: BTreeSet<u16> = state
-        .apps
-        .iter()
-        .filter(|(id, _)| !changed.contains_key(*id))
-        .flat_map(|(_, record)| record.app.service_ports())
-        .collect();
     // All that is kept is known before anything new is given.
     for (id, app) in changed.iter_mut() {
         let Some(app) = app else { continue };
         let earlier = state.apps.get(id).map(|r| r.app.service_ports()).unwrap_or_default();
         keep_earlier(app, &earlier);
-        used.extend(app.service_ports());
     }
+    let own = changed.values().flatten().flat_map(App::service_ports);
+    if !own.clone().any(|port| port == 0) {
+        return Ok(());
+    }
+    let others = state.apps.iter().filter(|(id, _)| !changed.contains_key(*id));
+    let others = others.flat_map(|(_, record)| record.app.service_ports());
+    let used: BTreeSet<u16> = own.chain(others).collect();
     let mut free = (SERVICE_PORT_BEGIN..=SERVICE_PORT_END).filter(|port| !used.contains(port));
     for app in changed.values_mut().flatten() {
         for port in places(app).into_iter().filter(|p| **p == 0) {
