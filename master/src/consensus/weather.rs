@@ -43,6 +43,10 @@ impl Weather {
         if !led || term != self.steady_from.1 {
             self.steady_from = (now, term);
         }
+        // What a restarted raft first says of terms is all of its past.
+        if self.counted_from.1 == 0 {
+            self.counted_from = (now, term);
+        }
         let (since, first) = self.counted_from;
         if term.saturating_sub(first) >= STORM_TERMS && now - since <= STORM_WITHIN {
             *self = Self::new(now, term);
@@ -142,5 +146,9 @@ mod tests {
                 assert_eq!(weather.see(at(*ms), *term, *led), *expected, "{name} at {ms}");
             }
         }
+        let mut restarted = Weather::new(start, 0);
+        assert_eq!(restarted.see(at(300), 40, false), Verdict::Fair, "its past");
+        assert_eq!(restarted.see(at(900), 41, true), Verdict::Fair);
+        assert_eq!(restarted.see(at(5_000), 46, false), Verdict::Storm);
     }
 }
