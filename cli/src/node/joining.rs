@@ -11,11 +11,15 @@ use bramble_protocol::net::{
     Applicant, Identity, JoinError, JoinToken, NodeKey, cluster_id_of, join, peer_of, short_ca,
     write_private,
 };
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 /// Pause before a candidate that did not answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// Head start of a candidate before the next one, which shall not wait for one that is gone.
+const NEXT_AFTER: Duration = Duration::from_millis(200);
 
 /// File beside the identity with the name that the cluster gave.
 const NAME_FILE: &str = "name";
@@ -129,7 +133,7 @@ fn verb(role: NodeRole) -> &'static str {
     }
 }
 
-/// Ask one candidate after the other until the cluster has decided.
+/// Ask the candidates until the cluster has decided.
 pub async fn admitted(
     config: &NodeConfig,
     role: NodeRole,
@@ -146,10 +150,18 @@ pub async fn admitted(
     loop {
         changes.mark_unchanged();
         let known = finder.directory().masters();
-        for (_, address) in &known {
-            match join(*address, token, applicant).await {
+        let ask = |(place, (_, address)): (usize, &(_, SocketAddr))| {
+            let (address, pause) = (*address, NEXT_AFTER * place as u32);
+            async move {
+                tokio::time::sleep(pause).await;
+                (address, join(address, token, applicant).await)
+            }
+        };
+        let mut asked: FuturesUnordered<_> = known.iter().enumerate().map(ask).collect();
+        while let Some((address, answer)) = asked.next().await {
+            match answer {
                 Ok(joined) => {
-                    finder.directory().seed(*address);
+                    finder.directory().seed(address);
                     tracing::info!(%address, cluster = %joined.cluster_id, "joined");
                     if let Some(note) = &joined.note {
                         tracing::warn!("{note}");
