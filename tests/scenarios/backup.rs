@@ -73,6 +73,10 @@ fn a_backup_becomes_the_cluster_again() {
     std::fs::write(&right, "correct horse\n").expect("writes");
     std::fs::write(&wrong, "battery staple\n").expect("writes");
     refused(&node.bramble(&["backup", &path]), "--passphrase-file FILE");
+    let nowhere = node.root().join("nowhere");
+    let astray = nowhere.join("b").display().to_string();
+    refused(&node.bramble(&["backup", &astray, "--unencrypted"]), "is no directory");
+    assert!(!nowhere.exists());
     let url = ["--url", "http://127.0.0.1:8080", "backup", &path, "--unencrypted"];
     refused(&node.bramble(&url), "on the local socket only");
     assert!(!file.exists());

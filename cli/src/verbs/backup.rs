@@ -25,6 +25,10 @@ pub struct BackupArgs {
 }
 
 pub async fn run(client: &Client, common: &Common, args: BackupArgs) -> Result<u8> {
+    let beside = args.file.parent().filter(|dir| !dir.as_os_str().is_empty());
+    if let Some(dir) = beside.filter(|dir| !dir.is_dir()) {
+        bail!("{} is no directory: make it, or name another file", dir.display());
+    }
     // Asked first: nothing is fetched for somebody who has no passphrase.
     let passphrase = if args.unencrypted {
         None
