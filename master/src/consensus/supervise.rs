@@ -64,8 +64,10 @@ impl Supervisor {
                 self.stopped(Some(fatal));
                 return;
             }
-            self.set_clock(&seen, memory.own_term.map(|(term, _)| term));
-            self.publish(memory.leadership(&seen));
+            let now = memory.leadership(&seen);
+            // First: whoever sees that this master leads may ask it the time.
+            self.set_clock(&seen, &now);
+            self.publish(now);
             self.compact(&seen, &mut memory).await;
             if metrics.changed().await.is_err() {
                 // The last word of a raft that stops is its running state; none means a panic.
@@ -76,14 +78,15 @@ impl Supervisor {
         }
     }
 
-    /// Begin to give the time, or take it from who leads. `led`: the term this master led in at
-    /// the last look, if it did.
-    fn set_clock(&self, seen: &Metrics, led: Option<u64>) {
-        if seen.state == ServerState::Leader {
-            if led != Some(seen.current_term) {
-                self.store.clock().lead();
-            }
-        } else if seen.current_leader.is_some_and(|leader| leader != seen.id) {
+    /// Begin to give the time, or take it from who leads. That raft calls itself leader is not
+    /// enough: restarted, it does for a moment if it led last, and others may lead since.
+    fn set_clock(&self, seen: &Metrics, now: &Leadership) {
+        let known = self.leadership.borrow().clone();
+        if now.here && !(known.here && known.term == now.term) {
+            self.store.clock().lead();
+        } else if seen.state != ServerState::Leader
+            && seen.current_leader.is_some_and(|leader| leader != seen.id)
+        {
             self.store.clock().follow(self.store.read(|state| state.now));
         }
     }
