@@ -12,7 +12,6 @@ use anyhow::Result;
 use bramble_core::model::NodeRole;
 use clap::{Args, Parser, Subcommand};
 use config::NodeArgs;
-use nix::sys::signal::SigSet;
 use output::{print, print_json};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -115,8 +114,6 @@ fn main() -> ExitCode {
             _ => {}
         }
     }
-    // Whoever started this may have blocked signals, and kept a node from being stopped by one.
-    let _never_fails = SigSet::all().thread_unblock();
     let cli = Cli::parse();
     match run(cli) {
         Ok(code) => ExitCode::from(code),

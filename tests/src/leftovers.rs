@@ -59,6 +59,7 @@ pub(crate) fn sweep(parent: &str) {
             let pid = nix::unistd::Pid::from_raw(pid);
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
         }
+        // A killed process is gone at once, but for a busy machine: a second in all.
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     for directory in cgroup_directories(parent) {

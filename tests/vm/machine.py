@@ -200,6 +200,13 @@ class Machine:
             if connection is not None:
                 connection.close()
 
+    def post(self, path, body):
+        """As a user does."""
+        command = ["curl", "-sS", "--fail-with-body", "-m", "60",
+                   "-H", "Content-Type: application/json", "-d", json.dumps(body), self.url + path]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, f"{path}: {done.stdout} {done.stderr}"
+
     def wait(self, path, good=lambda answer: answer is not None, seconds=BOOT_SECONDS_MAX):
         """Wait for an answer; gives it, and the seconds since power-on."""
         while time.monotonic() - self.started < seconds:

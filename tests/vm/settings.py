@@ -103,9 +103,7 @@ def over_ssh(node, key, command):
 
 def runs(node):
     """Wait until the app does."""
-    subprocess.run(
-        ["curl", "-sS", "--fail-with-body", "-m", "60", "-H", "Content-Type: application/json",
-         "-d", json.dumps(APP), f"{node.url}/v2/apps"], check=True, stdout=subprocess.DEVNULL)
+    node.post("/v2/apps", APP)
     begun = time.monotonic()
     while time.monotonic() - begun < RUNNING_SECONDS_MAX:
         app = node.get("/v2/apps//menu")

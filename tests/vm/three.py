@@ -7,7 +7,6 @@ WORK holds n1.card, n2.card and n3.card. With UPDATE, another version for the sa
 updates all of them, and the app is watched meanwhile. To be started in a network of its own.
 """
 
-import json
 import pathlib
 import subprocess
 import sys
@@ -91,14 +90,6 @@ def fetch(address, path="/"):
         return None
 
 
-def curl(machine, path, body):
-    """Post as a user does."""
-    command = ["curl", "-sS", "--fail-with-body", "-m", "60", "-H", "Content-Type: application/json",
-               "-d", json.dumps(body), machine.url + path]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, f"{path}: {done.stdout} {done.stderr}"
-
-
 def formed(machine):
     """Whether all run apps, and all vote."""
     status, masters = machine.get("/v1/bramble/status"), machine.get("/v1/bramble/masters")
@@ -167,7 +158,7 @@ def deployed(nodes):
     def both(machine):
         places = where(machine)
         return places if len(places) == 2 else None
-    curl(nodes.machines["n2"], "/v2/apps", APP)
+    nodes.machines["n2"].post("/v2/apps", APP)
     places, seconds = nodes.wait("running app", both, RUNNING_SECONDS_MAX)
     answers = {fetch(address_of(place, nodes)) for place in places}
     assert None not in answers and len(answers) == 2, (places, answers)

@@ -12,7 +12,6 @@ use bramble_protocol::net::{
     write_private,
 };
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -150,14 +149,12 @@ pub async fn admitted(
     loop {
         changes.mark_unchanged();
         let known = finder.directory().masters();
-        let ask = |(place, (_, address)): (usize, &(_, SocketAddr))| {
-            let (address, pause) = (*address, NEXT_AFTER * place as u32);
-            async move {
-                tokio::time::sleep(pause).await;
-                (address, join(address, token, applicant).await)
-            }
+        let ask = async |place: u32, address| {
+            tokio::time::sleep(NEXT_AFTER * place).await;
+            (address, join(address, token, applicant).await)
         };
-        let mut asked: FuturesUnordered<_> = known.iter().enumerate().map(ask).collect();
+        let asked = (0..).zip(&known).map(|(place, (_, address))| ask(place, *address));
+        let mut asked: FuturesUnordered<_> = asked.collect();
         while let Some((address, answer)) = asked.next().await {
             match answer {
                 Ok(joined) => {

@@ -9,21 +9,21 @@ use std::collections::BTreeSet;
 /// that the draft leaves alone.
 pub(super) fn of(state: &State, draft: &Draft) -> Group {
     let known = state.apps.values().map(|record| &record.app);
-    let apps = || known.clone().chain(draft.apps.values().flatten());
-    let groups = || state.groups.iter().chain(draft.groups.iter().filter_map(present));
-    let gates: BTreeSet<&str> =
-        groups().filter(|(_, g)| !g.dependencies.is_empty()).map(|(id, _)| id.as_str()).collect();
-    let of_apps = apps().flat_map(|app| &app.dependencies);
-    let named: BTreeSet<&str> = of_apps
-        .chain(groups().flat_map(|(_, group)| &group.dependencies))
-        .map(AppId::as_str)
-        .collect();
+    let apps = known.chain(draft.apps.values().flatten());
+    let drafted = draft.groups.iter().filter_map(|(id, group)| Some((id, group.as_ref()?)));
+    // Apps and groups that something depends on, and groups that depend on something.
+    let mut links: BTreeSet<&str> =
+        apps.flat_map(|app| &app.dependencies).map(AppId::as_str).collect();
+    for (id, group) in state.groups.iter().chain(drafted) {
+        if !group.dependencies.is_empty() {
+            links.insert(id.as_str());
+            links.extend(group.dependencies.iter().map(AppId::as_str));
+        }
+    }
     let linked = |app: &App| {
-        let id = app.id.as_str();
-        let by_group = |around: &str| gates.contains(around) || named.contains(around);
+        let around = || GroupId::around(app.id.as_str()).chain([app.id.as_str()]);
         !app.dependencies.is_empty()
-            || named.contains(id)
-            || ((!gates.is_empty() || !named.is_empty()) && GroupId::around(id).any(by_group))
+            || (!links.is_empty() && around().any(|path| links.contains(path)))
     };
     let involved =
         state.apps.iter().filter(|(id, r)| draft.apps.contains_key(*id) || linked(&r.app));
@@ -36,8 +36,4 @@ pub(super) fn of(state: &State, draft: &Draft) -> Group {
         root.groups.extend(state.group(id).map(|record| (id.clone(), record)));
     }
     root
-}
-
-fn present<'a, K, V>((key, value): (&'a K, &'a Option<V>)) -> Option<(&'a K, &'a V)> {
-    value.as_ref().map(|value| (key, value))
 }

@@ -28,11 +28,13 @@ pub const FOUNDING_COPY: &str = "/run/founding.bramble";
 /// Have bramble's program unpacked into memory by the time it is started: the drivers before it
 /// keep one processor busy for seconds.
 pub fn read_ahead() {
-    thread::spawn(|| {
+    let read = || {
         // Signals to PID 1 are for its loop.
         let _ = SigSet::all().thread_block();
-        File::open(BRAMBLE).and_then(|mut file| io::copy(&mut file, &mut io::sink()))
-    });
+        let _ = File::open(BRAMBLE).and_then(|mut file| io::copy(&mut file, &mut io::sink()));
+    };
+    // Without it bramble only starts later.
+    let _ = thread::Builder::new().stack_size(64 << 10).spawn(read);
 }
 
 /// Check the settings meant for bramble with bramble itself, and leave out those that it refuses;
