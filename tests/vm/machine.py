@@ -169,9 +169,11 @@ class Machine:
         netdev, device = self.network.options()
         self.console = self.work / "console.log"
         words = f"console=ttyS0 quiet panic=10 bramble.slot={self.slot} {arguments}"
+        # In one thread: QEMU before 8.1 races with a kernel that patches its own code on another
+        # processor, which then takes the patch's int3 for ever, and both stand still.
         command = [
             "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64",
-            "-machine", "q35,accel=tcg", "-cpu", "max", "-smp", "2", "-m", str(memory),
+            "-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", str(memory),
             "-display", "none", "-no-reboot", "-serial", f"file:{self.console}",
             "-kernel", str(kernel), "-initrd", str(initramfs), "-append", words,
             "-drive", f"file={image},format=raw,if=virtio",

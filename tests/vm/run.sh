@@ -150,7 +150,7 @@ boot() {
     : > "$log"
     # Both die with this script, however that ends.
     setpriv --pdeathsig KILL qemu-system-x86_64 \
-        -machine q35,accel=tcg -cpu max -smp 2 -m 1536 -nographic -no-reboot -nic none \
+        -machine q35 -accel tcg,thread=single -cpu max -smp 2 -m 1536 -nographic -no-reboot -nic none \
         -kernel "$work/vmlinuz" -initrd "$work/initramfs.gz" \
         -append "console=ttyS0 quiet panic=-1 cgroup_no_v1=all random.trust_cpu=on" \
         < /dev/null > "$log" 2>&1 &
