@@ -11,7 +11,7 @@ use crate::machine::Machine;
 use crate::network::{Network, NetworkConfig, NetworkError};
 use crate::peers::Peers;
 use crate::reconciler::{OwnTask, ReconcileError, Reconciler, Reconciling};
-use crate::runtime::{Runtime, RuntimeConfig, RuntimeError};
+use crate::runtime::{Runtime, RuntimeConfig, RuntimeError, tasks_in};
 use crate::sandboxes::{SandboxError, Sandboxes};
 use crate::secrets::Safe;
 use crate::session::{self, Speaker};
@@ -151,7 +151,7 @@ impl Agent {
             allow_privileged: config.allow_privileged,
             log_bytes_max: config.log_bytes_max,
         })?;
-        claim(&config.run_dir, node_id, !runtime.list()?.is_empty())?;
+        claim(&config.run_dir, node_id)?;
         let images = ImagesConfig {
             insecure_registries: config.insecure_registries,
             docker_config: config.docker_config,
@@ -256,16 +256,25 @@ async fn follow_devices(mut hardware: watch::Receiver<Arc<Hardware>>, reconcilin
     }
 }
 
-/// Note whose run directory this is. Tasks in it that another node has started would be taken for
-/// nobody's, and stopped.
-fn claim(run_dir: &Path, node_id: &NodeId, has_tasks: bool) -> Result<(), AgentError> {
-    let path = run_dir.join(OWNER_FILE);
-    if has_tasks
-        && let Ok(owner) = std::fs::read_to_string(&path)
+/// Whether a node may run in a run directory. Tasks in it that another node has started would be
+/// taken for nobody's, and stopped.
+///
+/// # Errors
+/// It holds tasks of another node, or cannot be read.
+pub fn check_run_dir(run_dir: &Path, node_id: &NodeId) -> Result<(), AgentError> {
+    if let Ok(owner) = std::fs::read_to_string(run_dir.join(OWNER_FILE))
         && owner != node_id.as_str()
+        && !tasks_in(run_dir)?.is_empty()
     {
         return Err(AgentError::RunDirectory { path: run_dir.to_path_buf(), owner });
     }
+    Ok(())
+}
+
+/// Note whose run directory this is.
+fn claim(run_dir: &Path, node_id: &NodeId) -> Result<(), AgentError> {
+    check_run_dir(run_dir, node_id)?;
+    let path = run_dir.join(OWNER_FILE);
     std::fs::write(&path, node_id.as_str()).map_err(|source| AgentError::Owner { path, source })
 }
 
@@ -296,11 +305,14 @@ mod tests {
     fn a_run_directory_with_tasks_stays_with_its_node() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let (one, other) = (NodeId::new("one"), NodeId::new("other"));
-        claim(dir.path(), &one, false).expect("nobody's");
-        claim(dir.path(), &one, true).expect("its own");
-        let refused = claim(dir.path(), &other, true).expect_err("another's").to_string();
+        claim(dir.path(), &one).expect("nobody's");
+        std::fs::create_dir_all(dir.path().join("tasks/web.1")).expect("a task");
+        claim(dir.path(), &one).expect("its own");
+        let refused = claim(dir.path(), &other).expect_err("another's").to_string();
         assert!(refused.contains("(one)"), "{refused}");
-        claim(dir.path(), &other, false).expect("an empty one may change hands");
-        assert!(claim(dir.path(), &one, true).is_err());
+        std::fs::remove_dir_all(dir.path().join("tasks")).expect("no task any more");
+        claim(dir.path(), &other).expect("an empty one may change hands");
+        std::fs::create_dir_all(dir.path().join("tasks/web.2")).expect("a task");
+        assert!(claim(dir.path(), &one).is_err());
     }
 }

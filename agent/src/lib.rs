@@ -26,7 +26,7 @@ pub mod session;
 pub mod streams;
 mod volumes;
 
-pub use agent::{Agent, AgentError, AgentHandle};
+pub use agent::{Agent, AgentError, AgentHandle, check_run_dir};
 pub use config::AgentConfig;
 pub use reconciler::OwnTask;
 

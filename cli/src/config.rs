@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, anyhow, bail};
 use bramble_agent::inventory::{ResourceOverrides, parse_attributes, parse_resources};
 use bramble_protocol::net::JoinToken;
-use clap::Args;
+use clap::{Arg, Args};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -117,6 +117,8 @@ const KEYS: [(&str, &str); 22] = [
     // Elsewhere where a node runs inside something that hides the machine's own, and in tests.
     ("sysfs", "/sys"),
 ];
+/// Those that say where a node is, rather than how it runs.
+const OF_PLACE: [&str; 3] = ["data-dir", "run-dir", "cgroup-parent"];
 /// Where a value comes from that nobody gave.
 const DEFAULT_ORIGIN: &str = "default";
 /// Settings whose values nobody is shown.
@@ -156,6 +158,14 @@ pub struct NodeConfig {
     pub sysfs: PathBuf,
     /// Every setting with its origin, as `--print-config --json` shows it.
     pub settings: serde_json::Value,
+}
+
+/// For the help of verbs that act on a node which they do not run: leave out what only a running
+/// one uses. Taken all the same, so that a line's flags fit every verb.
+pub fn hide_running(arg: Arg) -> Arg {
+    let key = arg.get_id().as_str().replace('_', "-");
+    let runs = KEYS.iter().any(|(known, _)| *known == key) && !OF_PLACE.contains(&key.as_str());
+    arg.hide(runs || key == "no-rebalance")
 }
 
 impl NodeArgs {

@@ -44,8 +44,10 @@ enum Command {
     #[command(subcommand)]
     Cluster(cluster::ClusterVerb),
     /// Stop this node's apps, and the node if it runs
+    #[command(mut_args(config::hide_running))]
     Down(NodeArgs),
     /// Forget which node this machine is, for one with a copied disk; images and volumes stay
+    #[command(mut_args(config::hide_running))]
     ResetIdentity(node::ResetArgs),
     /// Make this node, which must not run and be empty, the cluster of a backup
     ///
@@ -53,15 +55,18 @@ enum Command {
     /// by themselves, unless a master was removed after the backup was made, which replaced the CA:
     /// then they need `bramble reset-identity` and the token. The masters of the old cluster must be
     /// wiped, and join anew.
+    #[command(mut_args(config::hide_running))]
     Restore(RestoreArgs),
     /// Make this master, which must not run, the only one: where too many others are lost for ever
     ///
     /// What only the lost masters had taken is lost. They must be wiped before they join again.
+    #[command(mut_args(config::hide_running))]
     Recover(RecoverArgs),
     /// Stop this node and its apps, and remove all that bramble made on this machine
     ///
     /// Containers, cgroups, the bridge and its nftables table, the run and data directories (log,
     /// keys, images, volumes), and a unit in /etc/systemd/system. The program itself stays.
+    #[command(mut_args(config::hide_running))]
     Uninstall(UninstallArgs),
     #[command(flatten)]
     Client(Verb),

@@ -44,6 +44,32 @@ fn an_agent_joins_with_the_token_and_a_wrong_one_stays_out() {
     eventually("the second agent's end", || second.try_wait().ok().flatten());
 }
 
+#[test]
+fn a_node_that_cannot_run_is_not_admitted_first() {
+    if !can_run_containers("joining with another's run directory") {
+        return;
+    }
+    let node = Node::start();
+    // As a node leaves it that was killed.
+    let lodging = node.root().join("lodging");
+    std::fs::create_dir_all(lodging.join("tasks/web.1")).expect("made");
+    std::fs::write(lodging.join("node"), "another").expect("written");
+    let token = String::from_utf8(node.bramble(&["token"]).stdout).expect("text");
+    let mut command = node.inside(&bramble().display().to_string());
+    command.args(["agent", "--name", "lodger", "--join", "127.0.0.1:7443", "--token"]);
+    command.arg(token.trim()).arg("--run-dir").arg(&lodging);
+    command.arg("--data-dir").arg(node.root().join("lodger"));
+    command.args(["--quic", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+    let output = command.output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("holds tasks of another node") && said.contains("--run-dir"), "{said}");
+    let agents = node.get("/v1/bramble/status")["agents"].as_array().map(Vec::len);
+    assert_eq!(agents, Some(1));
+    assert!(!node.root().join("lodger/identity/node.crt").exists());
+    assert!(lodging.join("tasks/web.1").exists());
+}
+
 /// Join two nodes' networks by a cable and give each an address.
 pub fn connect(a: &Node, b: &Node) {
     for (node, other, address) in [(a, b, "10.99.0.1/24"), (b, a, "10.99.0.2/24")] {

@@ -32,7 +32,7 @@ use bramble_protocol::secret::Secret;
 use handle::{Greeting, read_file};
 use sha2::{Digest, Sha256};
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -55,6 +55,9 @@ const NAME_BYTES_MAX: usize = 200;
 const NAME_PREFIX_BYTES: usize = 120;
 /// Stands between the readable part of a longer id and its hash; no task id contains it.
 const NAME_HASH_MARK: char = '~';
+
+/// Directory of a run directory with one of each task's.
+const TASKS_DIR: &str = "tasks";
 
 /// What the runtime needs to know of its node.
 #[derive(Clone, Debug)]
@@ -101,7 +104,7 @@ impl Runtime {
     /// # Errors
     /// The run directory cannot be written, no cgroups are mounted, libseccomp fails.
     pub fn open(config: RuntimeConfig) -> Result<Self, RuntimeError> {
-        let tasks = config.run_dir.join("tasks");
+        let tasks = config.run_dir.join(TASKS_DIR);
         make_private(&tasks)?;
         let host = Host::detect(&config.cgroup_parent)?;
         let seccomp = seccomp::compiled(&config.run_dir)?;
@@ -257,15 +260,7 @@ impl Runtime {
     /// # Errors
     /// The run directory cannot be read.
     pub fn list(&self) -> Result<Vec<String>, RuntimeError> {
-        let tasks = &self.shared.tasks;
-        let entries = fs::read_dir(tasks).map_err(|source| file_error(tasks, source))?;
-        let mut ids: Vec<String> = entries
-            .flatten()
-            .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
-            .filter_map(|e| id_of(&e.path()))
-            .collect();
-        ids.sort();
-        Ok(ids)
+        tasks_in(&self.shared.config.run_dir)
     }
 
     /// Path of the file that the container sees as `/etc/hosts`, for an address that is known
@@ -464,6 +459,25 @@ fn dir_name(task_id: &str) -> Result<String, RuntimeError> {
     }
     let hash = hex::encode(&Sha256::digest(task_id)[..16]);
     Ok(format!("{}{NAME_HASH_MARK}{hash}", &task_id[..NAME_PREFIX_BYTES]))
+}
+
+/// Ids of all tasks that have a directory below a run directory, whosesoever they are.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn tasks_in(run_dir: &Path) -> Result<Vec<String>, RuntimeError> {
+    let tasks = run_dir.join(TASKS_DIR);
+    let entries = match fs::read_dir(&tasks) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|source| file_error(&tasks, source))?,
+    };
+    let mut ids: Vec<String> = entries
+        .flatten()
+        .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
+        .filter_map(|e| id_of(&e.path()))
+        .collect();
+    ids.sort();
+    Ok(ids)
 }
 
 fn id_of(dir: &Path) -> Option<String> {

@@ -99,3 +99,14 @@ fn every_data_dir_has_its_own_cgroups() {
     let (a, b) = (default_cgroup_parent(Path::new("/a")), default_cgroup_parent(Path::new("/b")));
     assert!(a.starts_with("/bramble-") && a != b);
 }
+
+#[test]
+fn only_what_places_a_node_is_shown_to_verbs_that_do_not_run_it() {
+    let shown: Vec<String> = NodeArgs::augment_args(clap::Command::new("down"))
+        .mut_args(hide_running)
+        .get_arguments()
+        .filter(|arg| !arg.is_hide_set())
+        .map(|arg| arg.get_id().to_string())
+        .collect();
+    assert_eq!(shown, ["data_dir", "cgroup_parent", "config", "print_config"]);
+}

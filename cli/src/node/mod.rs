@@ -73,7 +73,12 @@ pub async fn run(mut config: NodeConfig, role: NodeRole, levels: Arc<Levels>) ->
     let listeners = api::bind(&api).await?;
     let http = listeners.http();
     let port = Port::take(config.quic)?;
-    let endpoint = Arc::new(endpoint(port, &config.data_dir)?);
+    let key = node_key(&config.data_dir)?;
+    if role != NodeRole::Master {
+        // Before the cluster hears of a node that will not run.
+        bramble_agent::check_run_dir(&config.run_dir, &key.node_id())?;
+    }
+    let endpoint = Arc::new(endpoint(port, &key)?);
     let quic = endpoint.local_addr().context("reading the cluster port")?;
     let directory = Arc::new(Directory::default());
     let seen_file = config.data_dir.join("masters-seen");
@@ -196,12 +201,16 @@ pub async fn run(mut config: NodeConfig, role: NodeRole, levels: Arc<Levels>) ->
     ended.map(|()| 0)
 }
 
-/// Speak QUIC on the port, as who has this node's key; the first start makes one.
-fn endpoint(port: Port, data_dir: &Path) -> Result<Endpoint> {
+/// This node's key; the first start makes one.
+fn node_key(data_dir: &Path) -> Result<NodeKey> {
     let directory = founding::identity_dir(data_dir);
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("making {}", directory.display()))?;
-    let key = NodeKey::load_or_create(&Identity::key_path(&directory))?;
+    Ok(NodeKey::load_or_create(&Identity::key_path(&directory))?)
+}
+
+/// Speak QUIC on the port, as who has this node's key.
+fn endpoint(port: Port, key: &NodeKey) -> Result<Endpoint> {
     let options =
         EndpointOptions { link_seed: Some(key.link_seed()), ..EndpointOptions::default() };
     Ok(Endpoint::at(port, None, options)?)
