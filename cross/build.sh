@@ -31,6 +31,7 @@ for entry in "${binaries[@]}"; do
     # What this machine runs needs the node alone.
     [[ -n $target || $binary == bramble ]] || continue
     "${cargo[@]}" build --profile "$profile" --locked ${JOBS:+-j "$JOBS"} --target "$triple" \
-        -p "$package" --bin "$binary" ${features:+--features "$features"} >&2
+        -p "$package" --bin "$binary" ${features:+--features "$features"} \
+        ${sources[@]+"${sources[@]}"} >&2
     echo "${CARGO_TARGET_DIR:-target}/$triple/$profile/$binary"
 done

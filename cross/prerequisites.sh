@@ -95,6 +95,7 @@ cross-aarch64)
     compiler_for aarch64 aarch64-linux-gnu arm64
     ;;
 cross-armv7)
+    need patch patch "mends crates for 32-bit machines"
     compiler_for armv7 arm-linux-gnueabihf armhf
     ;;
 cross-x86_64)

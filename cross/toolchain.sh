@@ -2,7 +2,7 @@
 #
 #   toolchain TARGET      "" (this machine) | aarch64 | armv7 | x86_64
 #
-# Sets `triple` and `cargo` (the command), and exports the rest. What a machine lacks for a target
+# Sets `triple`, `cargo` (the command) and `sources` (options of its build), and exports the rest. What a machine lacks for a target
 # is installed by `cross/prerequisites.sh cross-TARGET`.
 #
 # Two ways lead to another architecture, CROSS_WITH=debian|zig forces one:
@@ -105,8 +105,20 @@ C
     export RUSTFLAGS="$static_flags -C link-arg=$shim.o"
 }
 
+# Options of a build with patched crates.
+patched_sources() {
+    local directory
+    directory=$(directory_of_target)/patched
+    cross/patched.sh "$directory" || return
+    sources=(
+        --config 'source.crates-io.replace-with="patched"'
+        --config "source.patched.directory='$directory'"
+    )
+}
+
 toolchain() {
     local architecture gnu
+    sources=()
     if [[ -z ${1:-} ]]; then
         native_toolchain
         return
@@ -115,6 +127,9 @@ toolchain() {
     if [[ $(rustc -vV | sed -n 's/^host: //p') == "$triple" ]]; then
         native_toolchain
         return
+    fi
+    if [[ $1 == armv7 ]]; then
+        patched_sources || return
     fi
     case ${CROSS_WITH:-debian} in
     debian) debian_toolchain "$1" ;;

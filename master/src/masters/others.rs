@@ -57,8 +57,20 @@ impl Others {
             tokio::time::timeout(ANSWER_TIME_MAX, asking).await.unwrap_or(false)
         });
         let answering = 1 + join_all(asked).await.into_iter().filter(|answers| *answers).count();
-        let (all, verb) = (masters.len().max(1), if answering == 1 { "answers" } else { "answer" });
-        format!("no leader: {answering} of {all} masters {verb}")
+        told(answering, masters.len())
+    }
+}
+
+/// Why there is no leader, where so many of the known masters answer, this one among them.
+fn told(answering: usize, known: usize) -> String {
+    let verb = if answering == 1 { "answers" } else { "answer" };
+    match known {
+        // Not even itself: it was admitted, and the leader has said nothing since.
+        0 => "no leader: this node has joined its cluster and was not told anything since. If the \
+              machine that let it in is gone for good, and no other master runs, `bramble \
+              reset-identity --yes` lets this node begin anew"
+            .into(),
+        known => format!("no leader: {answering} of {known} masters {verb}"),
     }
 }
 
@@ -128,6 +140,13 @@ pub(super) fn open<'a>(links: &'a Links, node: &'a NodeId) -> OpenFuture<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_was_told_nothing_is_told_the_way_out() {
+        assert_eq!(told(1, 3), "no leader: 1 of 3 masters answers");
+        assert_eq!(told(2, 4), "no leader: 2 of 4 masters answer");
+        assert!(told(1, 0).contains("`bramble reset-identity --yes`"));
+    }
 
     #[test]
     fn a_leader_counts_once_it_can_answer() {
