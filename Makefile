@@ -52,11 +52,13 @@ test-vm:
 	$(ROOT) tests/vm/lab.sh
 	tests/vm/powercuts.sh 4
 
-# A whole node and the images for ARM, under emulation: building them takes longer than CI has.
+# Whole nodes and the images for ARM, under emulation: building them takes longer than CI has.
 test-arm:
 	@cross/prerequisites.sh vm
 	@cross/prerequisites.sh cross-aarch64
+	@cross/prerequisites.sh cross-armv7
 	tests/vm/cross.sh node
+	TARGET=armv7 tests/vm/cross.sh node
 	tests/vm/images.sh arm64-uefi pi
 
 # Static programs for other machines; CROSS_WITH=zig by rustup's libraries instead of Debian's.

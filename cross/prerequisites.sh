@@ -96,6 +96,7 @@ cross-aarch64)
     ;;
 cross-armv7)
     need patch patch "mends crates for 32-bit machines"
+    need ld.lld lld "links for 32-bit ARM"
     compiler_for armv7 arm-linux-gnueabihf armhf
     ;;
 cross-x86_64)

@@ -59,6 +59,17 @@ debian_toolchain() {
     export LIBSECCOMP_LINK_TYPE=static LIBSECCOMP_LIB_PATH=$sysroot/usr/lib/$gnu
     # These do not reach what runs while building: that is this machine's.
     export RUSTFLAGS="--sysroot=$sysroot/usr $static_flags"
+    if [[ $1 == armv7 ]]; then
+        # binutils 2.40 takes glibc's choice of memchr for ARM code, which is Thumb: the program
+        # ends with an illegal instruction before it begins. gcc finds a linker by its name only.
+        command -v ld.lld >/dev/null || {
+            echo "ld.lld is not here: run cross/prerequisites.sh cross-$1" >&2
+            return 1
+        }
+        mkdir -p "$sysroot/linker"
+        ln -sf "$(command -v ld.lld)" "$sysroot/linker/ld.lld"
+        RUSTFLAGS+=" -C link-arg=-B$sysroot/linker -C link-arg=-fuse-ld=lld"
+    fi
 }
 
 # zig has no static glibc, but musl for every target.

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Build for aarch64 with Debian's packages and run what can be run of it here, under qemu-user: the
+# Build for ARM with Debian's packages and run what can be run of it here, under qemu-user: the
 # unit tests of the crates that need no kernel of their own.
 #
 #   tests/vm/cross.sh [node]     with `node`: and one node that answers its API
+#
+# TARGET=armv7 is for 32-bit ARM; without, aarch64.
 #
 # qemu-user translates system calls, it is no machine: clone3 with namespaces, seccomp filters and
 # most of netlink are not there, so that no container runs. What needs those is tested for
@@ -11,8 +13,10 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 target=${CARGO_TARGET_DIR:-target}
 profile=cross-check
-qemu=qemu-aarch64-static
-work=$target/vm/cross
+cpu=${TARGET:-aarch64}
+declare -A emulators=([aarch64]=qemu-aarch64-static [armv7]=qemu-arm-static)
+qemu=${emulators[$cpu]:?TARGET is aarch64 or armv7}
+work=$target/vm/cross/$cpu
 cgroup=/bramble-emulated-$$
 as_root=()
 [[ $(id -u) -eq 0 ]] || as_root=(sudo)
@@ -29,13 +33,13 @@ fail() {
 unit_tests() {
     # shellcheck source=cross/toolchain.sh
     source cross/toolchain.sh
-    toolchain aarch64
+    toolchain "$cpu"
     local upper=${triple^^}
     export "CARGO_TARGET_${upper//-/_}_RUNNER=$qemu"
     mkdir -p "$work"
     local log=$work/tests.log
     "${cargo[@]}" test --locked --profile "$profile" --target "$triple" ${JOBS:+-j "$JOBS"} \
-        --lib --no-fail-fast --features bramble-protocol/net \
+        ${sources[@]+"${sources[@]}"} --lib --no-fail-fast --features bramble-protocol/net \
         -p bramble-core -p bramble-protocol -p bramble-image-tools 2>&1 | tee "$log" ||
         excuse_missing_calls "$log"
     local passed
@@ -125,13 +129,13 @@ one_node() {
 main() {
     local begun=$SECONDS bramble
     unit_tests
-    echo "aarch64: $tests, in $((SECONDS - begun)) s"
+    echo "$cpu: $tests, in $((SECONDS - begun)) s"
     [[ ${1:-} == node ]] || return 0
     begun=$SECONDS
-    bramble=$(cross/build.sh aarch64 "$profile" | tail -n 1)
+    bramble=$(cross/build.sh "$cpu" "$profile" | tail -n 1)
     one_node "$bramble"
-    echo "aarch64: a node was built, answered and stopped in $((SECONDS - begun)) s"
+    echo "$cpu: a node was built, answered and stopped in $((SECONDS - begun)) s"
 }
 
-[[ $(uname -m) != aarch64 ]] || { echo "this machine is aarch64 itself: make test says more" && exit; }
+[[ $(uname -m) != "$cpu" ]] || { echo "this machine is $cpu itself: make test says more" && exit; }
 main "$@"

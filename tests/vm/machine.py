@@ -4,6 +4,7 @@ The kernel is started directly and unpacked, so that a boot takes seconds; which
 image as GRUB would read it, and a one-shot choice is cleared before the boot, as GRUB does.
 """
 
+import hashlib
 import http.client
 import json
 import lzma
@@ -130,9 +131,16 @@ def load(path, into):
             block = GRUB_HEADER + "".join(f"{k}={v}\n" for k, v in values.items()).encode()
             config.put("boot/grub/grubenv", block.ljust(GRUB_BLOCK, b"#"))
         files = partition(image, {"a": 2, "b": 3}[slot])
-        (into / "vmlinux").write_bytes(unpacked(files.get("vmlinuz")))
+        packed = files.get("vmlinuz")
+        kernel = into / f"vmlinux-{hashlib.sha256(packed).hexdigest()[:16]}"
+        if not kernel.exists():
+            for old in into.glob("vmlinux-*"):
+                old.unlink()
+            unfinished = into / "vmlinux"
+            unfinished.write_bytes(unpacked(packed))
+            unfinished.rename(kernel)
         (into / "initramfs").write_bytes(files.get("initramfs"))
-    return slot, into / "vmlinux", into / "initramfs"
+    return slot, kernel, into / "initramfs"
 
 
 def lasting(path):

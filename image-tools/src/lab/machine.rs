@@ -137,10 +137,11 @@ impl Process {
         words.windows(2).any(|pair| pair[0] == PID_FILE.as_bytes() && pair[1] == pid_file)
     }
 
-    /// What it uses of this host's memory. Bytes.
+    /// What it uses of this host's memory, of what machines share its part (PSS). Bytes.
     pub fn memory(&self) -> u64 {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.0)).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let rollup = format!("/proc/{}/smaps_rollup", self.0);
+        let text = fs::read_to_string(rollup).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
         let number = line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok());
         number.unwrap_or(0_u64) * 1024
     }
