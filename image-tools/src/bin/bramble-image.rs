@@ -3,12 +3,13 @@
 use anyhow::{Context, Result, bail};
 use bramble_image_tools::disk::board::Board;
 use bramble_image_tools::disk::build::{self, Order};
-use bramble_image_tools::disk::cluster::Keys;
-use bramble_image_tools::disk::configure::{Changes, Settings};
+use bramble_image_tools::disk::cluster::{Keys, Part};
+use bramble_image_tools::disk::configure::Changes;
 use bramble_image_tools::disk::flash::{self, Image, Target};
 use bramble_image_tools::disk::format::Format;
 use bramble_image_tools::disk::manifest;
 use bramble_image_tools::disk::progress::Progress;
+use bramble_image_tools::disk::settings::Settings;
 use bramble_image_tools::disk::vagrant::{self, Provider};
 use bramble_image_tools::lab::command::{self as lab, LabArgs};
 use clap::{Args, Parser, Subcommand};
@@ -84,9 +85,13 @@ struct SettingsArgs {
 struct ConfigureArgs {
     /// An image, or the disk of a card
     image: PathBuf,
-    /// The cluster's name
+    /// Let it join the cluster that `bramble cluster new NAME` made keys for, unless a --token is
+    /// given; it does not found it: that is `flash --cluster`
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
+    /// Where these keys are
+    #[arg(long, value_name = "DIR", default_value = ".", requires = "cluster")]
+    keys: PathBuf,
     #[command(flatten)]
     settings: SettingsArgs,
 }
@@ -98,10 +103,10 @@ struct FlashArgs {
     /// The whole disk of the card, for example /dev/sdb
     device: PathBuf,
     /// Give it the keys that `bramble cluster new NAME` made; the first card founds the cluster
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "token")]
     cluster: Option<String>,
     /// Where these keys are
-    #[arg(long, value_name = "DIR", default_value = ".")]
+    #[arg(long, value_name = "DIR", default_value = ".", requires = "cluster")]
     keys: PathBuf,
     #[command(flatten)]
     settings: SettingsArgs,
@@ -298,7 +303,12 @@ impl SettingsArgs {
 
 fn configure(args: ConfigureArgs) -> Result<()> {
     let mut settings = args.settings.read()?;
-    settings.cluster = args.cluster;
+    match &args.cluster {
+        Some(name) if settings.token.is_none() => {
+            Keys::new(name, &args.keys).give_token(&mut settings)?;
+        }
+        _ => settings.cluster = args.cluster,
+    }
     if settings.is_empty() {
         bail!("nothing to set; `bramble-image configure --help` lists what can be");
     }
@@ -314,19 +324,26 @@ fn flash(args: FlashArgs) -> Result<()> {
     let image = Image::open(&args.image)?;
     let mut target = Target::open(&args.device)?;
     let shown = args.device.display();
-    let founding = match &args.cluster {
-        Some(name) => Keys::new(name, &args.keys).give(&shown.to_string(), &mut changes)?,
-        None => None,
-    };
-    let flashed = flash::flash(&image, &mut target, &changes, false)?;
-    println!("{shown}: {} bytes written and verified", flashed.bytes);
     let cluster = args.cluster.unwrap_or_default();
-    match founding {
-        Some(founding) => {
-            founding.done();
+    let part = if cluster.is_empty() {
+        None
+    } else {
+        let held = target.founding();
+        let keys = Keys::new(&cluster, &args.keys);
+        Some(keys.give(&shown.to_string(), held.as_deref(), &mut changes)?)
+    };
+    let written = flash::write(&image, &mut target, &changes, false)?;
+    if let Some(Part::Founds(founding)) = &part {
+        founding.placed()?;
+    }
+    let flashed = written.finish()?;
+    println!("{shown}: {} bytes written and verified", flashed.bytes);
+    match part {
+        Some(Part::Founds(founding)) => {
+            founding.done()?;
             println!("This is the card that founds cluster {cluster}.");
         }
-        None if !cluster.is_empty() => println!("It joins cluster {cluster}."),
+        Some(Part::Joins(other)) => println!("It joins cluster {cluster}: {other}."),
         None => {}
     }
     Ok(())
@@ -340,7 +357,13 @@ fn make_box(args: BoxArgs) -> Result<()> {
 
 fn list(args: ManifestArgs) -> Result<()> {
     // In UTC, by the machine's clock.
-    let date = args.date.unwrap_or_else(|| time::OffsetDateTime::now_utc().date().to_string());
+    let form = time::macros::format_description!("[year]-[month]-[day]");
+    let date = match args.date {
+        None => time::OffsetDateTime::now_utc().date(),
+        Some(text) => time::Date::parse(&text, &form)
+            .with_context(|| format!("--date is {text:?}; write a day, for example 2026-11-28"))?,
+    };
+    let date = date.format(&form)?;
     let (url, version) = (args.url.as_str(), args.release.as_str());
     let about = manifest::About { url, version, date: &date, pi_5: args.pi_5 };
     let list = manifest::make(&args.images, &about)?;

@@ -8,7 +8,7 @@ use super::data;
 use super::elf::Elf;
 use super::error::{DiskError, Doing, at};
 use super::fat::{Content, Volume, Written};
-use super::format::Format;
+use super::format::{Format, check_output, place};
 use super::grub;
 use super::initramfs;
 use super::mbr::{self, Partition, SECTOR_BYTES};
@@ -80,7 +80,17 @@ struct Parts {
 /// # Errors
 /// A part is missing or unreadable, or a program of the machine failed; no image is left then.
 pub fn build(order: &Order, progress: &Progress) -> Result<Built, DiskError> {
+    check_output(&order.output)?;
+    let update = order.output.with_extension("update");
+    if update == order.output {
+        let text = format!("{} is where its update goes; choose another name", update.display());
+        return Err(DiskError::Refused(text));
+    }
+    check_output(&update)?;
     check_programs(order)?;
+    for archive in &order.preload {
+        data::check(archive)?;
+    }
     fs::create_dir_all(&order.cache).doing(at("making", &order.cache))?;
     let work = Work::new(&order.cache)?;
     let parts = gather(order, progress)?;
@@ -90,10 +100,16 @@ pub fn build(order: &Order, progress: &Progress) -> Result<Built, DiskError> {
     progress.step("writing the partitions");
     let (written, bytes) = write_disk(order, &parts, &slot, &work, &raw)?;
     progress.step("writing the update");
-    let update = order.output.with_extension("update");
-    write_update(order, &raw, &version, written, &update)?;
+    let made = work.path("update");
+    write_update(order, &raw, &version, written, &made)?;
     progress.step("writing the image");
-    order.format.convert(&raw, &order.output, &work)?;
+    place(&made, &update)?;
+    let converted = order.format.convert(&raw, &order.output, &work);
+    if converted.is_err() {
+        // One without the other would be taken for what was built before.
+        let _ = fs::remove_file(&update);
+    }
+    converted?;
     let packages = parts.packages;
     Ok(Built { version, image: order.output.clone(), update, bytes, packages })
 }

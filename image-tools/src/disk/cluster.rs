@@ -1,11 +1,20 @@
 //! The keys of a cluster that has no nodes yet, as `bramble cluster new NAME` wrote them, and the
 //! one card that gets the founding file.
+//!
+//! While that card is written, the founding file is locked: a process that dies leaves no trace.
+//! `NAME.founded` says that the file is on a card. It is written before that card can start, for
+//! two cards with the file would make two clusters, and none only makes nobody's.
 
 use super::configure::Changes;
 use super::error::{DiskError, Doing, at};
-use std::fs::{self, OpenOptions};
-use std::io::Write;
+use super::settings::Settings;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+
+/// How the mark of a card begins that was not finished.
+const UNFINISHED: &str = "unfinished";
 
 /// A cluster's keys in a directory.
 pub struct Keys {
@@ -13,10 +22,19 @@ pub struct Keys {
     directory: PathBuf,
 }
 
-/// The founding file is being put on a card. Dropped, it was not.
+/// What a card does.
+pub enum Part {
+    Founds(Founding),
+    /// Another one founds; the text says which.
+    Joins(String),
+}
+
+/// The founding file is being put on a card.
 pub struct Founding {
     mark: PathBuf,
-    done: bool,
+    card: String,
+    /// No other process founds meanwhile.
+    _lock: Flock<File>,
 }
 
 impl Keys {
@@ -28,56 +46,97 @@ impl Keys {
         self.directory.join(format!("{}.{end}", self.name))
     }
 
-    /// Let a card join the cluster; the first one founds it.
+    fn read(&self, path: &Path) -> Result<String, DiskError> {
+        fs::read_to_string(path).map_err(|cause| match cause.kind() {
+            ErrorKind::NotFound => DiskError::Refused(format!(
+                "there is no {}; `bramble cluster new {}` makes it, --keys says where it is",
+                path.display(),
+                self.name
+            )),
+            _ => DiskError::Io { doing: format!("reading {}", path.display()), cause },
+        })
+    }
+
+    /// Let a node join the cluster.
     ///
     /// # Errors
-    /// The files are not there, or cannot be read.
-    pub fn give(&self, card: &str, changes: &mut Changes) -> Result<Option<Founding>, DiskError> {
-        let read = |path: &Path| {
-            fs::read_to_string(path).map_err(|source| match source.kind() {
-                std::io::ErrorKind::NotFound => DiskError::Refused(format!(
-                    "there is no {}; `bramble cluster new {}` makes it, --keys says where it is",
-                    path.display(),
-                    self.name
-                )),
-                _ => DiskError::Io { doing: format!("reading {}", path.display()), source },
-            })
+    /// The token is not there, or cannot be read.
+    pub fn give_token(&self, settings: &mut Settings) -> Result<(), DiskError> {
+        settings.token = Some(self.read(&self.path("token"))?.trim().to_string());
+        settings.cluster = Some(self.name.clone());
+        Ok(())
+    }
+
+    /// Let a card join the cluster; the first one founds it. `held` is the founding file that the
+    /// card holds already.
+    ///
+    /// # Errors
+    /// The files are not there, or cannot be read; or the founding card was not finished.
+    pub fn give(
+        &self,
+        card: &str,
+        held: Option<&[u8]>,
+        changes: &mut Changes,
+    ) -> Result<Part, DiskError> {
+        self.give_token(&mut changes.settings)?;
+        let path = self.path("founding");
+        let founding = self.read(&path)?.into_bytes();
+        let file = File::open(&path).doing(at("opening", &path))?;
+        let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
+            return Ok(Part::Joins("the card that is being written right now founds it".into()));
         };
-        changes.settings.token = Some(read(&self.path("token"))?.trim().to_string());
-        changes.settings.cluster = Some(self.name.clone());
         let mark = self.path("founded");
-        let made = OpenOptions::new().write(true).create_new(true).open(&mark);
-        match made {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(None),
-            made => {
-                let mut file = made.doing(at("writing", &mark))?;
-                let founding = Founding { mark: mark.clone(), done: false };
+        if let Ok(text) = fs::read_to_string(&mark) {
+            if text.starts_with(UNFINISHED) {
                 let text = format!(
-                    "The founding file is on the card that was {card}. Remove this file to put it \
-                     on another one instead, and never use the first one again.\n"
+                    "the card that founds cluster {} was not finished ({}); remove that file and \
+                     write the same card again",
+                    self.name,
+                    mark.display()
                 );
-                file.write_all(text.as_bytes())
-                    .and_then(|()| file.sync_all())
-                    .doing(at("writing", &mark))?;
-                changes.founding = Some(read(&self.path("founding"))?.into_bytes());
-                Ok(Some(founding))
+                return Err(DiskError::Refused(text));
+            }
+            if held != Some(founding.as_slice()) {
+                let card = text.split("was ").nth(1).and_then(|rest| rest.split(". ").next());
+                let card =
+                    card.map_or("another card".into(), |card| format!("the card that was {card}"));
+                return Ok(Part::Joins(format!("{card} founds it, as {} says", mark.display())));
             }
         }
+        changes.founding = Some(founding);
+        Ok(Part::Founds(Founding { mark, card: card.into(), _lock: lock }))
     }
 }
 
 impl Founding {
-    /// The card is written.
-    pub fn done(mut self) {
-        self.done = true;
+    fn note(&self, text: &str) -> Result<(), DiskError> {
+        let mut file = OpenOptions::new();
+        let file = file.write(true).create(true).truncate(true).open(&self.mark);
+        file.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+            .doing(at("writing", &self.mark))
     }
-}
 
-impl Drop for Founding {
-    fn drop(&mut self) {
-        if !self.done {
-            let _ = fs::remove_file(&self.mark);
-        }
+    /// The file is on the card, which cannot start yet.
+    ///
+    /// # Errors
+    /// That cannot be written down.
+    pub fn placed(&self) -> Result<(), DiskError> {
+        self.note(&format!(
+            "{UNFINISHED}: the founding file is on the card that was {}\n",
+            self.card
+        ))
+    }
+
+    /// The card can start.
+    ///
+    /// # Errors
+    /// As [`Founding::placed`].
+    pub fn done(self) -> Result<(), DiskError> {
+        self.note(&format!(
+            "The founding file is on the card that was {}. Remove this file to put it on another \
+             one instead, and never use the first one again.\n",
+            self.card
+        ))
     }
 }
 
@@ -89,25 +148,48 @@ mod tests {
     fn one_card_founds_and_all_join() {
         let dir = tempfile::tempdir().unwrap();
         let keys = Keys::new("home", dir.path());
-        let give = || {
+        let give = |held: Option<&[u8]>| {
             let mut changes = Changes::default();
-            keys.give("/dev/sdx", &mut changes).map(|founding| (founding, changes))
+            keys.give("/dev/sdx", held, &mut changes).map(|part| (part, changes))
         };
-        let missing = give().err().unwrap().to_string();
+        let founds = |held| match give(held).unwrap() {
+            (Part::Founds(founding), changes) => {
+                assert_eq!(changes.founding.as_deref(), Some(&b"key"[..]));
+                assert_eq!(changes.settings.token.as_deref(), Some("BRAMBLE-1-ab-cd"));
+                founding
+            }
+            (Part::Joins(other), _) => panic!("{other}"),
+        };
+        let joins = || match give(None).unwrap() {
+            (Part::Founds(_), _) => panic!("two found"),
+            (Part::Joins(other), changes) => {
+                assert_eq!(
+                    (changes.founding, changes.settings.cluster.as_deref()),
+                    (None, Some("home"))
+                );
+                other
+            }
+        };
+        let missing = give(None).err().unwrap().to_string();
         assert!(missing.contains("bramble cluster new home"), "{missing}");
         fs::write(dir.path().join("home.token"), "BRAMBLE-1-ab-cd\n").unwrap();
-        assert!(give().is_err());
+        assert!(give(None).is_err());
         fs::write(dir.path().join("home.founding"), "key").unwrap();
-        // What failed before did not use it up, nor does a card that was not written.
-        let (founding, changes) = give().unwrap();
-        assert_eq!(changes.founding.as_deref(), Some(&b"key"[..]));
+        // What was broken off did not use it up; while one is written, others join.
+        drop(founds(None));
+        let founding = founds(None);
+        assert!(joins().contains("right now"));
+        founding.placed().unwrap();
         drop(founding);
-        let (founding, changes) = give().unwrap();
-        assert_eq!(changes.settings.token.as_deref(), Some("BRAMBLE-1-ab-cd"));
-        assert!(changes.founding.is_some());
-        founding.unwrap().done();
-        let (founding, changes) = give().unwrap();
-        assert!(founding.is_none() && changes.founding.is_none());
-        assert_eq!(changes.settings.cluster.as_deref(), Some("home"));
+        let unfinished = give(None).err().unwrap().to_string();
+        assert!(unfinished.contains("home.founded"), "{unfinished}");
+        fs::remove_file(dir.path().join("home.founded")).unwrap();
+        let founding = founds(None);
+        founding.placed().unwrap();
+        founding.done().unwrap();
+        assert!(joins().contains("/dev/sdx founds it"), "{}", joins());
+        // Written again, that card goes on to found; no other one does.
+        founds(Some(b"key")).done().unwrap();
+        assert!(matches!(give(Some(b"other")).unwrap().0, Part::Joins(_)));
     }
 }

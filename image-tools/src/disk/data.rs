@@ -3,6 +3,7 @@
 use super::error::{DiskError, Doing, at};
 use super::tool::{run, tool};
 use crate::node::layout;
+use crate::oci::check_archive;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -16,8 +17,7 @@ const UUID: &str = "6272616d-626c-4520-8000-64617461fade";
 /// All dates in it. Seconds since 1970; zero means "now" to mke2fs.
 const DATE: &str = "1767225600";
 
-/// Make the partition's file system. Its preload directory gets the archives, which are checked
-/// only for being there.
+/// Make the partition's file system. Its preload directory gets the archives.
 ///
 /// # Errors
 /// An archive cannot be read, two have the same name, or `mke2fs` says why.
@@ -37,6 +37,26 @@ pub fn make(work: &Path, image: &Path, bytes: u64, preload: &[PathBuf]) -> Resul
     }
     make_file_system(&tree, image, bytes)?;
     owned_by_root(image, &names)
+}
+
+/// Whether an archive is one of images, whole: a node that cannot load it tells nobody here.
+///
+/// # Errors
+/// It is not, or cannot be read.
+pub fn check(archive: &Path) -> Result<(), DiskError> {
+    let file = fs::File::open(archive).doing(at("opening", archive))?;
+    check_archive(file).map_err(|error| {
+        let mut text = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(next) = cause {
+            text = format!("{text}: {next}");
+            cause = next.source();
+        }
+        let path = archive.display();
+        DiskError::Refused(format!(
+            "{path} cannot be preloaded: {text}; give a `docker save` or OCI archive"
+        ))
+    })
 }
 
 /// How large the partition must be for these archives. Bytes.
@@ -92,4 +112,39 @@ fn owned_by_root(image: &Path, names: &[String]) -> Result<(), DiskError> {
     command.env("E2FSPROGS_FAKE_TIME", DATE).arg("-w").arg("-f").arg(&script).arg(image);
     run(&mut command)?;
     fs::remove_file(&script).doing(at("removing", &script))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_archives_of_images_are_preloaded() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let archive = |name: &str| {
+            let mut archive = tar::Builder::new(Vec::new());
+            let mut head = tar::Header::new_gnu();
+            head.set_size(2);
+            head.set_mode(0o644);
+            archive.append_data(&mut head, name, &b"[]"[..]).unwrap();
+            archive.into_inner().unwrap()
+        };
+        let whole = crate::disk::initramfs::gzip(&archive("manifest.json"));
+        for (name, bytes, good) in [
+            ("saved.tar", archive("manifest.json"), true),
+            ("layout.tar", archive("index.json"), true),
+            ("packed.tgz", whole.clone(), true),
+            ("cut.tgz", whole[..whole.len() / 2].to_vec(), false),
+            ("other.tar", archive("manifest.txt"), false),
+            ("passwd", b"root:x:0:0\n".to_vec(), false),
+            ("empty", Vec::new(), false),
+        ] {
+            fs::write(path(name), bytes).unwrap();
+            let found = check(&path(name)).map_err(|error| error.to_string());
+            assert_eq!(found.is_ok(), good, "{name}: {found:?}");
+            assert!(found.err().is_none_or(|error| error.contains(name)));
+        }
+        assert!(check(&path("absent")).is_err());
+    }
 }

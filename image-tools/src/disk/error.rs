@@ -8,10 +8,10 @@ use thiserror::Error;
 
 #[derive(Debug, Error)]
 pub enum DiskError {
-    #[error("{doing}: {source}")]
-    Io { doing: String, source: io::Error },
-    #[error("{doing}: {source}")]
-    Fat { doing: String, source: FatError },
+    #[error("{doing}: {cause}")]
+    Io { doing: String, cause: io::Error },
+    #[error("{doing}: {cause}")]
+    Fat { doing: String, cause: FatError },
     #[error("{0} has no partition table of a bramble image: {1}")]
     Mbr(String, MbrError),
     #[error(
@@ -32,13 +32,13 @@ pub trait Doing<T> {
 
 impl<T> Doing<T> for Result<T, io::Error> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, DiskError> {
-        self.map_err(|source| DiskError::Io { doing: what(), source })
+        self.map_err(|cause| DiskError::Io { doing: what(), cause })
     }
 }
 
 impl<T> Doing<T> for Result<T, FatError> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, DiskError> {
-        self.map_err(|source| DiskError::Fat { doing: what(), source })
+        self.map_err(|cause| DiskError::Fat { doing: what(), cause })
     }
 }
 

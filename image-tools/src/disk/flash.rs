@@ -1,14 +1,19 @@
 //! Writing an image to a card: only to a disk nobody uses, and read back afterwards.
 
-use super::configure::{Changes, change};
+mod used;
+
+use super::configure::{Changes, change, change_at, read, whole};
 use super::error::{DiskError, Doing, at};
+use super::mbr;
 use super::progress::Progress;
+use crate::node::layout;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use used::{BLOCK_DEVICES, refuse_file, refuse_used};
 
 /// Written at a time: a card's erase block. Bytes.
 const BLOCK: usize = 4 << 20;
@@ -67,6 +72,27 @@ impl Image {
         (self.packing == Packing::None).then_some(bytes)
     }
 
+    /// The sector with its partition table.
+    ///
+    /// # Errors
+    /// It cannot be read, or has less than a sector.
+    pub fn first(&self) -> Result<[u8; 512], DiskError> {
+        let mut first = [0; 512];
+        let read = fill(&mut *self.reader()?, &mut first).doing(|| self.reading())?;
+        head(&first[..read]).copied()
+    }
+
+    /// What is being done when reading it fails.
+    pub fn reading(&self) -> String {
+        let shown = self.path.display();
+        match self.packing {
+            Packing::None => format!("reading {shown}"),
+            _ => format!("unpacking {shown}, which is damaged or was not fetched whole"),
+        }
+    }
+
+    /// # Errors
+    /// It cannot be opened.
     pub fn reader(&self) -> Result<Box<dyn Read>, DiskError> {
         let file = File::open(&self.path).doing(at("opening", &self.path))?;
         Ok(match self.packing {
@@ -102,7 +128,9 @@ impl Target {
         }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(!device);
-        if device {
+        if !device {
+            refuse_file(path, Path::new(BLOCK_DEVICES))?;
+        } else {
             refuse_used(path)?;
             // Of a disk, this means: and nobody else has it mounted or opened like this.
             options.custom_flags(nix::libc::O_EXCL);
@@ -118,6 +146,12 @@ impl Target {
     pub fn existing(path: &Path) -> Result<Target, DiskError> {
         fs::metadata(path).doing(at("opening", path))?;
         Target::open(path)
+    }
+
+    /// The founding file that is on it.
+    pub fn founding(&self) -> Option<Vec<u8>> {
+        let shown = self.path.display().to_string();
+        read(&self.file, &shown, layout::CONFIG_PARTITION, layout::FOUNDING_FILE).ok()
     }
 
     /// Change the settings on it.
@@ -155,65 +189,108 @@ impl Target {
     }
 }
 
-/// Write an image, read it back, then change its settings.
+/// A card that holds an image and its settings, and does not start yet.
+#[must_use = "it does not start until it is finished"]
+pub struct Written<'t> {
+    target: &'t mut Target,
+    first: [u8; 512],
+    flashed: Flashed,
+}
+
+/// Write all of an image but the sector that a machine starts by, read it back, and change its
+/// settings: what is broken off until then starts nowhere, least of all without its settings.
 ///
 /// # Errors
-/// The disk is too small, or does not hold what was written to it; settings are refused.
-pub fn flash(
+/// The image is not whole, the disk too small, or it does not hold what was written to it; settings
+/// are refused.
+pub fn write<'t>(
     image: &Image,
-    target: &mut Target,
+    target: &'t mut Target,
     changes: &Changes,
     hidden: bool,
-) -> Result<Flashed, DiskError> {
+) -> Result<Written<'t>, DiskError> {
     let shown = target.path.display().to_string();
-    // Refused settings must not cost a card.
+    // What is refused must not cost a card.
     changes.settings.apply(crate::node::config::TEMPLATE)?;
     let room = target.room()?;
-    if let (Some(room), Some(bytes)) = (room, image.bytes())
-        && bytes > room
-    {
-        let text = format!("{shown} has {room} bytes, and the image {bytes}; use a larger card");
-        return Err(DiskError::Refused(text));
+    if let Some(bytes) = image.bytes() {
+        whole(&image.first()?, bytes, &image.path.display().to_string())?;
+        if let Some(room) = room.filter(|room| bytes > *room) {
+            let text =
+                format!("{shown} has {room} bytes, and the image {bytes}; use a larger card");
+            return Err(DiskError::Refused(text));
+        }
     }
     let bar = |bytes, what| if hidden { Progress::hidden() } else { Progress::bytes(bytes, what) };
     let total = image.bytes().unwrap_or(0);
-    let written = write(image, target, room, &bar(total, "writing"))?;
+    let (first, flashed) = copy(image, target, room, &bar(total, "writing"))?;
     target.forget()?;
-    verify(target, &written, &bar(written.bytes, "verifying"))?;
+    verify(target, &first, &flashed, &bar(flashed.bytes, "verifying"))?;
     if !changes.settings.is_empty() || changes.founding.is_some() {
-        target.change(changes)?;
+        let part = mbr::partition(&first, layout::CONFIG_PARTITION)
+            .map_err(|error| DiskError::Mbr(image.path.display().to_string(), error))?;
+        change_at(&target.file, part, &shown, changes)?;
+        target.file.sync_all().doing(at("writing", &target.path))?;
     }
-    if target.device {
-        #[expect(unsafe_code)]
-        // SAFETY: BLKRRPART takes no memory of ours. That it fails only means: look again later.
-        let _ = unsafe { ioctl::read_partitions(target.file.as_raw_fd()) };
-    }
-    Ok(written)
+    Ok(Written { target, first, flashed })
 }
 
-fn write(
+impl Written<'_> {
+    /// Let it start.
+    ///
+    /// # Errors
+    /// The sector cannot be written, or is not there afterwards.
+    pub fn finish(self) -> Result<Flashed, DiskError> {
+        let Written { target, first, flashed } = self;
+        let mut found = [0; 512];
+        target
+            .file
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| target.file.write_all(&first))
+            .doing(at("writing", &target.path))?;
+        target.forget()?;
+        target
+            .file
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| target.file.read_exact(&mut found))
+            .doing(at("reading back", &target.path))?;
+        if found != first {
+            return Err(worn(target));
+        }
+        if target.device {
+            #[expect(unsafe_code)]
+            // SAFETY: BLKRRPART takes no memory of ours. That it fails only means: look again later.
+            let _ = unsafe { ioctl::read_partitions(target.file.as_raw_fd()) };
+        }
+        Ok(flashed)
+    }
+}
+
+/// Copy an image but for its first sector, in whose place are zeros; gives that.
+fn copy(
     image: &Image,
     target: &mut Target,
     room: Option<u64>,
     bar: &Progress,
-) -> Result<Flashed, DiskError> {
+) -> Result<([u8; 512], Flashed), DiskError> {
     let mut reader = image.reader()?;
     let mut digest = Sha256::new();
     let mut bytes = 0u64;
-    let mut first = Vec::new();
+    let mut first = None;
     let mut block = vec![0; BLOCK];
     target.file.seek(SeekFrom::Start(0)).doing(at("writing", &target.path))?;
     loop {
-        let read = fill(&mut *reader, &mut block).doing(at("reading", &image.path))?;
+        let read = fill(&mut *reader, &mut block).doing(|| image.reading())?;
         if read == 0 {
             break;
         }
         let part = &mut block[..read];
         digest.update(&*part);
-        if bytes == 0 {
-            crate::disk::mbr::partition(head(part)?, 1)
+        if first.is_none() {
+            let head = *head(part)?;
+            mbr::partition(&head, layout::CONFIG_PARTITION)
                 .map_err(|error| DiskError::Mbr(image.path.display().to_string(), error))?;
-            first = part[..512].to_vec();
+            first = Some(head);
             part[..512].fill(UNFINISHED);
         }
         bytes += read as u64;
@@ -224,19 +301,14 @@ fn write(
         target.file.write_all(part).doing(at("writing", &target.path))?;
         bar.advance(read as u64);
     }
-    if first.is_empty() {
+    let Some(first) = first else {
         return Err(DiskError::Refused(format!("{} is empty", image.path.display())));
-    }
+    };
+    whole(&first, bytes, &image.path.display().to_string())?;
     if !target.device {
         target.file.set_len(bytes).doing(at("writing", &target.path))?;
     }
-    target
-        .file
-        .sync_all()
-        .and_then(|()| target.file.seek(SeekFrom::Start(0)))
-        .and_then(|_| target.file.write_all(&first))
-        .doing(at("writing", &target.path))?;
-    Ok(Flashed { bytes, sha256: hex::encode(digest.finalize()) })
+    Ok((first, Flashed { bytes, sha256: hex::encode(digest.finalize()) }))
 }
 
 fn head(part: &[u8]) -> Result<&[u8; 512], DiskError> {
@@ -258,11 +330,19 @@ fn fill(reader: &mut dyn Read, block: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-fn verify(target: &mut Target, written: &Flashed, bar: &Progress) -> Result<(), DiskError> {
+/// Read back what was copied; the first sector is to come.
+fn verify(
+    target: &mut Target,
+    first: &[u8; 512],
+    written: &Flashed,
+    bar: &Progress,
+) -> Result<(), DiskError> {
     let mut digest = Sha256::new();
+    digest.update(first);
     let mut block = vec![0; BLOCK];
-    target.file.seek(SeekFrom::Start(0)).doing(at("reading", &target.path))?;
-    let mut reader = (&target.file).take(written.bytes);
+    let start = first.len() as u64;
+    target.file.seek(SeekFrom::Start(start)).doing(at("reading", &target.path))?;
+    let mut reader = (&target.file).take(written.bytes - start);
     loop {
         let read = fill(&mut reader, &mut block).doing(at("reading back", &target.path))?;
         if read == 0 {
@@ -271,67 +351,14 @@ fn verify(target: &mut Target, written: &Flashed, bar: &Progress) -> Result<(), 
         digest.update(&block[..read]);
         bar.advance(read as u64);
     }
-    if hex::encode(digest.finalize()) == written.sha256 {
-        return Ok(());
-    }
+    if hex::encode(digest.finalize()) == written.sha256 { Ok(()) } else { Err(worn(target)) }
+}
+
+fn worn(target: &Target) -> DiskError {
     let shown = target.path.display();
     let text =
         format!("{shown} does not hold what was written to it: worn out, or not of its size");
-    Err(DiskError::Refused(text))
-}
-
-/// Refuse a disk that is a part of one, or of which anything is in use.
-fn refuse_used(path: &Path) -> Result<(), DiskError> {
-    let path = path.canonicalize().doing(at("finding", path))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let read = |name: &str| fs::read_to_string(name).unwrap_or_default();
-    let (mounts, swaps) = (read("/proc/self/mountinfo"), read("/proc/swaps"));
-    match use_of(Path::new("/sys/class/block"), &name, &mounts, &swaps) {
-        None => Ok(()),
-        Some(text) => Err(DiskError::Refused(format!("{} {text}", path.display()))),
-    }
-}
-
-/// Why a disk must not be written to.
-fn use_of(sysfs: &Path, name: &str, mounts: &str, swaps: &str) -> Option<String> {
-    let disk = sysfs.join(name);
-    if disk.join("partition").exists() {
-        return Some("is a partition; give the whole disk".into());
-    }
-    let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default().trim().to_string();
-    if read(disk.join("ro")) == "1" {
-        return Some("is write-protected; look for a slider on the card".into());
-    }
-    let inside = fs::read_dir(&disk).into_iter().flatten().flatten().map(|entry| entry.path());
-    let parts = inside.filter(|path| path.join("partition").exists());
-    for part in parts.chain([disk.clone()]) {
-        let part_name = part.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let number = read(part.join("dev"));
-        let mut mounted = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-        let mounted = mounted.find(|words| {
-            // Some file systems give themselves a number; then the source names the disk.
-            let source = words.iter().skip_while(|word| **word != "-").nth(2);
-            words.get(2).is_some_and(|word| **word == number && !number.is_empty())
-                || source.is_some_and(|source| *source == format!("/dev/{part_name}"))
-        });
-        if let Some(place) = mounted.and_then(|words| words.get(4).map(ToString::to_string)) {
-            return Some(match place.as_str() {
-                "/" | "/boot" | "/usr" | "/var" | "/home" => {
-                    format!("holds {place} of this machine; give the card's disk")
-                }
-                _ => format!("is in use: {part_name} is mounted at {place}; unmount it first"),
-            });
-        }
-        if swaps.lines().any(|line| line.starts_with(&format!("/dev/{part_name} "))) {
-            return Some(format!("is in use: {part_name} is swap of this machine"));
-        }
-        let mut holders = fs::read_dir(part.join("holders")).into_iter().flatten().flatten();
-        if let Some(holder) = holders.next() {
-            let holder = holder.file_name().to_string_lossy().into_owned();
-            return Some(format!("is in use: {part_name} is part of {holder}"));
-        }
-    }
-    None
+    DiskError::Refused(text)
 }
 
 #[cfg(test)]

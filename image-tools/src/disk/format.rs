@@ -40,8 +40,26 @@ impl Format {
     }
 }
 
+/// Refuse what is no file: a card is written by `flash`, which looks whether it is in use.
+///
+/// # Errors
+/// There is something else at that path.
+pub fn check_output(output: &Path) -> Result<(), DiskError> {
+    if output.metadata().is_ok_and(|found| !found.is_file()) {
+        let text = format!(
+            "{} is no file; write to a file, and from there to a card with bramble-image flash",
+            output.display()
+        );
+        return Err(DiskError::Refused(text));
+    }
+    Ok(())
+}
+
 /// Move a file to where it belongs, also to another file system.
-fn place(made: &Path, output: &Path) -> Result<(), DiskError> {
+///
+/// # Errors
+/// Writing failed; nothing is left then.
+pub fn place(made: &Path, output: &Path) -> Result<(), DiskError> {
     if fs::rename(made, output).is_ok() {
         return Ok(());
     }

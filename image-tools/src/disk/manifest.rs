@@ -1,5 +1,6 @@
 //! The list of images that Raspberry Pi Imager reads (`rpi-imager --repo URL`).
 
+use super::configure::whole;
 use super::error::{DiskError, Doing, at};
 use super::flash::Image;
 use serde_json::{Value, json};
@@ -33,7 +34,9 @@ pub fn make(images: &[PathBuf], about: &About<'_>) -> Result<Value, DiskError> {
 
 fn entry(path: &Path, about: &About<'_>) -> Result<Value, DiskError> {
     let image = Image::open(path)?;
-    let plain = digest(&mut image.reader()?).doing(at("unpacking", path))?;
+    let first = image.first()?;
+    let plain = digest(&mut image.reader()?).doing(|| image.reading())?;
+    whole(&first, plain.0, &path.display().to_string())?;
     let mut file = File::open(path).doing(at("opening", path))?;
     let packed = digest(&mut file).doing(at("reading", path))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -43,7 +46,7 @@ fn entry(path: &Path, about: &About<'_>) -> Result<Value, DiskError> {
         "name": format!("bramble {version}"),
         "description": "One computer out of small machines. Settings: bramble.toml on the card.",
         "icon": "",
-        "url": format!("{}/{name}", about.url.trim_end_matches('/')),
+        "url": format!("{}/{}", about.url.trim_end_matches('/'), encoded(&name)),
         "extract_size": plain.0,
         "extract_sha256": plain.1,
         "image_download_size": packed.0,
@@ -55,6 +58,14 @@ fn entry(path: &Path, about: &About<'_>) -> Result<Value, DiskError> {
     }))
 }
 
+/// A file's name as part of a URL (RFC 3986).
+fn encoded(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let encode =
+        |byte: u8| if plain(byte) { char::from(byte).into() } else { format!("%{byte:02X}") };
+    name.bytes().map(encode).collect()
+}
+
 fn digest(reader: &mut dyn io::Read) -> io::Result<(u64, String)> {
     let mut digest = Sha256::new();
     let bytes = io::copy(reader, &mut digest)?;
@@ -64,22 +75,32 @@ fn digest(reader: &mut dyn io::Read) -> io::Result<(u64, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::mbr::{self, Partition};
 
     #[test]
     fn sizes_and_digests_are_of_both_forms() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pi.img.gz");
-        let packed = crate::disk::initramfs::gzip(&[7; 1000]);
+        let end = 4 << 20;
+        let table = [Partition::new(0x0c, 1 << 20..end).unwrap(); 4];
+        let mut plain = vec![7; end as usize];
+        plain[..512].copy_from_slice(&mbr::write(&[], 1, &table));
+        let packed = crate::disk::initramfs::gzip(&plain);
         std::fs::write(&path, &packed).unwrap();
         let about = About { url: "mirror://x/", version: "1", date: "2026-11-28", pi_5: false };
         let list = make(&[path], &about).unwrap();
         let entry = &list["os_list"][0];
         assert_eq!(entry["url"], "mirror://x/pi.img.gz");
-        assert_eq!(entry["extract_size"], 1000);
-        assert_eq!(entry["extract_sha256"], hex::encode(Sha256::digest([7; 1000])));
+        assert_eq!(entry["extract_size"], end);
+        assert_eq!(entry["extract_sha256"], hex::encode(Sha256::digest(&plain)));
         assert_eq!(entry["image_download_size"], packed.len());
         assert_eq!(entry["image_download_sha256"], hex::encode(Sha256::digest(&packed)));
         assert_eq!(entry["devices"], json!(["pi4-64bit", "pi3-64bit"]));
         assert!(make(&[dir.path().join("absent")], &about).is_err());
+        let cut = dir.path().join("cut.img");
+        std::fs::write(&cut, &plain[..end as usize - 1]).unwrap();
+        let error = make(&[cut], &about).unwrap_err().to_string();
+        assert!(error.contains("is not whole"), "{error}");
+        assert_eq!(encoded("p é#1.img.xz"), "p%20%C3%A9%231.img.xz");
     }
 }

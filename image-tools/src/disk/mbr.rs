@@ -68,6 +68,16 @@ pub fn write(code: &[u8], signature: u32, partitions: &[Partition; 4]) -> [u8; 5
     sector
 }
 
+/// Where the last of the partitions ends. Bytes.
+///
+/// # Errors
+/// There is no table, or nothing in it.
+pub fn end(sector: &[u8; 512]) -> Result<u64, MbrError> {
+    let found = (1..=4).filter_map(|number| partition(sector, number).ok());
+    let ends = found.map(|partition| partition.bytes().end);
+    ends.max().map_or_else(|| partition(sector, 1).map(|partition| partition.bytes().end), Ok)
+}
+
 /// Read one partition, counted from 1.
 ///
 /// # Errors

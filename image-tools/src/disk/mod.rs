@@ -24,6 +24,7 @@ mod modules;
 mod pi;
 pub mod progress;
 mod root;
+pub mod settings;
 pub(crate) mod tool;
 pub mod vagrant;
 pub(crate) mod work;

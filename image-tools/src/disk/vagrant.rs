@@ -4,7 +4,7 @@
 
 use super::configure::release;
 use super::error::{DiskError, Doing, at};
-use super::format::Format;
+use super::format::{Format, check_output};
 use super::work::Work;
 use clap::ValueEnum;
 use flate2::{Compression, GzBuilder};
@@ -28,6 +28,14 @@ pub enum Provider {
 /// # Errors
 /// It is no x86 image, or reading, writing or `qemu-img` failed.
 pub fn make(image: &Path, provider: Provider, bytes: u64, output: &Path) -> Result<(), DiskError> {
+    check_output(output)?;
+    if fs::canonicalize(output)
+        .is_ok_and(|output| fs::canonicalize(image).is_ok_and(|i| i == output))
+    {
+        let text =
+            format!("{} is the image itself; write the box to another file", output.display());
+        return Err(DiskError::Refused(text));
+    }
     let release = release(image)?;
     if release.board != "x86" {
         let (path, board) = (image.display(), release.board);
@@ -37,7 +45,7 @@ pub fn make(image: &Path, provider: Provider, bytes: u64, output: &Path) -> Resu
     let within = output.parent().filter(|parent| !parent.as_os_str().is_empty());
     let work = Work::new(within.unwrap_or(Path::new(".")))?;
     let raw = work.path("raw");
-    fs::copy(image, &raw).doing(at("reading", image))?;
+    fs::copy(image, &raw).doing(|| format!("copying {} to {}", image.display(), raw.display()))?;
     let file = OpenOptions::new().write(true).open(&raw).doing(at("opening", &raw))?;
     let bytes = (gib * GIB).max(image.metadata().doing(at("reading", image))?.len());
     file.set_len(bytes).doing(at("writing", &raw))?;

@@ -210,6 +210,19 @@ impl NodeConfig {
             );
             self.network.gateway = None;
         }
+        if let (Some(own), Some(gateway)) = (self.network.address, self.network.gateway)
+            && !check::reaches(own, gateway)
+        {
+            let (address, prefix) = own;
+            reader.complain_at_key(
+                "gateway",
+                format!(
+                    "network.gateway is {gateway}; write another machine's address in the network \
+                     of {address}/{prefix}"
+                ),
+            );
+            self.network.gateway = None;
+        }
         if let (None, Some(interface)) = (self.network.address, &self.network.interface) {
             reader.complain_at_key(
                 "interface",

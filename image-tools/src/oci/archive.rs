@@ -103,6 +103,21 @@ pub fn load_archive(
     Ok(images)
 }
 
+/// Reads an archive to its end: whether it is whole, and one of images. What is in them is not
+/// looked at.
+///
+/// # Errors
+/// It is neither.
+pub fn check_archive(reader: impl Read + Send + 'static) -> Result<(), ArchiveError> {
+    let mut tar = TarStream::new(decompressed(reader).map_err(ArchiveError::Decompress)?);
+    let mut lists = false;
+    while let Some(entry) = tar.next_entry()? {
+        let name = member_name(&entry.path, &entry)?;
+        lists |= entry.kind == EntryKind::File && (name == "manifest.json" || name == "index.json");
+    }
+    if lists { Ok(()) } else { Err(ArchiveError::NotImages) }
+}
+
 /// An image as an archive describes it, with its members verified.
 pub(super) struct Found {
     pub names: Vec<ImageReference>,

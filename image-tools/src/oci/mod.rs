@@ -20,7 +20,7 @@ pub(crate) mod unpack;
 #[cfg(test)]
 mod testing;
 
-pub use archive::{ArchiveError, load_archive};
+pub use archive::{ArchiveError, check_archive, load_archive};
 pub use credentials::{CredentialsError, Login};
 pub use digest::{Digest, DigestError};
 pub use import::{BlobSource, Import, ImportError};

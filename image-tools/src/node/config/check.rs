@@ -76,8 +76,29 @@ pub fn address(text: &str) -> Result<(Ipv4Addr, u8), Form> {
     const FORM: Form = "write an IPv4 address with its prefix, for example \"192.168.1.5/24\"";
     let (address, prefix) = text.split_once('/').ok_or(FORM)?;
     let address = host(address).ok_or(FORM)?;
-    let prefix = prefix.parse().ok().filter(|prefix| (1..=32).contains(prefix)).ok_or(FORM)?;
+    let prefix: u8 = prefix.parse().ok().filter(|prefix| (1..=32).contains(prefix)).ok_or(FORM)?;
+    // Of two addresses and of one, all are a host's (RFC 3021).
+    if prefix < 31 && [network(address, prefix), broadcast(address, prefix)].contains(&address) {
+        return Err("write an address of one host: this is that of the whole network");
+    }
     Ok((address, prefix))
+}
+
+fn mask(prefix: u8) -> u32 {
+    u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)
+}
+
+fn network(address: Ipv4Addr, prefix: u8) -> Ipv4Addr {
+    (u32::from(address) & mask(prefix)).into()
+}
+
+fn broadcast(address: Ipv4Addr, prefix: u8) -> Ipv4Addr {
+    (u32::from(address) | !mask(prefix)).into()
+}
+
+/// Whether a gateway can be reached from an address, and is another machine.
+pub fn reaches((address, prefix): (Ipv4Addr, u8), gateway: Ipv4Addr) -> bool {
+    gateway != address && network(gateway, prefix) == network(address, prefix)
 }
 
 pub fn gateway(text: &str) -> Result<Ipv4Addr, Form> {
@@ -86,7 +107,10 @@ pub fn gateway(text: &str) -> Result<Ipv4Addr, Form> {
 
 fn host(text: &str) -> Option<Ipv4Addr> {
     let address: Ipv4Addr = text.parse().ok()?;
-    let host = !address.is_unspecified() && !address.is_multicast() && !address.is_broadcast();
+    let host = !address.is_unspecified()
+        && !address.is_loopback()
+        && !address.is_multicast()
+        && !address.is_broadcast();
     host.then_some(address)
 }
 

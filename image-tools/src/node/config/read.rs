@@ -185,6 +185,11 @@ impl<'a> Reader<'a> {
             self.complain(value, format!("{} {text}", value.name));
             return None;
         }
+        if key.is_empty() || !key.chars().all(|c| c.is_ascii_lowercase() || c == '-') {
+            let form = "write a setting as `bramble up --help` lists it, without --";
+            self.complain(value, format!("{:?} in [bramble] is none; {form}", key));
+            return None;
+        }
         match &value.value {
             DeValue::String(text) => Some(Setting::Text(text.to_string())),
             DeValue::Boolean(on) => Some(Setting::Flag(*on)),
