@@ -64,8 +64,10 @@ fn a_node_that_cannot_run_is_not_admitted_first() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("holds tasks of another node") && said.contains("--run-dir"), "{said}");
-    let agents = node.get("/v1/bramble/status")["agents"].as_array().map(Vec::len);
-    assert_eq!(agents, Some(1));
+    let agents = node.get("/v1/bramble/status")["agents"].as_array().cloned().unwrap_or_default();
+    assert!(agents.iter().all(|agent| agent["name"] != "lodger"), "{agents:?}");
+    let told = String::from_utf8(node.bramble(&["agents"]).stdout).expect("text");
+    assert!(!told.contains("lodger"), "{told}");
     assert!(!node.root().join("lodger/identity/node.crt").exists());
     assert!(lodging.join("tasks/web.1").exists());
 }
