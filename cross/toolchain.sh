@@ -2,8 +2,8 @@
 #
 #   toolchain TARGET      "" (this machine) | aarch64 | armv7 | x86_64
 #
-# Sets `triple`, `cargo` (the command) and `sources` (options of its build), and exports the rest. What a machine lacks for a target
-# is installed by `cross/prerequisites.sh cross-TARGET`.
+# Sets `triple`, `cargo` (the command) and `sources` (options of its build), and exports the rest.
+# What a machine lacks for a target is installed by `cross/prerequisites.sh cross-TARGET`.
 #
 # Two ways lead to another architecture, CROSS_WITH=debian|zig forces one:
 # - debian: Debian's own compiler (rustc-web), linker and libraries, nothing from elsewhere.

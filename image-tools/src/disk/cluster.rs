@@ -103,8 +103,14 @@ impl Keys {
                 return Ok(Part::Joins(format!("{card} founds it, as {} says", mark.display())));
             }
         }
+        let again = held == Some(founding.as_slice());
         changes.founding = Some(founding);
-        Ok(Part::Founds(Founding { mark, card: card.into(), _lock: lock }))
+        let founding = Founding { mark, card: card.into(), _lock: lock };
+        if again {
+            // Its file is about to be written over.
+            founding.placed()?;
+        }
+        Ok(Part::Founds(founding))
     }
 }
 
@@ -191,5 +197,8 @@ mod tests {
         // Written again, that card goes on to found; no other one does.
         founds(Some(b"key")).done().unwrap();
         assert!(matches!(give(Some(b"other")).unwrap().0, Part::Joins(_)));
+        // Broken off, it does not found any more, and nobody takes it for the founder.
+        drop(founds(Some(b"key")));
+        assert!(give(None).err().unwrap().to_string().contains("write the same card again"));
     }
 }
